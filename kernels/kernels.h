@@ -1,0 +1,151 @@
+/* The contract of all arithmetic: pure functions behind one table of pointers.
+ *
+ * A kernel allocates nothing, knows no thread, touches no errno and reads exactly the bytes its
+ * arguments describe. Arguments never alias unless a function says so. Integer parts are exact.
+ * Float parts follow the order written here, one operation at a time (no fused multiply-add), so
+ * that every instruction set, every batch and every thread count gives the same bits. kernels/ref
+ * is the specification in C.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "kernels/layout.h"
+
+enum weight_form {
+        WEIGHT_T2,   /* t2x16: K ternary planes */
+        WEIGHT_S8,   /* s8x16: 8-bit integers */
+        WEIGHT_F16,
+        WEIGHT_BF16,
+        WEIGHT_F32,
+        _WEIGHT_FORM_MAX,
+};
+
+enum scale_form {
+        SCALE_ROW,      /* one float per row */
+        SCALE_MANTISSA, /* T2: u8 mantissa per plane, row and 64 columns, times one float per row */
+        SCALE_GROUP,    /* one float per row and `group` columns; S8 may add a minimum */
+        SCALE_NONE,     /* float weights */
+        _SCALE_FORM_MAX,
+};
+
+/* A packed matrix of `rows` outputs and `cols` inputs. Pointers are into a read-only mapping and
+ * aligned to 64 bytes. Not owned. */
+struct weight_matrix {
+        enum weight_form form;
+        enum scale_form scale;
+        uint32_t rows, cols;
+        uint32_t planes;        /* T2: 1..MAX_PLANES (1 unless SCALE_MANTISSA), else 0 */
+        uint32_t group;         /* SCALE_GROUP: columns per scale: T2: 256 or 64; S8: 16 or 32 */
+        const void *codes;      /* layout.h */
+        const uint8_t *mantissa;/* SCALE_MANTISSA: [tile][group of 64][plane][16] */
+        const float *scales;    /* SCALE_ROW, SCALE_MANTISSA: [tile][16]
+                                 * SCALE_GROUP: [tile][ceil(cols / group)][16] */
+        const float *mins;      /* S8 SCALE_GROUP only, may be NULL: [tile][ceil(cols/group)][16] */
+};
+
+/* Quantised activations of n tokens. Columns are padded with zeros to a multiple of 64. */
+struct activations {
+        uint32_t n;           /* tokens */
+        uint32_t cols;        /* logical columns */
+        uint32_t stride;      /* bytes between tokens in q: 64 * groups_of(cols) */
+        const int8_t *q;      /* [n][stride], -127..127 */
+        const float *scale;   /* [n][groups]: what one step is worth (x ~ q * scale) */
+        const int32_t *sum;   /* [n][groups]: sum of q over the 64 columns */
+        const float *inverse; /* [n]: one scale per token (x * inverse rounded gives q);
+                               * set only by quantize_token */
+};
+
+/* Matrix times n token vectors for the tiles [tile_begin, tile_end):
+ * y[t * y_stride + r] for r in [16 * tile_begin, 16 * tile_end). y has room for 16 * tile_end rows
+ * per token (padding rows are written too, with unspecified finite values). n >= 1.
+ *
+ * With I(g) the exact integer sum over the columns of group g (ternary: sum of (code - 1) * q;
+ * 8-bit: sum of (byte - 128) * q), row r, token t:
+ *
+ * t2_row       I = sum over all columns;       y = ((float)I / inverse[t]) * scales[r]
+ * t2_mantissa  J(g) = sum over planes of mantissa * I(plane, g), exact in int32;
+ *              a = 0; for g in order: a = a + (float)J(g) * scale[t][g];   y = a * scales[r]
+ * t2_group     for each 64-column group g in order, with b = (64 g) / group:
+ *              a = a + ((float)I(g) * scale[t][g]) * scales[b][r];         y = a
+ * s8_row       a = a + (float)I(g) * scale[t][g] over 64-column groups;     y = a * scales[r]
+ * s8_group     for each weight group b (16 or 32 columns) in order, xs the activation scale of the
+ *              64-column group it lies in, without minimum:
+ *              a = a + ((float)I(b) * xs) * scales[b][r]
+ *              with minimum, S(b) the exact sum of q over the group:
+ *              a = a + (((float)I(b) * scales[b][r]) + ((float)S(b) * mins[b][r])) * xs;  y = a
+ */
+typedef void matmul_q_fn(float *y, size_t y_stride, const struct weight_matrix *w,
+                         const struct activations *x, uint32_t tile_begin, uint32_t tile_end);
+
+/* Float weights times n float vectors x[t * x_stride + c]: a = 0; for c in column order:
+ * a = a + (float)w[r][c] * x[t][c];  y = a. */
+typedef void matmul_f_fn(float *y, size_t y_stride, const struct weight_matrix *w, const float *x,
+                         size_t x_stride, uint32_t n, uint32_t tile_begin, uint32_t tile_end);
+
+/* y = x * s * w (w NULL: y = x * s), s = (float)(1 / sqrt(mean + eps)), mean = sum of squares / n
+ * in double: 16 partial sums, element i goes to sum i mod 16 in order, then added as a binary tree
+ * (lane j + lane j+8, then j+4, j+2, j+1). Order of the product: (x * s) * w. y may be x. */
+typedef void rms_norm_fn(float *y, const float *x, const float *w, size_t n, float eps);
+
+/* One scale for the token (formats-and-models 4.4): m = max(1e-5, max|x|);
+ * inverse = (float)(127.0 / (double)m); q = round half to even(x * inverse), clamped to +-127;
+ * every scale[g] = 1.0f / inverse; sums per 64. q is padded with zeros to 64 * groups_of(n). */
+typedef void quantize_token_fn(int8_t *q, float *scale, int32_t *sum, float *inverse,
+                               const float *x, uint32_t n);
+
+/* One scale per 64 columns: m = max|x| over the group; m = 0 gives scale 0 and zeros; otherwise
+ * scale = m / 127.0f, q = round half to even(x * (127.0f / m)), clamped to +-127. */
+typedef void quantize_group_fn(int8_t *q, float *scale, int32_t *sum, const float *x, uint32_t n);
+
+/* y = max(0, gate)^2 * up as ((r * r) * up); y may be gate or up. */
+typedef void relu2_mul_fn(float *y, const float *gate, const float *up, size_t n);
+/* y = (gate / (1 + exp(-gate))) * up with kernels/ref/expf.h's exp; y may be gate or up. */
+typedef void silu_mul_fn(float *y, const float *gate, const float *up, size_t n);
+/* y = y + x */
+typedef void add_fn(float *y, const float *x, size_t n);
+
+/* Rotate one head in place over its first 2 * half values; cos and sin have `half` values.
+ * a' = a * cos - b * sin; b' = b * cos + a * sin, each product rounded by itself.
+ * rope_neox: pairs (i, i + half); rope_norm: pairs (2 i, 2 i + 1). */
+typedef void rope_fn(float *x, const float *cos, const float *sin, size_t half);
+
+/* Round to nearest even, as IEEE binary16. */
+typedef void f32_to_f16_fn(uint16_t *y, const float *x, size_t n);
+
+/* A page holds KV_PAGE tokens of one layer and one KV head in f16.
+ * K is stored by dimension: k[d * KV_PAGE + token]; V by token: v[token * head_dim + d]. */
+enum { KV_PAGE = 32 };
+
+/* One query head over keys 0..n_keys-1. k and v: pointers to ceil(n_keys / 32) pages, already
+ * advanced to layer and head. Contents of the last page past n_keys are unspecified (may be NaN)
+ * and must not matter. scores: scratch of 32 * ceil(n_keys / 32) floats, 64-byte aligned.
+ * head_dim is even, 2..256.
+ *   s(j) = (sum over d in order of q[d] * (float)k[d][j]) * scale;   m = max s
+ *   p(j) = exp(s(j) - m);  l = sum of p in 16 partial sums (token j goes to sum j mod 16, in
+ *   order), added as the tree of rms_norm (in float)
+ *   out[d] = (sum over j in order of p(j) * (float)v[j][d]) / l
+ * Tokens past n_keys in the last page add 0 to the partial sums. */
+typedef void attention_fn(float *out, const float *q, const uint16_t *const *k,
+                          const uint16_t *const *v, size_t n_keys, size_t head_dim, float scale,
+                          float *scores);
+
+struct kernel_ops {
+        matmul_q_fn *t2_row, *t2_mantissa, *t2_group, *s8_row, *s8_group;
+        matmul_f_fn *f16, *bf16, *f32;
+        rms_norm_fn *rms_norm;
+        quantize_token_fn *quantize_token;
+        quantize_group_fn *quantize_group;
+        relu2_mul_fn *relu2_mul;
+        silu_mul_fn *silu_mul;
+        add_fn *add;
+        rope_fn *rope_neox, *rope_norm;
+        f32_to_f16_fn *f32_to_f16;
+        attention_fn *attention;
+};
+
+/* Fill every pointer for a set of CPU flags (kernels/cpu.h): C first, then the ladder of the
+ * architecture overwrites what it has. */
+void kernel_ops_init(struct kernel_ops *ops, unsigned cpu_flags);

@@ -1,0 +1,42 @@
+/* Weight layouts of the packed file, as the kernels read them.
+ *
+ * Every matrix is cut into tiles of 16 rows; the last tile is padded with rows of zeros. One vector
+ * lane is one row, so that no kernel ever sums across lanes and the order of every float addition
+ * is the order written down in kernels.h, on every instruction set.
+ *
+ * t2x16 (ternary, 2 bits a weight, K planes): a tile is a sequence of groups of 64 columns, a group
+ * is K planes, a plane is 4 blocks of 64 bytes, and a block is 16 rows x 16 columns. Byte
+ * 4 * row + c of a block holds four codes; bits 2k, 2k+1 are the code of column 4 * k + c
+ * (k, c = 0..3). Codes 0, 1, 2 stand for -1, 0, +1. Columns past the end hold code 1.
+ *
+ * s8x16 (8 bits a weight): a tile is a sequence of groups of 64 columns, a group is 16 blocks of 64
+ * bytes, and a block is 16 rows x 4 columns: byte 4 * row + c is the weight of column c plus 128
+ * (unsigned). Columns past the end hold 128.
+ *
+ * f16x16, bf16x16, f32x16: a tile is a sequence of columns, each 16 values, one per row.
+ */
+#pragma once
+
+#include <assert.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum {
+        TILE_ROWS = 16,    /* rows in a tile */
+        GROUP_COLS = 64,   /* columns in an activation group */
+        BLOCK_BYTES = 64,  /* bytes in a block of codes */
+        T2_PLANE_BYTES = TILE_ROWS * GROUP_COLS / 4,
+        S8_GROUP_BYTES = TILE_ROWS * GROUP_COLS,
+        MAX_PLANES = 4,
+};
+
+static_assert(T2_PLANE_BYTES == 4 * BLOCK_BYTES, "a plane of a group is four blocks");
+static_assert(S8_GROUP_BYTES == 16 * BLOCK_BYTES, "an 8-bit group is sixteen blocks");
+
+static inline uint32_t tiles_of(uint32_t rows) {
+        return rows / TILE_ROWS + (rows % TILE_ROWS != 0);
+}
+
+static inline uint32_t groups_of(uint32_t cols) {
+        return cols / GROUP_COLS + (cols % GROUP_COLS != 0);
+}

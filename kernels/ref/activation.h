@@ -1,0 +1,14 @@
+/* The scalar formulas of the gated activations, shared with the tails of the vector versions. */
+#pragma once
+
+#include "kernels/ref/expf.h"
+
+static inline float relu2_mul(float gate, float up) {
+        float r = gate > 0 ? gate : 0; /* a NaN becomes 0 */
+
+        return (r * r) * up;
+}
+
+static inline float silu_mul(float gate, float up) {
+        return (gate / (1.0f + expf_fixed(-gate))) * up;
+}

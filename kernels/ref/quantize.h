@@ -1,0 +1,31 @@
+/* The scalar steps of activation quantisation, shared by the reference and the vector versions. */
+#pragma once
+
+#include <stdint.h>
+
+#define QUANT_MAX 127.0f
+#define QUANT_ROUND 12582912.0f /* 1.5 * 2^23: adding it rounds to an integer, ties to even */
+
+/* Largest magnitude so far; a NaN does not count. */
+static inline float quantize_max(float m, float x) {
+        float a = x < 0 ? -x : x;
+
+        return a > m ? a : m;
+}
+
+/* Round half to even and clamp to +-127. Clamping first gives the same result and keeps the
+ * conversion defined for every float; a NaN becomes 127. */
+static inline int8_t quantize_value(float x, float factor) {
+        float v = x * factor;
+
+        v = v < QUANT_MAX ? v : QUANT_MAX;
+        v = v > -QUANT_MAX ? v : -QUANT_MAX;
+        return (int8_t)((v + QUANT_ROUND) - QUANT_ROUND);
+}
+
+/* Steps 1 and 2 of formats-and-models 4.4 in double precision, from max|x|. */
+static inline float quantize_inverse(float max) {
+        double m = (double)max > 1e-5 ? (double)max : 1e-5;
+
+        return (float)(127.0 / m);
+}

@@ -1,0 +1,112 @@
+/* The core of the tiled matrix products on 512 bits: the codes of one tile and 64 columns sit in
+ * 16 registers and meet the activations of many tokens. One lane is one row; one step is 4
+ * columns, whose activations are broadcast to all lanes by the load. Several tokens go side by
+ * side because a single chain of vpdpbusd would wait for its own result. */
+#pragma once
+
+#include <immintrin.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include "kernels/layout.h"
+
+#define INLINE static inline __attribute__((always_inline))
+#define UNROLL _Pragma("GCC unroll 16")
+
+enum {
+        STEPS = 16,       /* vpdpbusd per token, tile and 64 columns */
+        TOKENS_MAX = 64,  /* tokens whose accumulators fit beside the rest in the L1 cache */
+};
+
+/* Forget where a value comes from. Without it clang precomputes the address of every activation of
+ * a block outside the loop and then spends its time reloading addresses. */
+#define OPAQUE(x) __asm__("" : "+r"(x))
+
+/* Four consecutive activations in every lane. */
+INLINE __m512i broadcast_q(const int8_t *q) {
+        int32_t v;
+
+        memcpy(&v, q, sizeof(v));
+        return _mm512_set1_epi32(v);
+}
+
+/* One tile, 64 columns and the tokens of a chunk. Every kernel sets the members it needs. */
+struct block {
+        const __m512i *u;       /* [STEPS] codes */
+        const int8_t *q;        /* activations of token 0, */
+        size_t stride;          /* bytes to those of the next token */
+        const int32_t *sum;     /* activation sum of token 0 */
+        const float *scale;     /* activation scale of token 0 */
+        size_t groups;          /* elements to those of the next token */
+        const float *row_scales;
+        __m512i factor;         /* per row */
+        __m512i *sums;          /* [tokens] integer accumulators */
+        __m512 *a;              /* [tokens] float accumulators */
+};
+
+/* Work on tokens t .. t + m - 1, m at most 8 and known when compiling. */
+typedef void block_fn(const struct block *b, uint32_t t, unsigned m);
+
+INLINE void each_block(block_fn *fn, const struct block *b, uint32_t n) {
+        uint32_t t = 0;
+
+        for (; t + 8 <= n; t += 8)
+                fn(b, t, 8);
+        if (n & 4) {
+                fn(b, t, 4);
+                t += 4;
+        }
+        if (n & 2) {
+                fn(b, t, 2);
+                t += 2;
+        }
+        if (n & 1)
+                fn(b, t, 1);
+}
+
+/* d[i] += codes times activations of token t + i. */
+INLINE void dot_tokens(__m512i d[8], const struct block *b, uint32_t t, unsigned m) {
+        size_t stride = b->stride;
+        const int8_t *q = b->q + t * stride;
+
+        OPAQUE(stride);
+        OPAQUE(q);
+        UNROLL for (unsigned s = 0; s < STEPS; s++) {
+                UNROLL for (unsigned i = 0; i < m; i++)
+                        d[i] = _mm512_dpbusd_epi32(d[i], b->u[s],
+                                                   broadcast_q(q + i * stride + 4 * s));
+        }
+}
+
+/* d[i] = factor * activation sum of token t + i. Both fit 16 bits; the factor is given as 16 bits
+ * in the lower half of each lane, so that one vpdpwssd multiplies and broadcasts. */
+INLINE void start_sums(__m512i d[8], __m512i factor, const struct block *b, uint32_t t,
+                       unsigned m) {
+        UNROLL for (unsigned i = 0; i < m; i++)
+                d[i] = _mm512_dpwssd_epi32(_mm512_setzero_si512(), factor,
+                                           _mm512_set1_epi32(b->sum[(t + i) * b->groups]));
+}
+
+/* sums += dot products */
+INLINE void add_sums(const struct block *b, uint32_t t, unsigned m) {
+        __m512i d[8];
+
+        UNROLL for (unsigned i = 0; i < m; i++)
+                d[i] = b->sums[t + i];
+        dot_tokens(d, b, t, m);
+        UNROLL for (unsigned i = 0; i < m; i++)
+                b->sums[t + i] = d[i];
+}
+
+/* sums += factor * dot products. A dot product fits 16 bits (|sum| <= 3 * 127 * 64), so one
+ * vpdpwssd does it exactly. */
+INLINE void add_scaled_sums(const struct block *b, uint32_t t, unsigned m) {
+        __m512i d[8];
+
+        UNROLL for (unsigned i = 0; i < m; i++)
+                d[i] = _mm512_setzero_si512();
+        dot_tokens(d, b, t, m);
+        UNROLL for (unsigned i = 0; i < m; i++)
+                b->sums[t + i] = _mm512_dpwssd_epi32(b->sums[t + i], d[i], b->factor);
+}
