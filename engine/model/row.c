@@ -1,0 +1,84 @@
+/* matrix_row(): one row of a packed matrix as floats, for embeddings. The inverse of tile.c, read
+ * straight from the mapping; knows the layouts of kernels/layout.h and nothing else. */
+
+#include <string.h>
+
+#include "engine/model/bytes.h"
+#include "engine/model/model.h"
+#include "engine/model/shape.h"
+
+/* -1, 0 or +1 at a column of lane r; tile points to the codes of the tile. */
+static int trit_at(const uint8_t *tile, uint32_t planes, uint32_t plane, unsigned r, uint32_t col) {
+        size_t block = ((size_t)(col / GROUP_COLS) * planes + plane) * 4 + col % GROUP_COLS / 16;
+        unsigned in = col % 16;
+        unsigned byte = tile[block * BLOCK_BYTES + 4 * r + in % 4];
+
+        return (int)(byte >> 2 * (in / 4) & 3U) - 1;
+}
+
+static void t2_row(const struct weight_matrix *m, const uint8_t *codes, const uint8_t *mantissa,
+                   const float *scales, unsigned r, float *out) {
+        for (uint32_t c = 0; c < m->cols; c++) {
+                int v = 0;
+
+                if (m->scale != SCALE_MANTISSA) {
+                        uint32_t b = m->scale == SCALE_GROUP ? c / m->group : 0;
+
+                        v = trit_at(codes, 1, 0, r, c);
+                        out[c] = (float)v * scales[(size_t)b * TILE_ROWS + r];
+                        continue;
+                }
+                for (uint32_t k = 0; k < m->planes; k++) {
+                        size_t at = (size_t)(c / GROUP_COLS) * m->planes + k;
+
+                        v += mantissa[at * TILE_ROWS + r] * trit_at(codes, m->planes, k, r, c);
+                }
+                out[c] = (float)v * scales[r];
+        }
+}
+
+static void s8_row(const struct weight_matrix *m, const uint8_t *codes, const float *scales,
+                   const float *mins, unsigned r, float *out) {
+        for (uint32_t c = 0; c < m->cols; c++) {
+                int v = codes[(size_t)(c / 4) * BLOCK_BYTES + 4 * r + c % 4] - 128;
+                size_t b = m->scale == SCALE_GROUP ? c / m->group : 0;
+
+                out[c] = (float)v * scales[b * TILE_ROWS + r];
+                if (mins)
+                        out[c] += mins[b * TILE_ROWS + r];
+        }
+}
+
+static void float_row(const struct weight_matrix *m, const uint8_t *codes, unsigned r,
+                      float *out) {
+        for (uint32_t c = 0; c < m->cols; c++) {
+                size_t at = (size_t)c * TILE_ROWS + r;
+
+                if (m->form == WEIGHT_F32)
+                        out[c] = load_f32(codes + at * 4);
+                else if (m->form == WEIGHT_F16)
+                        out[c] = f16_to_f32(load_u16(codes + at * 2));
+                else
+                        out[c] = bf16_to_f32(load_u16(codes + at * 2));
+        }
+}
+
+void matrix_row(const struct weight_matrix *m, uint32_t row, float *out) {
+        const uint32_t tile = row / TILE_ROWS;
+        const unsigned r = row % TILE_ROWS;
+        const uint8_t *codes =
+                (const uint8_t *)m->codes + tile * matrix_tile_bytes(m, false, PART_CODES);
+        const size_t scales = (size_t)tile * matrix_scale_groups(m) * TILE_ROWS;
+        const uint8_t *mantissa = m->mantissa;
+
+        if (m->scale == SCALE_NONE) {
+                float_row(m, codes, r, out);
+                return;
+        }
+        if (mantissa)
+                mantissa += tile * matrix_tile_bytes(m, false, PART_MANTISSA);
+        if (m->form == WEIGHT_T2)
+                t2_row(m, codes, mantissa, m->scales + scales, r, out);
+        else
+                s8_row(m, codes, m->scales + scales, m->mins ? m->mins + scales : NULL, r, out);
+}

@@ -1,0 +1,41 @@
+/* Which tensors a model of given hyper-parameters has, by name and shape: one list for the packer,
+ * which looks them up in a foreign file, and for model_open(), which looks them up in a packed one;
+ * and the sizes of a packed matrix. */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "engine/model/model.h"
+
+enum layer_matrix {
+        MATRIX_Q, MATRIX_K, MATRIX_V, MATRIX_O, MATRIX_GATE, MATRIX_UP, MATRIX_DOWN,
+        LAYER_MATRICES,
+};
+
+enum layer_norm { NORM_ATTN, NORM_ATTN_SUB, NORM_FFN, NORM_FFN_SUB, LAYER_NORMS };
+
+enum { NAME_ROOM = 64 }; /* a tensor name and its end */
+
+/* "attn_q", …; the tensor is blk.N.NAME.weight */
+const char *layer_matrix_name(enum layer_matrix m);
+const char *layer_norm_name(enum layer_norm n);
+void layer_matrix_shape(const struct hparams *hp, enum layer_matrix m, uint32_t *ret_rows,
+                        uint32_t *ret_cols);
+/* Values of a norm vector; 0 when this architecture has no such norm. */
+uint32_t layer_norm_size(const struct hparams *hp, enum layer_norm n);
+struct weight_matrix *layer_matrix(struct layer *l, enum layer_matrix m);
+const float **layer_norm(struct layer *l, enum layer_norm n);
+
+/* A packed matrix is up to four tensors: NAME.codes, NAME.mantissa (I8, bytes), NAME.scales,
+ * NAME.mins (F32). */
+enum matrix_part { PART_CODES, PART_MANTISSA, PART_SCALES, PART_MINS, MATRIX_PARTS };
+const char *matrix_part_name(enum matrix_part part);
+/* Bytes of one part of one tile of 16 rows (kernels/layout.h, kernels/kernels.h); 0 when the form
+ * does not have it. mins: the matrix has minimums. */
+uint64_t matrix_tile_bytes(const struct weight_matrix *m, bool mins, enum matrix_part part);
+/* Columns per scale group, as a count: 1 for one scale per row. */
+uint32_t matrix_scale_groups(const struct weight_matrix *m);
+/* A combination of form, scale, planes and group that the kernels know. */
+bool matrix_form_valid(const struct weight_matrix *m, bool mins);

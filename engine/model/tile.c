@@ -1,0 +1,148 @@
+/* From rows to tiles and back. Problem: the kernels want 16 rows interleaved, files hold one row
+ * after the other. Invariant: a tile is cleared before its rows are put, so that padding rows are
+ * rows of zeros and the packed bytes depend on nothing but the weights. A tile owns its parts. */
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "engine/base/macro.h"
+#include "engine/model/bytes.h"
+#include "engine/model/tile.h"
+
+static uint8_t zero_code(const struct weight_matrix *m) {
+        switch (m->form) {
+        case WEIGHT_T2:
+                return 1;
+        case WEIGHT_S8:
+                return 128;
+        case WEIGHT_F16:
+        case WEIGHT_BF16:
+        case WEIGHT_F32:
+        case _WEIGHT_FORM_MAX:
+                break;
+        }
+        return 0;
+}
+
+static size_t padded_cols(const struct weight_matrix *m) {
+        return (size_t)groups_of(m->cols) * GROUP_COLS;
+}
+
+int tile_init(struct tile *t, const struct weight_matrix *m, bool mins) {
+        *t = (struct tile){.m = m, .mins = mins};
+        for (unsigned i = 0; i < MATRIX_PARTS; i++) {
+                uint64_t n = matrix_tile_bytes(m, mins, (enum matrix_part)i);
+
+                if (n == 0)
+                        continue;
+                t->part[i] = malloc(n);
+                if (!t->part[i])
+                        return -ENOMEM;
+        }
+        return 0;
+}
+
+void tile_done(struct tile *t) {
+        for (unsigned i = 0; i < MATRIX_PARTS; i++)
+                free(t->part[i]);
+}
+
+int row_buffer_init(struct row_buffer *r, const struct weight_matrix *m, bool mins) {
+        size_t codes = padded_cols(m) * MAX(m->planes, 1U), scales = matrix_scale_groups(m);
+
+        if (m->form == WEIGHT_F16 || m->form == WEIGHT_BF16)
+                codes *= 2;
+        else if (m->form == WEIGHT_F32)
+                codes *= 4;
+        *r = (struct row_buffer){
+                .codes = malloc(codes),
+                .mantissa = calloc((size_t)groups_of(m->cols) * MAX(m->planes, 1U), 1),
+                .scales = calloc(MAX(scales, 1U), sizeof(float)),
+                .mins = mins ? calloc(MAX(scales, 1U), sizeof(float)) : NULL,
+        };
+        if (!r->codes || !r->mantissa || !r->scales || (mins && !r->mins))
+                return -ENOMEM;
+        memset(r->codes, zero_code(m), codes);
+        return 0;
+}
+
+void row_buffer_done(struct row_buffer *r) {
+        free(r->codes);
+        free(r->mantissa);
+        free(r->scales);
+        free(r->mins);
+}
+
+void tile_clear(struct tile *t) {
+        for (unsigned i = 0; i < MATRIX_PARTS; i++) {
+                if (!t->part[i])
+                        continue;
+                memset(t->part[i], 0, matrix_tile_bytes(t->m, t->mins, (enum matrix_part)i));
+        }
+        if (t->m->form == WEIGHT_T2) /* four codes of value 1 */
+                memset(t->part[PART_CODES], 0x55, matrix_tile_bytes(t->m, t->mins, PART_CODES));
+        else if (t->m->form == WEIGHT_S8)
+                memset(t->part[PART_CODES], 128, matrix_tile_bytes(t->m, t->mins, PART_CODES));
+}
+
+/* Byte c of the four holds columns c, 4 + c, 8 + c, 12 + c: four loads of four codes, each moved up
+ * by its two bits, make all four bytes at once. */
+static void put_t2(struct tile *t, unsigned r, const uint8_t *codes) {
+        const uint32_t groups = groups_of(t->m->cols), planes = t->m->planes;
+        const size_t padded = padded_cols(t->m);
+
+        for (uint32_t g = 0; g < groups; g++)
+                for (uint32_t k = 0; k < planes; k++)
+                        for (unsigned b = 0; b < 4; b++) {
+                                const uint8_t *c = codes + k * padded + g * GROUP_COLS + 16 * b;
+                                uint32_t v = load_u32(c) | load_u32(c + 4) << 2 |
+                                             load_u32(c + 8) << 4 | load_u32(c + 12) << 6;
+                                size_t block = ((size_t)g * planes + k) * 4 + b;
+
+                                memcpy(t->part[PART_CODES] + block * BLOCK_BYTES + 4 * r, &v, 4);
+                        }
+}
+
+static void put_s8(struct tile *t, unsigned r, const uint8_t *codes) {
+        const size_t blocks = (size_t)groups_of(t->m->cols) * 16;
+
+        for (size_t b = 0; b < blocks; b++)
+                memcpy(t->part[PART_CODES] + b * BLOCK_BYTES + 4 * r, codes + 4 * b, 4);
+}
+
+static void put_floats(struct tile *t, unsigned r, const uint8_t *values, size_t width) {
+        uint8_t *p = t->part[PART_CODES] + r * width;
+
+        for (uint32_t c = 0; c < t->m->cols; c++)
+                memcpy(p + c * TILE_ROWS * width, values + c * width, width);
+}
+
+static void put_scales(uint8_t *part, unsigned r, const float *scales, uint32_t n) {
+        for (uint32_t b = 0; b < n; b++)
+                memcpy(part + ((size_t)b * TILE_ROWS + r) * 4, &scales[b], 4);
+}
+
+void tile_put_row(struct tile *t, unsigned r, const struct row_buffer *row) {
+        const uint32_t groups = groups_of(t->m->cols), planes = t->m->planes;
+
+        if (t->m->form == WEIGHT_T2)
+                put_t2(t, r, row->codes);
+        else if (t->m->form == WEIGHT_S8)
+                put_s8(t, r, row->codes);
+        else if (t->m->form == WEIGHT_F32)
+                put_floats(t, r, row->codes, 4);
+        else
+                put_floats(t, r, row->codes, 2);
+
+        if (t->part[PART_SCALES])
+                put_scales(t->part[PART_SCALES], r, row->scales, matrix_scale_groups(t->m));
+        if (t->part[PART_MINS])
+                put_scales(t->part[PART_MINS], r, row->mins, matrix_scale_groups(t->m));
+        if (!t->part[PART_MANTISSA])
+                return;
+        for (uint32_t g = 0; g < groups; g++)
+                for (uint32_t k = 0; k < planes; k++)
+                        t->part[PART_MANTISSA][((size_t)g * planes + k) * TILE_ROWS + r] =
+                                row->mantissa[(size_t)k * groups + g];
+}

@@ -1,0 +1,229 @@
+/* The engine object, its sequences, and the checks around a step.
+ *
+ * Problem: callers juggle many conversations and may be wrong about lengths and ids; nothing they
+ * pass may reach a kernel unchecked, and a step that fails or is cancelled must leave no trace.
+ * All arguments are checked before the first thread starts, and a sequence grows only when the
+ * step has succeeded; keys already stored past its end are never read and are overwritten later.
+ *
+ * The engine owns scratch and KV pages and borrows model, kernels and threads. A sequence owns its
+ * list of pages. The scratch holds traces of text: it is wiped when the engine goes.
+ */
+#include "engine/run/engine.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "engine/base/macro.h"
+#include "engine/run/rope.h"
+#include "engine/run/state.h"
+
+static void take_quantized(struct arena *a, struct quantized *b, size_t rows, uint32_t columns) {
+        size_t groups = groups_of(columns);
+
+        b->q = arena_take(a, rows * groups, GROUP_COLS);
+        b->scale = arena_take(a, rows * groups, sizeof(float));
+        b->sum = arena_take(a, rows * groups, sizeof(int32_t));
+        b->inverse = arena_take(a, rows, sizeof(float));
+}
+
+static void take_input(struct arena *a, struct input_buffer *b, size_t rows, uint32_t columns) {
+        b->x = arena_take(a, rows * row_stride(columns), sizeof(float));
+        take_quantized(a, &b->by_token, rows, columns);
+        take_quantized(a, &b->by_group, rows, columns);
+}
+
+/* Carve all scratch out of the arena, or only count it. Logits come last: seldom all touched. */
+static void take_scratch(struct engine *e) {
+        const struct hparams *hp = &e->model->hp;
+        struct run_state *run = &e->run;
+        struct arena *a = &e->arena;
+        size_t rows = ENGINE_MAX_ROWS, half = hp->rope_dim / 2, pages = kv_pages_of(hp->n_ctx),
+               heads = row_stride(hp->n_head * hp->head_dim),
+               heads_kv = row_stride(hp->n_head_kv * hp->head_dim);
+
+        for (unsigned i = 0; i < pool_threads(e->pool); i++) {
+                struct thread_state *ts = &e->threads[i];
+
+                take_input(a, &ts->input, 1, widest_input(hp));
+                ts->scores = arena_take(a, pages * KV_PAGE, sizeof(float));
+                ts->k = arena_take(a, pages, sizeof(*ts->k));
+                ts->v = arena_take(a, pages, sizeof(*ts->v));
+        }
+        run->cosines = arena_take(a, rows * half, sizeof(float));
+        run->sines = arena_take(a, rows * half, sizeof(float));
+        run->h = arena_take(a, rows * row_stride(hp->n_embd), sizeof(float));
+        run->projected = arena_take(a, rows * row_stride(hp->n_embd), sizeof(float));
+        run->q = arena_take(a, rows * heads, sizeof(float));
+        run->k = arena_take(a, rows * heads_kv, sizeof(float));
+        run->v = arena_take(a, rows * heads_kv, sizeof(float));
+        run->heads = arena_take(a, rows * heads, sizeof(float));
+        run->gate = arena_take(a, rows * row_stride(hp->n_ff), sizeof(float));
+        run->up = arena_take(a, rows * row_stride(hp->n_ff), sizeof(float));
+        take_input(a, &run->input, rows, widest_input(hp));
+        run->logits = arena_take(a, rows * row_stride(hp->n_vocab), sizeof(float));
+}
+
+static int allocate(struct engine *e, size_t kv_bytes) {
+        const struct hparams *hp = &e->model->hp;
+        int r;
+
+        e->threads = calloc(pool_threads(e->pool), sizeof(*e->threads));
+        e->frequency = calloc(hp->rope_dim / 2 + 1, sizeof(*e->frequency));
+        if (!e->threads || !e->frequency)
+                return -ENOMEM;
+        rope_frequencies(e->frequency, hp, e->model->rope_freqs);
+        take_scratch(e);
+        r = arena_map(&e->arena);
+        if (r < 0)
+                return r;
+        take_scratch(e);
+        return kv_pool_init(&e->kv, hp, kv_bytes);
+}
+
+int engine_new(struct engine **ret, const struct model *model, const struct kernel_ops *ops,
+               struct pool *pool, size_t kv_bytes) {
+        struct engine *e;
+        int r;
+
+        e = calloc(1, sizeof(*e));
+        if (!e)
+                return -ENOMEM;
+        e->model = model;
+        e->ops = ops;
+        e->pool = pool;
+        r = allocate(e, kv_bytes);
+        if (r < 0) {
+                engine_free(e);
+                return r;
+        }
+        *ret = e;
+        return 0;
+}
+
+/* Wiping memory that was never touched would make the kernel provide it first: of the logits, by
+ * far the largest part and the last, only the rows that some step has filled are wiped. */
+struct engine *engine_free(struct engine *e) {
+        if (!e)
+                return NULL;
+        kv_pool_done(&e->kv);
+        arena_done(&e->arena, e->dirty);
+        free(e->frequency);
+        free(e->threads);
+        free(e);
+        return NULL;
+}
+
+size_t engine_kv_bytes(const struct engine *e, size_t tokens) {
+        size_t bytes;
+
+        if (__builtin_mul_overflow(kv_pages_of(tokens), kv_page_bytes(&e->kv), &bytes))
+                return SIZE_MAX;
+        return bytes;
+}
+
+size_t engine_kv_free(const struct engine *e) {
+        return e->kv.n_free * kv_page_bytes(&e->kv);
+}
+
+int sequence_new(struct sequence **ret, struct engine *e, size_t max_tokens) {
+        size_t n_pages = kv_pages_of(max_tokens);
+        struct sequence *s;
+        int r;
+
+        if (max_tokens > e->model->hp.n_ctx)
+                return -E2BIG;
+        s = calloc(1, sizeof(*s) + n_pages * sizeof(s->pages[0]));
+        if (!s)
+                return -ENOMEM;
+        *s = (struct sequence){.engine = e, .room = max_tokens, .n_pages = n_pages};
+        r = kv_take(&e->kv, s->pages, n_pages);
+        if (r < 0) {
+                free(s);
+                return r;
+        }
+        *ret = s;
+        return 0;
+}
+
+struct sequence *sequence_free(struct sequence *s) {
+        if (!s)
+                return NULL;
+        kv_give(&s->engine->kv, s->pages, s->n_pages, kv_pages_of(s->written));
+        free(s);
+        return NULL;
+}
+
+size_t sequence_length(const struct sequence *s) {
+        return s->length;
+}
+
+void sequence_truncate(struct sequence *s, size_t length) {
+        s->length = MIN(s->length, length);
+}
+
+/* Where a row stands in its sequence, counting the rows of this step before it. */
+static int place_row(struct step *s, uint32_t i) {
+        struct sequence *seq = s->rows[i].seq;
+
+        if (seq->engine != s->e || s->rows[i].token < 0 ||
+            (uint32_t)s->rows[i].token >= s->e->model->hp.n_vocab)
+                return -EINVAL;
+        if (seq->length + seq->pending >= seq->room)
+                return -ENOSPC;
+        s->positions[i] = (uint32_t)(seq->length + seq->pending++);
+        if (s->rows[i].want_logits)
+                s->logit_rows[s->n_logits++] = i;
+        return 0;
+}
+
+/* Forget what place_row counted; `keep`: the rows now belong to their sequences. */
+static void settle_rows(struct step *s, bool keep) {
+        for (uint32_t i = 0; i < s->n; i++) {
+                struct sequence *seq = s->rows[i].seq;
+
+                if (keep)
+                        seq->length += seq->pending;
+                seq->pending = 0;
+        }
+}
+
+static void note_dirty(struct engine *e, size_t n_logits) {
+        size_t filled = n_logits * row_stride(e->model->hp.n_vocab) * sizeof(float);
+        size_t dirty = (size_t)((uint8_t *)e->run.logits - e->arena.base) + filled;
+
+        e->dirty = MAX(e->dirty, dirty);
+}
+
+static int run_step(struct step *s) {
+        for (uint32_t i = 0; i < s->n; i++) {
+                int r = place_row(s, i);
+
+                if (r < 0)
+                        return r;
+        }
+        for (uint32_t i = 0; i < s->n; i++) {
+                struct sequence *seq = s->rows[i].seq;
+
+                seq->written = MAX(seq->written, seq->length + seq->pending);
+        }
+        note_dirty(s->e, s->n_logits);
+        pool_run(s->e->pool, forward, s);
+        return s->stop ? -ECANCELED : 0;
+}
+
+int engine_step(struct engine *e, const struct engine_row *rows, size_t n, const float **logits,
+                const volatile int *cancel) {
+        struct step s = {.e = e, .rows = rows, .n = (uint32_t)n, .cancel = cancel};
+        int r;
+
+        if (n > ENGINE_MAX_ROWS)
+                return -EINVAL;
+        if (n == 0)
+                return 0;
+        r = run_step(&s);
+        settle_rows(&s, r == 0);
+        for (uint32_t i = 0; r == 0 && i < s.n_logits; i++)
+                logits[i] = e->run.logits + i * row_stride(e->model->hp.n_vocab);
+        return r;
+}

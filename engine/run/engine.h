@@ -1,0 +1,48 @@
+/* Forward passes over many sequences at once.
+ *
+ * A sequence owns KV pages of 32 tokens, taken from the engine's budget when it is made, wiped
+ * when it is freed. A step takes rows (sequence, token); rows of one sequence stand together and
+ * continue it in order. Results of a row do not depend on what else is in the step, on the number
+ * of threads or on the instruction set, to the last bit. Not thread-safe: one caller at a time. */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "engine/model/model.h"
+#include "engine/run/pool.h"
+#include "kernels/kernels.h"
+
+struct engine;
+struct sequence;
+
+enum { ENGINE_MAX_ROWS = 512 }; /* rows in one step */
+
+/* model, ops and pool are borrowed and must outlive the engine. kv_bytes: budget for all
+ * sequences. Scratch for ENGINE_MAX_ROWS rows is taken here, nothing per token. */
+int engine_new(struct engine **ret, const struct model *model, const struct kernel_ops *ops,
+               struct pool *pool, size_t kv_bytes);
+struct engine *engine_free(struct engine *e);
+
+size_t engine_kv_bytes(const struct engine *e, size_t tokens); /* what a sequence would take */
+size_t engine_kv_free(const struct engine *e);
+
+/* Room for max_tokens positions. -ENOSPC when the budget is taken, -E2BIG over the context. */
+int sequence_new(struct sequence **ret, struct engine *e, size_t max_tokens);
+struct sequence *sequence_free(struct sequence *s);
+size_t sequence_length(const struct sequence *s);
+void sequence_truncate(struct sequence *s, size_t length); /* forget positions >= length */
+
+struct engine_row {
+        struct sequence *seq;
+        int32_t token;
+        bool want_logits;
+};
+
+/* Run n <= ENGINE_MAX_ROWS rows. For each row with want_logits, in row order, *logits of the next
+ * slot points to n_vocab floats, valid until the next step. cancel, when not NULL, is read between
+ * layers: non-zero makes the step return -ECANCELED and leaves every sequence as it was before.
+ * -EINVAL: token id out of range; -ENOSPC: a sequence is full. */
+int engine_step(struct engine *e, const struct engine_row *rows, size_t n, const float **logits,
+                const volatile int *cancel);

@@ -1,0 +1,59 @@
+/* The page budget of the KV cache.
+ *
+ * Problem: a sequence must never fail for memory in the middle of an answer, and what it leaves
+ * behind must never be readable by the next one. So all pages a sequence can need are taken
+ * when it is made, from one mapping made when the engine starts, and pages are wiped when they
+ * come back, not when they go out: text does not outlive its sequence.
+ *
+ * Invariant: a page on the free list is all zero. The pool owns the mapping; a sequence borrows.
+ */
+#include "engine/run/kv.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+int kv_pool_init(struct kv_pool *kv, const struct hparams *hp, size_t bytes) {
+        uint16_t *pages;
+        int r;
+
+        *kv = (struct kv_pool){.n_head_kv = hp->n_head_kv};
+        kv->head_values = (size_t)hp->head_dim * KV_PAGE;
+        kv->page_values = (size_t)hp->n_layer * hp->n_head_kv * 2 * kv->head_values;
+        kv->n_pages = kv->n_free = bytes / kv_page_bytes(kv);
+        (void)arena_take(&kv->arena, kv->n_pages, kv_page_bytes(kv));
+        r = arena_map(&kv->arena);
+        if (r < 0)
+                return r;
+        pages = arena_take(&kv->arena, kv->n_pages, kv_page_bytes(kv));
+        kv->free_pages = calloc(kv->n_pages + 1, sizeof(*kv->free_pages));
+        if (!kv->free_pages) {
+                kv_pool_done(kv);
+                return -ENOMEM;
+        }
+        /* The lowest addresses go out first, so that an idle budget stays untouched. */
+        for (size_t i = 0; i < kv->n_pages; i++)
+                kv->free_pages[i] = pages + (kv->n_pages - 1 - i) * kv->page_values;
+        return 0;
+}
+
+void kv_pool_done(struct kv_pool *kv) {
+        arena_done(&kv->arena, 0); /* every page was wiped when it came back */
+        free(kv->free_pages);
+        *kv = (struct kv_pool){0};
+}
+
+int kv_take(struct kv_pool *kv, uint16_t **pages, size_t n) {
+        if (n > kv->n_free)
+                return -ENOSPC;
+        for (size_t i = 0; i < n; i++)
+                pages[i] = kv->free_pages[--kv->n_free];
+        return 0;
+}
+
+void kv_give(struct kv_pool *kv, uint16_t **pages, size_t n, size_t dirty) {
+        for (size_t i = 0; i < dirty; i++)
+                explicit_bzero(pages[i], kv_page_bytes(kv));
+        while (n > 0)
+                kv->free_pages[kv->n_free++] = pages[--n];
+}

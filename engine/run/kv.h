@@ -1,0 +1,45 @@
+/* Keys and values of all sequences: pages of KV_PAGE tokens from one fixed budget.
+ *
+ * A page holds its tokens for every layer and KV head: [layer][kv head][K, V], where K is
+ * [head_dim][KV_PAGE] and V is [KV_PAGE][head_dim], both f16 (kernels.h). Not thread-safe, except
+ * that the pages of a sequence may be written by several threads in different places. */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "engine/model/model.h"
+#include "engine/run/arena.h"
+#include "kernels/kernels.h"
+
+struct kv_pool {
+        struct arena arena;
+        uint16_t **free_pages; /* [n_pages], the first n_free are free */
+        size_t n_pages, n_free;
+        size_t head_values;    /* f16 values of one head's K (or V) in a page */
+        size_t page_values;    /* f16 values of a whole page */
+        uint32_t n_head_kv;
+};
+
+/* As many pages as fit into `bytes`, at least none. */
+int kv_pool_init(struct kv_pool *kv, const struct hparams *hp, size_t bytes);
+void kv_pool_done(struct kv_pool *kv);
+
+static inline size_t kv_pages_of(size_t tokens) {
+        return tokens / KV_PAGE + (tokens % KV_PAGE != 0);
+}
+
+static inline size_t kv_page_bytes(const struct kv_pool *kv) {
+        return kv->page_values * sizeof(uint16_t);
+}
+
+/* Take n pages into pages[], or none: -ENOSPC. */
+int kv_take(struct kv_pool *kv, uint16_t **pages, size_t n);
+/* Give n pages back; the first `dirty` of them have been written and are wiped. */
+void kv_give(struct kv_pool *kv, uint16_t **pages, size_t n, size_t dirty);
+
+/* Where K and V of a layer and KV head begin inside a page. */
+static inline size_t kv_offset(const struct kv_pool *kv, uint32_t layer, uint32_t head) {
+        return ((size_t)layer * kv->n_head_kv + head) * 2 * kv->head_values;
+}

@@ -1,0 +1,29 @@
+/* From logits to a token: greedy, temperature, top-k, top-p, min-p, repetition penalty, with a
+ * seeded generator of our own, so that a seed gives the same tokens everywhere. */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct sampling {
+        float temperature;     /* 0: greedy */
+        uint32_t top_k;        /* 0: off */
+        float top_p;           /* 1: off */
+        float min_p;           /* 0: off */
+        float repeat_penalty;  /* 1: off; > 0 */
+        uint32_t repeat_last;  /* how many tokens back the penalty looks */
+        float presence_penalty, frequency_penalty; /* 0: off; OpenAI's definition */
+        uint64_t seed;
+};
+
+#define SAMPLING_GREEDY                                                                            \
+        ((struct sampling){.temperature = 0, .top_p = 1, .repeat_penalty = 1, .repeat_last = 64})
+
+struct sampler;
+int sampler_new(struct sampler **ret, uint32_t n_vocab, const struct sampling *s);
+struct sampler *sampler_free(struct sampler *s);
+/* Choose the next token and remember it. logits are not changed. ties: lowest id. */
+int32_t sampler_next(struct sampler *s, const float *logits);
+/* Let the repetition window know tokens that were not sampled (the prompt). */
+void sampler_accept(struct sampler *s, int32_t token);
