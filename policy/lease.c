@@ -1,0 +1,161 @@
+/* Virtual token counters over CPU leases (Sheng et al., "Fairness in Serving Large Language
+ * Models", OSDI 2024, with measured time as the cost). The invariant: at most one holder; time is
+ * charged to it from `since` on, at every renewal, return, removal or take-back, so that counters
+ * are exact whatever the domain claims. Domains belong to the caller; here they are only linked. */
+#include <assert.h>
+#include <stddef.h>
+
+#include "engine/base/macro.h"
+#include "policy/lease.h"
+
+/* Inverse shares of the classes, 90 to 10. */
+static const uint64_t class_cost[_LEASE_CLASS_MAX] = { [LEASE_INTERACTIVE] = 1,
+                                                       [LEASE_BACKGROUND] = 9 };
+
+static void charge(struct lease_scheduler *s, uint64_t now) {
+        struct lease_domain *h = s->holder;
+        uint64_t cost = (now - s->since) * s->threads;
+
+        h->counter += cost;
+        h->charged += cost;
+        s->class_counter[h->class] += cost * class_cost[h->class];
+        s->floor = h->counter;
+        s->since = now;
+}
+
+static bool class_active(const struct lease_scheduler *s, enum lease_class class,
+                         const struct lease_domain *except) {
+        for (const struct lease_domain *d = s->first; d; d = d->next)
+                if (d != except && d->class == class && (d->wanting || d == s->holder))
+                        return true;
+        return false;
+}
+
+/* A newly active class or domain starts level with the least served active one. */
+static void lift(struct lease_scheduler *s, struct lease_domain *d) {
+        enum lease_class other =
+                d->class == LEASE_INTERACTIVE ? LEASE_BACKGROUND : LEASE_INTERACTIVE;
+        uint64_t least = UINT64_MAX;
+
+        for (const struct lease_domain *i = s->first; i; i = i->next)
+                if (i != d && (i->wanting || i == s->holder))
+                        least = MIN(least, i->counter);
+        if (least == UINT64_MAX)
+                least = s->floor;
+        d->counter = MAX(d->counter, least);
+        if (!class_active(s, d->class, d))
+                s->class_counter[d->class] =
+                        MAX(s->class_counter[d->class], s->class_counter[other]);
+}
+
+void lease_add(struct lease_scheduler *s, struct lease_domain *d) {
+        assert(!d->known && s->threads > 0);
+        d->known = true;
+        d->wanting = false;
+        d->next = s->first;
+        s->first = d;
+}
+
+static void take_back(struct lease_scheduler *s, uint64_t now) {
+        charge(s, now);
+        s->holder = NULL;
+}
+
+void lease_remove(struct lease_scheduler *s, struct lease_domain *d, uint64_t now) {
+        struct lease_domain **p = &s->first;
+
+        if (!d->known)
+                return;
+        if (s->holder == d)
+                take_back(s, now);
+        while (*p != d)
+                p = &(*p)->next;
+        *p = d->next;
+        d->known = false;
+}
+
+void lease_set_class(struct lease_scheduler *s, struct lease_domain *d, enum lease_class class,
+                     uint64_t now) {
+        if (d->class == class)
+                return;
+        if (s->holder == d)
+                charge(s, now);
+        d->class = class;
+        if (d->known && (d->wanting || s->holder == d))
+                lift(s, d);
+}
+
+void lease_used(struct lease_scheduler *s, struct lease_domain *d, bool want, bool stopped,
+                uint64_t seq, uint64_t now) {
+        bool was_active = d->wanting || s->holder == d;
+
+        /* A return that crossed an extension on the way is meant for the older lease: if the domain
+         * wants more it will use the extension, if not the lease is over all the same. */
+        if (s->holder == d && stopped && (seq == d->seq || !want))
+                take_back(s, now);
+        if (want && !was_active)
+                lift(s, d);
+        d->wanting = want;
+}
+
+static bool others_want(const struct lease_scheduler *s) {
+        for (const struct lease_domain *d = s->first; d; d = d->next)
+                if (d != s->holder && d->wanting)
+                        return true;
+        return false;
+}
+
+static struct lease_domain *least_served(const struct lease_scheduler *s) {
+        struct lease_domain *best = NULL;
+
+        for (struct lease_domain *d = s->first; d; d = d->next) {
+                if (!d->wanting)
+                        continue;
+                if (!best ||
+                    (d->class == best->class
+                             ? d->counter < best->counter
+                             : s->class_counter[d->class] < s->class_counter[best->class] ||
+                                       (s->class_counter[d->class] ==
+                                                s->class_counter[best->class] &&
+                                        d->class < best->class)))
+                        best = d;
+        }
+        return best;
+}
+
+static struct lease_domain *grant(struct lease_scheduler *s, struct lease_domain *d, uint64_t now,
+                                  uint64_t *ret_usec, uint64_t *ret_seq) {
+        s->holder = d;
+        s->since = now;
+        s->until = now + LEASE_SLICE_USEC;
+        d->seq = ++s->next_seq;
+        *ret_usec = LEASE_SLICE_USEC;
+        *ret_seq = d->seq;
+        return d;
+}
+
+struct lease_domain *lease_next(struct lease_scheduler *s, uint64_t now, uint64_t *ret_usec,
+                                uint64_t *ret_seq) {
+        struct lease_domain *next;
+
+        if (s->holder) {
+                if (s->holder->wanting && !others_want(s) && now + LEASE_LEAD_USEC >= s->until) {
+                        charge(s, now);
+                        return grant(s, s->holder, now, ret_usec, ret_seq);
+                }
+                if (now < s->until + LEASE_GRACE_USEC)
+                        return NULL;
+                s->holder->overruns++;
+                take_back(s, now);
+        }
+        next = least_served(s);
+        return next ? grant(s, next, now, ret_usec, ret_seq) : NULL;
+}
+
+uint64_t lease_wakeup(const struct lease_scheduler *s) {
+        if (!s->holder)
+                return UINT64_MAX;
+        if (s->holder->wanting && !others_want(s))
+                return s->until - LEASE_LEAD_USEC;
+        return s->until + LEASE_GRACE_USEC;
+}

@@ -1,0 +1,56 @@
+/* Who may compute now. One domain computes at a time, with all its threads, for at most one slice;
+ * the next is the one with the smallest virtual counter (measured time times threads), so that
+ * domains that always want get equal shares whatever they do inside. A domain that comes back after
+ * a pause is lifted to the smallest counter among the active: idleness is no savings account.
+ * Two classes share 90 to 10 when both want, so that background work is slow but never starves.
+ *
+ * Pure: the caller has the clock, sends what is decided and reports what happens. */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#define LEASE_SLICE_USEC UINT64_C(100000)
+#define LEASE_LEAD_USEC  UINT64_C(40000)  /* a lone holder is renewed this long before the end */
+#define LEASE_GRACE_USEC UINT64_C(150000) /* after the end: one step may still be finished */
+
+enum lease_class { LEASE_INTERACTIVE, LEASE_BACKGROUND, _LEASE_CLASS_MAX };
+
+struct lease_domain {
+        struct lease_domain *next;
+        enum lease_class class;
+        bool known;              /* linked in a scheduler */
+        bool wanting;
+        uint64_t counter;        /* thread-microseconds */
+        uint64_t charged;        /* the same, never lifted: what it really used */
+        uint64_t seq;            /* of its newest lease */
+        uint32_t overruns;       /* leases it did not give back in time */
+};
+
+struct lease_scheduler {
+        struct lease_domain *first;
+        struct lease_domain *holder;
+        uint64_t since;          /* charged up to here */
+        uint64_t until;          /* end of the running lease */
+        uint64_t class_counter[_LEASE_CLASS_MAX];
+        uint64_t floor;          /* counter of whoever computed last */
+        uint64_t next_seq;
+        uint32_t threads;
+};
+
+void lease_add(struct lease_scheduler *s, struct lease_domain *d);
+/* Also while it holds the lease. */
+void lease_remove(struct lease_scheduler *s, struct lease_domain *d, uint64_t now);
+void lease_set_class(struct lease_scheduler *s, struct lease_domain *d, enum lease_class class,
+                     uint64_t now);
+
+/* The domain says whether it has work; stopped: it gives back lease `seq`. */
+void lease_used(struct lease_scheduler *s, struct lease_domain *d, bool want, bool stopped,
+                uint64_t seq, uint64_t now);
+
+/* Decide. Returns the domain that must now be sent a lease of *ret_usec with *ret_seq (a new one,
+ * or the extension of a running one), or NULL when there is nothing to send. Call until NULL. */
+struct lease_domain *lease_next(struct lease_scheduler *s, uint64_t now, uint64_t *ret_usec,
+                                uint64_t *ret_seq);
+/* When to call lease_next again at the latest; UINT64_MAX: only after another call. */
+uint64_t lease_wakeup(const struct lease_scheduler *s);
