@@ -1,0 +1,201 @@
+/* Accepting and refusing. A refused connection gets one answer written in one piece at the start of
+ * the program's life and is then kept for a moment: closing a socket with an unread request in it
+ * would make some clients lose the answer. The number kept is bounded; beyond it connections are
+ * closed at once. When descriptors run out, accepting pauses instead of spinning. */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "daemon/broker/accept.h"
+#include "daemon/broker/log.h"
+#include "engine/base/macro.h"
+
+enum { LINGER_MAX = 64, LINGER_USEC = 2000000, PAUSE_USEC = 200000, ANSWER_SIZE = 640 };
+
+struct lingerer {
+        struct listener *owner;
+        struct lingerer *next;
+        sd_event_source *io, *timer;
+        int fd;
+};
+
+struct listener {
+        sd_event *event;
+        sd_event_source *io, *pause;
+        struct workers *workers;
+        int fd;
+        struct lingerer *lingering;
+        unsigned n_lingering;
+        char answers[_ERROR_MAX][ANSWER_SIZE];
+};
+
+static void build_answer(enum error_code code, char *buf) {
+        const struct error_row *row = error_row(code);
+        char body[ANSWER_SIZE / 2];
+
+        snprintf(body, sizeof(body),
+                 "{\"error\":{\"message\":\"%s\",\"type\":\"%s\",\"param\":null,\"code\":\"%s\"}}",
+                 row->text, row->http_type, row->http_code);
+        snprintf(buf, ANSWER_SIZE,
+                 "HTTP/1.1 %u %s\r\nContent-Type: application/json\r\nContent-Length: %zu\r\n"
+                 "Retry-After: 1\r\nConnection: close\r\n\r\n%s",
+                 row->http_status,
+                 row->http_status == 429 ? "Too Many Requests" : "Service Unavailable",
+                 strlen(body), body);
+}
+
+static void linger_free(struct lingerer *k) {
+        struct lingerer **p = &k->owner->lingering;
+
+        while (*p != k)
+                p = &(*p)->next;
+        *p = k->next;
+        k->owner->n_lingering--;
+        sd_event_source_disable_unref(k->io);
+        sd_event_source_disable_unref(k->timer);
+        close(k->fd);
+        free(k);
+}
+
+static int on_linger_io(sd_event_source *source, int fd, uint32_t revents, void *userdata) {
+        linger_free(userdata);
+        return 0;
+}
+
+static int on_linger_timer(sd_event_source *source, uint64_t usec, void *userdata) {
+        linger_free(userdata);
+        return 0;
+}
+
+/* Close when the peer has closed, or after a moment. */
+static void linger(struct listener *l, int fd) {
+        struct lingerer *k = l->n_lingering < LINGER_MAX ? calloc(1, sizeof(*k)) : NULL;
+
+        if (!k) {
+                close(fd);
+                return;
+        }
+        k->owner = l;
+        k->fd = fd;
+        k->next = l->lingering;
+        l->lingering = k;
+        l->n_lingering++;
+        if (sd_event_add_io(l->event, &k->io, fd, EPOLLHUP, on_linger_io, k) < 0 ||
+            sd_event_add_time_relative(l->event, &k->timer, CLOCK_MONOTONIC, LINGER_USEC, 0,
+                                       on_linger_timer, k) < 0)
+                linger_free(k);
+}
+
+void listener_refuse(struct listener *l, int fd, enum error_code code) {
+        const char *answer = l->answers[code];
+        ssize_t n = send(fd, answer, strlen(answer), MSG_DONTWAIT | MSG_NOSIGNAL);
+
+        if (n < 0 || shutdown(fd, SHUT_WR) < 0)
+                close(fd);
+        else
+                linger(l, fd);
+}
+
+int accept_peer(int listening, int *ret_fd, uid_t *ret_uid) {
+        _cleanup_close_ int fd = accept4(listening, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+        struct ucred peer;
+        socklen_t n = sizeof(peer);
+
+        if (fd < 0 || getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &n) < 0)
+                return -errno;
+        *ret_fd = TAKE_FD(fd);
+        *ret_uid = peer.uid;
+        return 0;
+}
+
+static enum error_code admit(struct listener *l, int fd, uid_t uid) {
+        struct accounts *accounts = workers_settings(l->workers)->accounts;
+        struct account *account = NULL;
+        struct charge charge = {};
+        struct worker *worker;
+        enum error_code error = ERROR_OVERLOADED;
+        int r = accounts_get(accounts, uid, &account);
+
+        if (r == 0)
+                r = account_charge(account, CHARGE_CONNECTION, &charge);
+        if (account && r == ACCOUNT_E_QUOTA)
+                error = ERROR_CONNECTIONS;
+        if (r == 0)
+                r = workers_get(l->workers, account, &worker);
+        if (r == 0)
+                r = worker_add_conn(worker, fd, &charge);
+        charge_done(&charge);
+        account_unref(account);
+        return r == 0 ? ERROR_NONE : error;
+}
+
+static int on_resume(sd_event_source *source, uint64_t usec, void *userdata) {
+        struct listener *l = userdata;
+
+        l->pause = sd_event_source_disable_unref(l->pause);
+        sd_event_source_set_enabled(l->io, SD_EVENT_ON);
+        return 0;
+}
+
+static void pause_accepting(struct listener *l, int error) {
+        log_event(LOG_ACCEPT_FAILED, (uint64_t)-error, 0, 0);
+        if (sd_event_add_time_relative(l->event, &l->pause, CLOCK_MONOTONIC, PAUSE_USEC, 0,
+                                       on_resume, l) >= 0)
+                sd_event_source_set_enabled(l->io, SD_EVENT_OFF);
+}
+
+static int on_connection(sd_event_source *source, int fd, uint32_t revents, void *userdata) {
+        struct listener *l = userdata;
+        enum error_code error;
+        uid_t uid;
+        int peer, r = accept_peer(fd, &peer, &uid);
+
+        if (r == -EAGAIN || r == -EINTR || r == -ECONNABORTED)
+                return 0;
+        if (r < 0) {
+                pause_accepting(l, r);
+                return 0;
+        }
+        error = admit(l, peer, uid);
+        if (error != ERROR_NONE)
+                listener_refuse(l, peer, error);
+        return 0;
+}
+
+int listener_new(struct listener **ret, sd_event *event, int fd, struct workers *workers) {
+        struct listener *l = calloc(1, sizeof(*l));
+        int r;
+
+        if (!l)
+                return -ENOMEM;
+        l->event = event;
+        l->workers = workers;
+        l->fd = -1;
+        for (unsigned i = 0; i < _ERROR_MAX; i++)
+                build_answer((enum error_code)i, l->answers[i]);
+        r = sd_event_add_io(event, &l->io, fd, EPOLLIN, on_connection, l);
+        if (r < 0) {
+                listener_free(l);
+                return r;
+        }
+        l->fd = fd;
+        *ret = l;
+        return 0;
+}
+
+struct listener *listener_free(struct listener *l) {
+        if (!l)
+                return NULL;
+        while (l->lingering)
+                linger_free(l->lingering);
+        sd_event_source_disable_unref(l->io);
+        sd_event_source_disable_unref(l->pause);
+        if (l->fd >= 0)
+                close(l->fd);
+        free(l);
+        return NULL;
+}

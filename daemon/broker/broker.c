@@ -1,0 +1,282 @@
+/* Building, reloading and ending the daemon. Order: configuration, places, processes, modules,
+ * sockets, then READY; models are prepared while clients already connect. The end runs in the
+ * opposite order and leaves no socket file and no process. */
+#include <errno.h>
+#include <fcntl.h>
+#include <sched.h>
+#include <signal.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sysexits.h>
+#include <sys/resource.h>
+#include <systemd/sd-daemon.h>
+#include <unistd.h>
+
+#include "daemon/broker/broker.h"
+#include "daemon/broker/log.h"
+#include "engine/base/macro.h"
+
+enum { CONFIG_MAX = 64 * 1024 };
+#define SYSTEM_CONFIG "/etc/bitnetd/bitnetd.conf"
+
+static int fail(int status, const char *what, int error) {
+        fprintf(stderr, "bitnetd: %s: %s\n", what, strerror(-error));
+        return status;
+}
+
+static int read_config(const char *path, char *buf, size_t size) {
+        _cleanup_close_ int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
+        size_t n = 0;
+        ssize_t r;
+
+        if (fd < 0)
+                return -errno;
+        while (n < size - 1 && (r = read(fd, buf + n, size - 1 - n)) != 0) {
+                if (r < 0)
+                        return -errno;
+                n += (size_t)r;
+        }
+        buf[n] = '\0';
+        return n == size - 1 ? -E2BIG : 0;
+}
+
+/* 0; a missing file is fine unless it was named. Positive: the line that is wrong. */
+static int load_config(const struct options *o, struct config *ret, const char **ret_reason) {
+        const char *path = o->config ? o->config : o->user ? NULL : SYSTEM_CONFIG;
+        _cleanup_free_ char *text = malloc(CONFIG_MAX);
+        struct config config = CONFIG_DEFAULT;
+        unsigned line;
+        int r;
+
+        if (!text)
+                return -ENOMEM;
+        r = path ? read_config(path, text, CONFIG_MAX) : -ENOENT;
+        if (r == -ENOENT && !o->config)
+                text[0] = '\0';
+        else if (r < 0)
+                return r;
+        if (config_parse(text, &config, &line, ret_reason) < 0)
+                return line > 0 ? (int)line : -ENOMEM;
+        if (o->threads > 0)
+                config.threads = o->threads;
+        if (o->cpu_given)
+                config.cpu_mask = o->cpu_mask;
+        *ret = config;
+        return 0;
+}
+
+static uint32_t cpu_count(void) {
+        cpu_set_t set;
+        int n = sched_getaffinity(0, sizeof(set), &set) < 0 ? 1 : CPU_COUNT(&set);
+
+        return (uint32_t)MIN(n, WIRE_MAX_THREADS);
+}
+
+static void send_lease(struct lease_domain *domain, uint64_t usec, uint64_t seq) {
+        struct worker *w = (struct worker *)((char *)domain - offsetof(struct worker, lease));
+        union wire_message m = { .lease = { .h.type = WIRE_LEASE, .seq = seq, .usec = usec } };
+
+        worker_send(w, &m, -1);
+}
+
+static void on_models_changed(void *userdata) {
+        struct broker *b = userdata;
+
+        workers_models_changed(b->workers);
+}
+
+static void on_unavailable(int fd, void *userdata) {
+        struct broker *b = userdata;
+
+        if (b->api)
+                listener_refuse(b->api, fd, ERROR_UNAVAILABLE);
+        else
+                close(fd);
+}
+
+static void add_models(struct broker *b) {
+        const struct options *o = &b->options;
+        int r;
+
+        for (unsigned i = 0; i < o->n_models; i++) {
+                r = store_add_file(b->store, o->models[i]);
+                if (r < 0 && r != -EEXIST)
+                        fprintf(stderr, "bitnetd: --model %s: %s\n", o->models[i], strerror(-r));
+        }
+        for (unsigned i = 0; i < o->n_model_dirs; i++) {
+                r = store_add_dir(b->store, o->model_dirs[i]);
+                if (r < 0)
+                        fprintf(stderr, "bitnetd: --model-dir %s: %s\n", o->model_dirs[i],
+                                strerror(-r));
+        }
+        if (o->n_models == 0 && o->n_model_dirs == 0)
+                store_add_dir(b->store, BITNETD_MODELDIR);
+        store_set_default(b->store, b->config.default_model);
+        store_start(b->store);
+}
+
+static int build_modules(struct broker *b) {
+        uint32_t threads = b->config.threads ? b->config.threads : cpu_count();
+        struct store_settings store = {
+                .state_dir = b->places.state_dir, .spawn = &b->spawn,
+                .cpu_mask = b->config.cpu_mask, .changed = on_models_changed, .userdata = b };
+        struct workers_settings workers = {
+                .spawn = &b->spawn, .threads = threads, .cpu_mask = b->config.cpu_mask,
+                .unavailable = on_unavailable, .userdata = b };
+        int r = sd_event_default(&b->event);
+
+        if (r >= 0)
+                r = accounts_new(&b->accounts, &b->config.limits);
+        if (r >= 0)
+                r = jobs_new(&b->jobs, b->event);
+        if (r >= 0)
+                r = store_new(&b->store, b->event, &store);
+        if (r >= 0)
+                r = leases_new(&b->leases, b->event, threads, send_lease);
+        if (r < 0)
+                return r;
+        workers.event = b->event;
+        workers.store = b->store;
+        workers.jobs = b->jobs;
+        workers.leases = b->leases;
+        workers.accounts = b->accounts;
+        return workers_new(&b->workers, &workers);
+}
+
+static int open_socket(const char *path, mode_t mode, int *fd, bool *ret_own) {
+        int r;
+
+        if (*fd >= 0)
+                return 0;
+        r = places_listen(path, mode, fd);
+        if (r < 0)
+                return r;
+        *ret_own = true;
+        return 0;
+}
+
+static int open_sockets(struct broker *b) {
+        mode_t mode = b->options.socket_mode ? b->options.socket_mode
+                                             : b->options.user ? 0600 : 0666;
+        _cleanup_close_ int api = -1, bus = -1;
+        struct bus_settings settings = {
+                .system = !b->options.user, .workers = b->workers,
+                .api_socket = b->places.api_socket };
+        int r = places_inherited(&api, &bus);
+
+        if (r >= 0)
+                r = open_socket(b->places.api_socket, mode, &api, &b->own_api_socket);
+        if (r >= 0)
+                r = open_socket(b->places.bus_socket, mode, &bus, &b->own_bus_socket);
+        if (r >= 0)
+                r = listener_new(&b->api, b->event, api, b->workers);
+        if (r < 0)
+                return r;
+        api = -1;
+        r = bus_new(&b->bus, b->event, bus, &settings);
+        if (r >= 0)
+                bus = -1;
+        return r;
+}
+
+static int on_reload(sd_event_source *source, const struct signalfd_siginfo *si, void *userdata) {
+        struct broker *b = userdata;
+        const char *reason;
+        struct config config;
+        int r = load_config(&b->options, &config, &reason);
+
+        if (r != 0) {
+                log_event(LOG_RELOAD_FAILED, r > 0 ? (uint64_t)r : 0, 0, 0);
+                return 0;
+        }
+        b->config = config;
+        accounts_set_limits(b->accounts, &config.limits);
+        workers_limits_changed(b->workers);
+        add_models(b);
+        on_models_changed(b);
+        log_event(LOG_RELOADED, 0, 0, 0);
+        return 0;
+}
+
+static int watch_signals(struct broker *b) {
+        int r = sd_event_add_signal(b->event, NULL, SIGTERM, NULL, NULL);
+
+        if (r >= 0)
+                r = sd_event_add_signal(b->event, NULL, SIGINT, NULL, NULL);
+        if (r >= 0)
+                r = sd_event_add_signal(b->event, NULL, SIGHUP, on_reload, b);
+        return r;
+}
+
+/* Each connection costs a descriptor until its worker has it; soft limits of 1024 are too few. */
+static void raise_descriptor_limit(void) {
+        struct rlimit l;
+
+        if (getrlimit(RLIMIT_NOFILE, &l) == 0) {
+                l.rlim_cur = MIN(l.rlim_max, 16384);
+                setrlimit(RLIMIT_NOFILE, &l);
+        }
+}
+
+static int prepare(struct broker *b) {
+        const char *reason = NULL;
+        int r = load_config(&b->options, &b->config, &reason);
+
+        if (r > 0) {
+                fprintf(stderr, "bitnetd: configuration, line %d: %s\n", r, reason);
+                return EX_CONFIG;
+        }
+        if (r < 0)
+                return fail(EX_CONFIG, "configuration", r);
+        r = spawn_init(&b->spawn, !b->options.user, b->options.debug);
+        if (r < 0)
+                return fail(EX_UNAVAILABLE, "worker program", r);
+        r = places_init(&b->places, &b->options);
+        if (r < 0)
+                return fail(EX_CANTCREAT, "runtime or state folder", r);
+        r = build_modules(b);
+        if (r >= 0)
+                r = watch_signals(b);
+        if (r < 0)
+                return fail(EX_OSERR, "start", r);
+        r = open_sockets(b);
+        if (r < 0)
+                return fail(EX_CANTCREAT, "sockets", r);
+        add_models(b);
+        return 0;
+}
+
+static void tear_down(struct broker *b) {
+        if (b->own_api_socket)
+                unlink(b->places.api_socket);
+        if (b->own_bus_socket)
+                unlink(b->places.bus_socket);
+        b->api = listener_free(b->api);
+        b->store = store_free(b->store); /* with its packer: the next line waits for all children */
+        b->workers = workers_free(b->workers);
+        b->bus = bus_free(b->bus);
+        b->leases = leases_free(b->leases);
+        b->jobs = jobs_free(b->jobs);
+        b->accounts = accounts_free(b->accounts);
+        spawn_done(&b->spawn);
+        b->event = sd_event_unref(b->event);
+}
+
+int broker_run(struct broker *b) {
+        int r;
+
+        raise_descriptor_limit();
+        r = prepare(b);
+        if (r == 0) {
+                log_event(LOG_READY, store_count(b->store), 0, 0);
+                sd_notify(0, "READY=1\nSTATUS=Serving.");
+                r = sd_event_loop(b->event);
+                r = r < 0 ? fail(EX_OSERR, "event loop", r) : 0;
+                sd_notify(0, "STOPPING=1");
+                log_event(LOG_STOPPING, 0, 0, 0);
+        }
+        tear_down(b);
+        return r;
+}

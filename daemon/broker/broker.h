@@ -1,0 +1,30 @@
+/* The daemon as one object: builds the modules, connects them, runs the loop. */
+#pragma once
+
+#include <systemd/sd-event.h>
+
+#include "daemon/broker/accept.h"
+#include "daemon/broker/options.h"
+#include "daemon/broker/places.h"
+#include "daemon/broker/worker.h"
+#include "dbus/bus.h"
+#include "policy/config.h"
+
+struct broker {
+        struct options options;
+        struct config config;
+        struct places places;
+        struct spawn spawn;
+        sd_event *event;
+        struct accounts *accounts;
+        struct jobs *jobs;
+        struct store *store;
+        struct leases *leases;
+        struct workers *workers;
+        struct listener *api;
+        struct bus *bus;
+        bool own_api_socket, own_bus_socket; /* to be removed at the end */
+};
+
+/* On failure a message was printed; the result is an exit status (sysexits.h). */
+int broker_run(struct broker *b);

@@ -1,0 +1,156 @@
+/* Submitting and cancelling. A cancelled job that the worker has not seen yet ends here at once;
+ * any other is ended by the worker's DONE, for which it has a fixed time, after which the worker is
+ * ended instead: every wait has a deadline. */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "daemon/broker/control.h"
+#include "engine/base/macro.h"
+
+static bool stream_socket(int fd) {
+        int type, listening;
+        socklen_t n = sizeof(type);
+
+        if (getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &n) < 0 || type != SOCK_STREAM)
+                return false;
+        n = sizeof(listening);
+        return getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listening, &n) == 0 && !listening;
+}
+
+enum error_code control_check_input(int fd, uint64_t max_bytes, struct refusal *ret) {
+        int flags = fcntl(fd, F_GETFL);
+        struct stat st;
+
+        *ret = (struct refusal){ .code = ERROR_INVALID_INPUT };
+        if (flags < 0 || (flags & O_PATH) || (flags & O_ACCMODE) == O_WRONLY || fstat(fd, &st) < 0)
+                return ret->code;
+        if (!S_ISREG(st.st_mode) && !S_ISFIFO(st.st_mode) &&
+            !(S_ISSOCK(st.st_mode) && stream_socket(fd)))
+                return ret->code;
+        if (S_ISREG(st.st_mode) && st.st_size > 0 && (uint64_t)st.st_size > max_bytes) {
+                *ret = (struct refusal){ ERROR_INPUT_TOO_LARGE, (uint64_t)st.st_size, max_bytes };
+                return ret->code;
+        }
+        ret->code = ERROR_NONE;
+        return ERROR_NONE;
+}
+
+static int on_timer(sd_event_source *source, uint64_t usec, void *userdata) {
+        struct job *job = userdata;
+
+        if (job->cancelling)
+                worker_doom(job->worker, FAILURE_TIMEOUT);
+        else
+                control_cancel(job, ERROR_DEADLINE);
+        return 0;
+}
+
+static int set_timer(struct job *job, uint64_t usec) {
+        sd_event *event = workers_settings(job->worker->owner)->event;
+
+        job->timer = sd_event_source_disable_unref(job->timer);
+        return sd_event_add_time_relative(event, &job->timer, CLOCK_MONOTONIC, usec, 0, on_timer,
+                                          job);
+}
+
+/* Descriptors for both ends of a job: the input's duplicate and the output pair. */
+static int job_descriptors(struct job *job, int input, int *ret_output) {
+        int pair[2];
+
+        job->input = fcntl(input, F_DUPFD_CLOEXEC, 3);
+        if (job->input < 0 || socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0)
+                return -errno;
+        job->output = pair[0];
+        *ret_output = pair[1];
+        return fcntl(job->output, F_SETFL, O_NONBLOCK) < 0 ? -errno : 0;
+}
+
+static enum error_code account_of(struct workers *workers, uid_t uid, struct account **ret) {
+        return accounts_get(workers_settings(workers)->accounts, uid, ret) == 0 ? ERROR_NONE
+                                                                               : ERROR_OVERLOADED;
+}
+
+static void account_unrefp(struct account **a) {
+        account_unref(*a);
+}
+
+enum error_code control_submit(struct workers *workers, uid_t uid, const struct wire_job *request,
+                               int input, struct job **ret, int *ret_output,
+                               struct refusal *ret_refusal) {
+        const struct workers_settings *s = workers_settings(workers);
+        _cleanup_(account_unrefp) struct account *account = NULL;
+        _cleanup_close_ int output = -1;
+        struct worker *worker;
+        struct job *job;
+        enum error_code error = control_check_input(
+                input, accounts_limits(s->accounts)->max_input_bytes, ret_refusal);
+
+        if (error != ERROR_NONE)
+                return error;
+        if (!store_find(s->store, request->model))
+                return ret_refusal->code = ERROR_MODEL_NOT_FOUND;
+        error = account_of(workers, uid, &account);
+        if (error != ERROR_NONE || workers_get(workers, account, &worker) < 0)
+                return ret_refusal->code = ERROR_OVERLOADED;
+        if (jobs_add(s->jobs, account, &job) != 0) {
+                *ret_refusal = (struct refusal){ ERROR_QUEUE_FULL, account->used[CHARGE_JOB],
+                                                 account_limit(account, CHARGE_JOB) };
+                return ERROR_QUEUE_FULL;
+        }
+        job->verb = (enum wire_verb)request->verb;
+        job->priority = (enum wire_priority)request->priority;
+        job->request = *request;
+        job->request.h.type = WIRE_JOB;
+        job->request.ref = job->id;
+        snprintf(job->model, sizeof(job->model), "%s",
+                 store_find(s->store, request->model)->name);
+        if (job_descriptors(job, input, &output) < 0) {
+                job_end(job, ERROR_OVERLOADED, 0, 0, NULL);
+                return ret_refusal->code = ERROR_OVERLOADED;
+        }
+        worker_add_job(worker, job);
+        if (request->deadline_usec > 0)
+                set_timer(job, request->deadline_usec);
+        *ret = job;
+        *ret_output = TAKE_FD(output);
+        return ERROR_NONE;
+}
+
+void control_cancel(struct job *job, enum error_code reason) {
+        union wire_message m = { .cancel = { .h.type = WIRE_CANCEL, .job = job->id,
+                                             .reason = reason } };
+
+        if (job_finished(job) || job->cancelling)
+                return;
+        if (job->input >= 0) {
+                worker_job_ended(job->worker, job, reason, 0, 0, NULL);
+                return;
+        }
+        job->cancelling = true;
+        set_timer(job, LIMIT_CANCEL_USEC);
+        worker_send(job->worker, &m, -1);
+}
+
+uint32_t control_cancel_all(struct workers *workers, uid_t uid) {
+        struct jobs *jobs = workers_settings(workers)->jobs;
+        struct job *job;
+        uint32_t n = 0, i = 0;
+
+        while ((job = jobs_at(jobs, i))) {
+                uint64_t id = job->id;
+
+                if (job->uid == uid && !job_finished(job) && !job->cancelling) {
+                        control_cancel(job, ERROR_CANCELLED);
+                        n++;
+                }
+                /* Ending a job may forget older ones and move this one. */
+                for (i = 0; (job = jobs_at(jobs, i)) && job->id <= id; i++)
+                        continue;
+        }
+        return n;
+}

@@ -1,0 +1,28 @@
+/* What the bus side may ask for. The caller has established the uid from the kernel. */
+#pragma once
+
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "daemon/broker/jobs.h"
+#include "daemon/broker/worker.h"
+
+struct refusal {
+        enum error_code code;
+        uint64_t value, limit;
+};
+
+/* A descriptor a client passed as input. 0, or a positive enum error_code in *ret: wrong kind,
+ * not readable, or a file larger than allowed. Nothing is read. */
+enum error_code control_check_input(int fd, uint64_t max_bytes, struct refusal *ret);
+
+/* Start a job. request: options, ref is filled in. input is duplicated. On success the job, and the
+ * client's end of the output in *ret_output (the caller's). Else an error code. */
+enum error_code control_submit(struct workers *workers, uid_t uid, const struct wire_job *request,
+                               int input, struct job **ret, int *ret_output,
+                               struct refusal *ret_refusal);
+
+/* Ask for the end of a job (ERROR_CANCELLED or ERROR_DEADLINE); nothing happens if it has ended. */
+void control_cancel(struct job *job, enum error_code reason);
+/* All unfinished jobs of a uid. Returns how many. */
+uint32_t control_cancel_all(struct workers *workers, uid_t uid);

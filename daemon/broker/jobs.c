@@ -1,0 +1,259 @@
+/* An array of jobs in the order of their ids, which only grow; lookup is a binary search. Unfinished
+ * jobs are bounded by the accounts' charges, finished ones by number (per uid and in all) and by
+ * time: one timer forgets them. Ids start at a random place, so that they tell nothing about how
+ * many jobs other users had before. */
+#include <assert.h>
+#include <errno.h>
+#include <sodium.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "daemon/broker/jobs.h"
+#include "engine/base/macro.h"
+
+struct jobs {
+        sd_event *event;
+        sd_event_source *timer;
+        struct job_sink sink;
+        struct job **all;
+        uint32_t count, capacity;
+        uint64_t next_id;
+};
+
+static uint64_t read_clock(clockid_t id) {
+        struct timespec ts;
+
+        clock_gettime(id, &ts);
+        return (uint64_t)ts.tv_sec * 1000000 + (uint64_t)ts.tv_nsec / 1000;
+}
+
+uint64_t now_realtime(void) {
+        return read_clock(CLOCK_REALTIME);
+}
+
+uint64_t now_monotonic(void) {
+        return read_clock(CLOCK_MONOTONIC);
+}
+
+static int on_forget(sd_event_source *source, uint64_t usec, void *userdata);
+
+int jobs_new(struct jobs **ret, sd_event *event) {
+        struct jobs *jobs = calloc(1, sizeof(*jobs));
+        uint64_t random;
+        int r;
+
+        if (!jobs)
+                return -ENOMEM;
+        randombytes_buf(&random, sizeof(random));
+        jobs->next_id = (random >> 16) + 1; /* far below WIRE_REF_WORKER for all time */
+        jobs->event = event;
+        r = sd_event_add_time(event, &jobs->timer, CLOCK_MONOTONIC, UINT64_MAX, 0, on_forget, jobs);
+        if (r < 0) {
+                free(jobs);
+                return r;
+        }
+        *ret = jobs;
+        return 0;
+}
+
+void jobs_set_sink(struct jobs *jobs, const struct job_sink *sink) {
+        jobs->sink = *sink;
+}
+
+static void forget(struct jobs *jobs, uint32_t index) {
+        struct job *job = jobs->all[index];
+
+        assert(job_finished(job));
+        if (jobs->sink.forgotten)
+                jobs->sink.forgotten(job, jobs->sink.userdata);
+        memmove(&jobs->all[index], &jobs->all[index + 1],
+                (jobs->count - index - 1) * sizeof(*jobs->all));
+        jobs->count--;
+        free(job);
+}
+
+struct jobs *jobs_free(struct jobs *jobs) {
+        if (!jobs)
+                return NULL;
+        while (jobs->count > 0)
+                forget(jobs, jobs->count - 1);
+        sd_event_source_disable_unref(jobs->timer);
+        free(jobs->all);
+        free(jobs);
+        return NULL;
+}
+
+int jobs_add(struct jobs *jobs, struct account *account, struct job **ret) {
+        struct job *job;
+        int r;
+
+        if (jobs->count == jobs->capacity) {
+                uint32_t capacity = jobs->capacity ? 2 * jobs->capacity : 64;
+                struct job **grown = reallocarray(jobs->all, capacity, sizeof(*grown));
+
+                if (!grown)
+                        return -ENOMEM;
+                jobs->all = grown;
+                jobs->capacity = capacity;
+        }
+        job = calloc(1, sizeof(*job));
+        if (!job)
+                return -ENOMEM;
+        r = account_charge(account, CHARGE_JOB, &job->charge);
+        if (r != 0) {
+                free(job);
+                return r;
+        }
+        job->owner = jobs;
+        job->id = job->ref = jobs->next_id++;
+        job->uid = account->uid;
+        job->input = job->output = -1;
+        job->created_usec = now_realtime();
+        jobs->all[jobs->count++] = job;
+        *ret = job;
+        return 0;
+}
+
+struct job *jobs_find(const struct jobs *jobs, uint64_t id) {
+        uint32_t low = 0, high = jobs->count;
+
+        while (low < high) {
+                uint32_t middle = low + (high - low) / 2;
+
+                if (jobs->all[middle]->id < id)
+                        low = middle + 1;
+                else
+                        high = middle;
+        }
+        return low < jobs->count && jobs->all[low]->id == id ? jobs->all[low] : NULL;
+}
+
+struct job *jobs_find_ref(const struct jobs *jobs, const struct worker *worker, uint64_t ref) {
+        if (!(ref & WIRE_REF_WORKER)) {
+                struct job *job = jobs_find(jobs, ref);
+
+                return job && job->worker == worker ? job : NULL;
+        }
+        for (uint32_t i = jobs->count; i > 0; i--)
+                if (jobs->all[i - 1]->worker == worker && jobs->all[i - 1]->ref == ref)
+                        return jobs->all[i - 1];
+        return NULL;
+}
+
+struct job *jobs_at(const struct jobs *jobs, uint32_t index) {
+        return index < jobs->count ? jobs->all[index] : NULL;
+}
+
+struct job *jobs_of_worker(const struct jobs *jobs, const struct worker *worker) {
+        for (uint32_t i = 0; i < jobs->count; i++)
+                if (jobs->all[i]->worker == worker)
+                        return jobs->all[i];
+        return NULL;
+}
+
+/* Forget finished jobs whose time has come, and the oldest of a uid or of all beyond the bounds. */
+static void trim(struct jobs *jobs, uid_t uid) {
+        uint64_t now = now_monotonic(), next = UINT64_MAX;
+        uint32_t of_uid = 0, finished = 0;
+
+        for (uint32_t i = jobs->count; i > 0; i--) {
+                struct job *job = jobs->all[i - 1];
+
+                if (!job_finished(job))
+                        continue;
+                finished++;
+                of_uid += job->uid == uid;
+                if (job->forget_at <= now || finished > LIMIT_FINISHED_JOBS ||
+                    (job->uid == uid && of_uid > LIMIT_FINISHED_PER_UID))
+                        forget(jobs, i - 1);
+                else
+                        next = MIN(next, job->forget_at);
+        }
+        sd_event_source_set_time(jobs->timer, next);
+        sd_event_source_set_enabled(jobs->timer, SD_EVENT_ONESHOT);
+}
+
+static int on_forget(sd_event_source *source, uint64_t usec, void *userdata) {
+        trim(userdata, (uid_t)-1);
+        return 0;
+}
+
+static void close_input(int *fd) {
+        if (*fd >= 0)
+                close(*fd);
+        *fd = -1;
+}
+
+/* The last word on what was read and written. */
+static void take_counters(struct job *job, const struct wire_done *done) {
+        struct wire_progress *p = &job->progress;
+
+        job->done = *done;
+        p->tokens_in = p->tokens_read = done->tokens_in;
+        p->tokens_out = done->tokens_out;
+        p->bytes_in = done->bytes_in;
+        p->bytes_covered = done->bytes_covered;
+        p->pieces = p->pieces_done = done->pieces;
+        p->rounds = done->rounds;
+}
+
+void job_end(struct job *job, enum error_code error, uint64_t value, uint64_t limit,
+             const struct wire_done *done) {
+        struct jobs *jobs = job->owner;
+        uid_t uid = job->uid;
+
+        assert(!job_finished(job) && job->admission.state == ADMISSION_NONE);
+        job->state = error == ERROR_NONE        ? WIRE_STATE_DONE
+                     : error == ERROR_CANCELLED ? WIRE_STATE_CANCELLED
+                                                : WIRE_STATE_FAILED;
+        job->error = error;
+        job->value = value;
+        job->limit = limit;
+        if (done)
+                take_counters(job, done);
+        job->worker = NULL;
+        job->finished_usec = now_realtime();
+        job->forget_at = now_monotonic() + LIMIT_FINISHED_USEC;
+        job->timer = sd_event_source_disable_unref(job->timer);
+        close_input(&job->input);
+        close_input(&job->output);
+        charge_done(&job->charge);
+        if (jobs->sink.ended)
+                jobs->sink.ended(job, jobs->sink.userdata);
+        trim(jobs, uid);
+}
+
+const char *job_verb_name(const struct job *job) {
+        switch (job->verb) {
+        case WIRE_VERB_CHAT:
+                return "chat";
+        case WIRE_VERB_COMPLETE:
+                return "complete";
+        case WIRE_VERB_SUMMARIZE:
+                return "summarize";
+        case _WIRE_VERB_MAX:
+                break;
+        }
+        return "";
+}
+
+bool job_progress(const struct job *job, double *ret) {
+        const struct wire_progress *p = &job->progress;
+        uint64_t part, whole;
+
+        if (job->state == WIRE_STATE_DONE) {
+                *ret = 1;
+                return true;
+        }
+        /* How long an answer gets is not known before it ends; only summaries have stages. */
+        if (p->pieces <= 1 && job->state == WIRE_STATE_GENERATING)
+                return false;
+        part = p->pieces > 1 ? p->pieces_done : p->tokens_read;
+        whole = p->pieces > 1 ? p->pieces : p->tokens_in;
+        if (whole == 0)
+                return false;
+        *ret = part >= whole ? 1 : (double)part / (double)whole;
+        return true;
+}

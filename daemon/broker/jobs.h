@@ -1,0 +1,81 @@
+/* The job table: every job of every face (bus, HTTP), from its acceptance until a while after its
+ * end. A job ends exactly once, by job_end. */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <systemd/sd-event.h>
+
+#include "daemon/wire/proto.h"
+#include "policy/account.h"
+#include "policy/admission.h"
+#include "policy/error.h"
+
+struct worker;
+struct jobs;
+
+struct job {
+        struct jobs *owner;
+        uint64_t id;
+        uid_t uid;
+        struct charge charge;          /* until the end */
+        struct worker *worker;         /* until the end; borrowed */
+        uint64_t ref;                  /* the worker's name for it: id for jobs from the bus */
+        struct admission_entry admission;
+
+        enum wire_verb verb;
+        enum wire_priority priority;
+        char model[WIRE_NAME_MAX];     /* "" until known */
+        enum wire_job_state state;
+        enum error_code error;         /* ERROR_NONE unless finished badly */
+        uint64_t value, limit;
+        uint64_t created_usec, started_usec, finished_usec; /* since the epoch, 0 = not yet */
+        uint64_t forget_at;            /* monotonic, once finished */
+        struct wire_progress progress; /* the newest */
+        struct wire_done done;         /* once finished; zero when the worker sent none */
+
+        /* Bus jobs, until they are handed to the worker. */
+        struct wire_job request;
+        int input, output;
+
+        bool cancelling;
+        sd_event_source *timer;        /* deadline, then the time allowed for cancelling */
+        void *face;                    /* of the bus side, or NULL */
+};
+
+/* How the table tells the face that shows jobs to people. */
+struct job_sink {
+        void (*ended)(struct job *job, void *userdata);
+        void (*forgotten)(struct job *job, void *userdata); /* job->face is to be freed */
+        void *userdata;
+};
+
+int jobs_new(struct jobs **ret, sd_event *event);
+/* All jobs must have ended. */
+struct jobs *jobs_free(struct jobs *jobs);
+void jobs_set_sink(struct jobs *jobs, const struct job_sink *sink);
+
+/* A new job, in state queued. 0, ACCOUNT_E_QUOTA, or -ENOMEM. */
+int jobs_add(struct jobs *jobs, struct account *account, struct job **ret);
+struct job *jobs_find(const struct jobs *jobs, uint64_t id);
+/* The unfinished job of a worker by its ref or id. */
+struct job *jobs_find_ref(const struct jobs *jobs, const struct worker *worker, uint64_t ref);
+/* By position, in order of ids; NULL after the last. Positions move when jobs are added, end or
+ * are forgotten. */
+struct job *jobs_at(const struct jobs *jobs, uint32_t index);
+/* Some unfinished job of a worker, or NULL. */
+struct job *jobs_of_worker(const struct jobs *jobs, const struct worker *worker);
+
+/* The one end of a job: charges and descriptors are returned, the sink is told. done may be NULL.
+ * The caller has taken the job out of its worker's admission before. */
+void job_end(struct job *job, enum error_code error, uint64_t value, uint64_t limit,
+             const struct wire_done *done);
+static inline bool job_finished(const struct job *job) {
+        return job->finished_usec != 0;
+}
+
+uint64_t now_realtime(void);
+uint64_t now_monotonic(void);
+const char *job_verb_name(const struct job *job);
+/* Share of the work done, 0..1; false when it is not known. */
+bool job_progress(const struct job *job, double *ret);

@@ -1,0 +1,73 @@
+/* Every report ends in schedule(): send what policy decides, set the timer to the next moment it
+ * names. Time is the broker's own monotonic clock; what a worker claims is not looked at. */
+#include <errno.h>
+#include <stdlib.h>
+#include <time.h>
+
+#include "daemon/broker/jobs.h"
+#include "daemon/broker/leases.h"
+
+struct leases {
+        struct lease_scheduler scheduler;
+        sd_event_source *timer;
+        void (*send)(struct lease_domain *domain, uint64_t usec, uint64_t seq);
+};
+
+static void schedule(struct leases *l) {
+        uint64_t now = now_monotonic(), usec, seq;
+        struct lease_domain *d;
+
+        while ((d = lease_next(&l->scheduler, now, &usec, &seq)))
+                l->send(d, usec, seq);
+        sd_event_source_set_time(l->timer, lease_wakeup(&l->scheduler));
+        sd_event_source_set_enabled(l->timer, SD_EVENT_ONESHOT);
+}
+
+static int on_timer(sd_event_source *source, uint64_t usec, void *userdata) {
+        schedule(userdata);
+        return 0;
+}
+
+int leases_new(struct leases **ret, sd_event *event, uint32_t threads,
+               void (*send)(struct lease_domain *domain, uint64_t usec, uint64_t seq)) {
+        struct leases *l = calloc(1, sizeof(*l));
+        int r;
+
+        if (!l)
+                return -ENOMEM;
+        l->scheduler.threads = threads;
+        l->send = send;
+        r = sd_event_add_time(event, &l->timer, CLOCK_MONOTONIC, UINT64_MAX, 1000, on_timer, l);
+        if (r < 0) {
+                free(l);
+                return r;
+        }
+        *ret = l;
+        return 0;
+}
+
+struct leases *leases_free(struct leases *l) {
+        if (l)
+                sd_event_source_disable_unref(l->timer);
+        free(l);
+        return NULL;
+}
+
+void leases_add(struct leases *l, struct lease_domain *d) {
+        lease_add(&l->scheduler, d);
+}
+
+void leases_remove(struct leases *l, struct lease_domain *d) {
+        lease_remove(&l->scheduler, d, now_monotonic());
+        schedule(l);
+}
+
+void leases_set_class(struct leases *l, struct lease_domain *d, enum lease_class class) {
+        lease_set_class(&l->scheduler, d, class, now_monotonic());
+        schedule(l);
+}
+
+void leases_used(struct leases *l, struct lease_domain *d, bool want, bool stopped, uint64_t seq) {
+        lease_used(&l->scheduler, d, want, stopped, seq, now_monotonic());
+        schedule(l);
+}

@@ -1,0 +1,19 @@
+/* The CPU leases of policy/lease.h on the clock and the links of this daemon. */
+#pragma once
+
+#include <stdint.h>
+#include <systemd/sd-event.h>
+
+#include "policy/lease.h"
+
+struct leases;
+
+/* send: deliver a lease to the worker this domain is part of. */
+int leases_new(struct leases **ret, sd_event *event, uint32_t threads,
+               void (*send)(struct lease_domain *domain, uint64_t usec, uint64_t seq));
+struct leases *leases_free(struct leases *l);
+
+void leases_add(struct leases *l, struct lease_domain *d);
+void leases_remove(struct leases *l, struct lease_domain *d);
+void leases_set_class(struct leases *l, struct lease_domain *d, enum lease_class class);
+void leases_used(struct leases *l, struct lease_domain *d, bool want, bool stopped, uint64_t seq);

@@ -1,0 +1,254 @@
+/* What a worker may say, and when. Everything it says is hostile: the framing has checked length and
+ * ranges, the table below checks the state, and each handler checks that what is named belongs to
+ * this worker. A handler returns 0, or -EBADMSG, which ends the worker. */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "daemon/broker/link.h"
+#include "daemon/broker/log.h"
+#include "engine/base/macro.h"
+
+static int on_ready(struct worker *w, const union wire_message *m) {
+        if (m->ready.seccomp != SPAWN_SECCOMP) {
+                worker_doom(w, FAILURE_SANDBOX);
+                return 0;
+        }
+        log_event(LOG_WORKER_READY, w->account->uid, (uint64_t)w->pid, m->ready.landlock_abi);
+        worker_serve(w);
+        return 0;
+}
+
+int link_answer_model(struct worker *w, const char *asked) {
+        const struct store_model *model = store_find(workers_settings(w->owner)->store, asked);
+        union wire_message m = { .model = { .h.type = WIRE_MODEL } };
+
+        if (model && model->state == ERROR_MODEL_LOADING) {
+                if (w->n_wants == WORKER_MAX_WANTS)
+                        return -EBADMSG;
+                snprintf(w->wants[w->n_wants++], WIRE_NAME_MAX, "%s", asked);
+                return 0;
+        }
+        snprintf(m.model.asked, WIRE_NAME_MAX, "%s", asked);
+        snprintf(m.model.name, WIRE_NAME_MAX, "%s", model ? model->name : *asked ? asked : "none");
+        m.model.error = model ? model->state : ERROR_MODEL_NOT_FOUND;
+        if (model) {
+                m.model.model_error = model->model_error;
+                m.model.position = model->position;
+                m.model.value = model->value;
+                m.model.limit = model->limit;
+        }
+        worker_send(w, &m, m.model.error == ERROR_NONE ? model->packed : -1);
+        return 0;
+}
+
+static int on_want_model(struct worker *w, const union wire_message *m) {
+        return link_answer_model(w, m->want_model.name);
+}
+
+static int refuse(struct worker *w, uint64_t ref, enum error_code error, uint32_t retry_ms,
+                  uint64_t value, uint64_t limit) {
+        union wire_message m = { .refused = { .h.type = WIRE_REFUSED, .ref = ref, .error = error,
+                                              .retry_after_ms = retry_ms, .value = value,
+                                              .limit = limit } };
+
+        worker_send(w, &m, -1);
+        return 0;
+}
+
+static bool has_conn(const struct worker *w, uint64_t id) {
+        for (const struct conn *c = w->conns; c; c = c->next)
+                if (c->id == id)
+                        return c->fd < 0;
+        return false;
+}
+
+/* A job from HTTP gets its place in the table now. Positive: refused. */
+static int adopt(struct worker *w, const struct wire_admit *a, struct job **ret) {
+        const struct workers_settings *s = workers_settings(w->owner);
+        struct job *job;
+        int r;
+
+        if (!has_conn(w, a->conn) || jobs_find_ref(s->jobs, w, a->ref))
+                return -EBADMSG;
+        r = jobs_add(s->jobs, w->account, &job);
+        if (r != 0)
+                return r;
+        job->ref = a->ref;
+        job->verb = (enum wire_verb)a->verb;
+        job->priority = (enum wire_priority)a->priority;
+        job->worker = w;
+        admission_enter(&w->admission, &job->admission,
+                        job->priority == WIRE_PRIORITY_BACKGROUND);
+        *ret = job;
+        return 0;
+}
+
+static enum error_code check_admit(const struct worker *w, const struct wire_admit *a,
+                                   uint64_t *ret_value, uint64_t *ret_limit) {
+        const struct workers_settings *s = workers_settings(w->owner);
+        const struct limits *l = accounts_limits(s->accounts);
+
+        if (!store_find(s->store, a->model))
+                return ERROR_MODEL_NOT_FOUND;
+        if (a->input_bytes > l->max_input_bytes) {
+                *ret_value = a->input_bytes;
+                *ret_limit = l->max_input_bytes;
+                return ERROR_INPUT_TOO_LARGE;
+        }
+        return ERROR_NONE;
+}
+
+static int on_admit(struct worker *w, const union wire_message *m) {
+        const struct workers_settings *s = workers_settings(w->owner);
+        const struct wire_admit *a = &m->admit;
+        uint32_t max_running = accounts_limits(s->accounts)->max_concurrent_jobs;
+        uint64_t value = 0, limit = 0;
+        union wire_message answer;
+        struct job *job = jobs_find_ref(s->jobs, w, a->ref);
+        enum error_code error = check_admit(w, a, &value, &limit);
+        int r;
+
+        if (!(a->ref & WIRE_REF_WORKER) &&
+            (!job || job->input >= 0 || job->admission.state != ADMISSION_ENTERED ||
+             job->verb != a->verb))
+                return -EBADMSG;
+        if (error != ERROR_NONE)
+                return refuse(w, a->ref, error, 0, value, limit);
+        if (a->ref & WIRE_REF_WORKER) {
+                r = adopt(w, a, &job);
+                if (r == -EBADMSG)
+                        return r;
+                if (r != 0)
+                        return refuse(w, a->ref, r > 0 ? ERROR_QUEUE_FULL : ERROR_OVERLOADED, 1000,
+                                      w->account->used[CHARGE_JOB],
+                                      account_limit(w->account, CHARGE_JOB));
+        }
+        snprintf(job->model, sizeof(job->model), "%s", store_find(s->store, a->model)->name);
+        job->progress.tokens_in = a->tokens_in;
+        job->progress.bytes_in = a->input_bytes;
+        if (admission_ready(&w->admission, &job->admission, max_running)) {
+                job->started_usec = now_realtime();
+                answer = (union wire_message){ .admitted = { .h.type = WIRE_ADMITTED,
+                                                             .ref = job->ref, .job = job->id } };
+        } else
+                answer = (union wire_message){ .queued = {
+                        .h.type = WIRE_QUEUED, .ref = job->ref, .job = job->id,
+                        .position = admission_position(&w->admission, &job->admission) } };
+        worker_send(w, &answer, -1);
+        worker_settle(w);
+        return 0;
+}
+
+static int on_progress(struct worker *w, const union wire_message *m) {
+        struct job *job = jobs_find(workers_settings(w->owner)->jobs, m->progress.job);
+
+        if (!job || job->worker != w || job->input >= 0 || m->progress.state >= WIRE_STATE_DONE)
+                return -EBADMSG;
+        job->progress = m->progress;
+        job->state = (enum wire_job_state)m->progress.state;
+        return 0;
+}
+
+static int on_done(struct worker *w, const union wire_message *m) {
+        struct jobs *jobs = workers_settings(w->owner)->jobs;
+        const struct wire_done *d = &m->done;
+        struct job *job = jobs_find_ref(jobs, w, d->job);
+
+        if (!job && (d->job & WIRE_REF_WORKER))
+                return 0; /* it was refused and never had a place in the table */
+        if (!job || job->input >= 0)
+                return -EBADMSG;
+        if (d->error == ERROR_NONE && job->admission.state != ADMISSION_RUNNING)
+                return -EBADMSG;
+        worker_job_ended(w, job, (enum error_code)d->error, d->value, d->limit, d);
+        return 0;
+}
+
+static int on_used(struct worker *w, const union wire_message *m) {
+        leases_used(workers_settings(w->owner)->leases, &w->lease,
+                    m->used.flags & WIRE_USED_WANT, m->used.flags & WIRE_USED_STOPPED,
+                    m->used.seq);
+        return 0;
+}
+
+static int on_fault(struct worker *w, const union wire_message *m) {
+        log_event(LOG_WORKER_FAULT, w->account->uid, (uint64_t)w->pid, m->fault.code);
+        return 0;
+}
+
+static int on_conn_closed(struct worker *w, const union wire_message *m) {
+        for (struct conn **p = &w->conns; *p; p = &(*p)->next) {
+                struct conn *c = *p;
+
+                if (c->id != m->conn_closed.conn || c->fd >= 0)
+                        continue;
+                *p = c->next;
+                charge_done(&c->charge);
+                free(c);
+                worker_settle(w);
+                return 0;
+        }
+        return -EBADMSG;
+}
+
+/* SHUTDOWN crossed it on the way. */
+static int on_late(struct worker *w, const union wire_message *m) {
+        return 0;
+}
+
+#define STARTING (1U << WORKER_STARTING)
+#define SERVING  (1U << WORKER_SERVING)
+#define CLOSING  (1U << WORKER_CLOSING)
+
+static const struct rule {
+        uint32_t type;
+        unsigned states;
+        int (*handle)(struct worker *w, const union wire_message *m);
+} rules[] = {
+        { WIRE_READY, STARTING, on_ready },
+        { WIRE_FAULT, STARTING | SERVING | CLOSING, on_fault },
+        { WIRE_WANT_MODEL, SERVING, on_want_model },
+        { WIRE_ADMIT, SERVING, on_admit },
+        { WIRE_PROGRESS, SERVING, on_progress },
+        { WIRE_DONE, SERVING, on_done },
+        { WIRE_USED, SERVING, on_used },
+        { WIRE_CONN_CLOSED, SERVING, on_conn_closed },
+        { WIRE_WANT_MODEL, CLOSING, on_late },
+        { WIRE_USED, CLOSING, on_late },
+};
+
+static int handle(struct worker *w, const union wire_message *m) {
+        for (size_t i = 0; i < ARRAY_SIZE(rules); i++)
+                if (rules[i].type == m->h.type && rules[i].states & 1U << w->state)
+                        return rules[i].handle(w, m);
+        return -EBADMSG;
+}
+
+static bool flooding(struct worker *w) {
+        uint64_t second = now_monotonic() / 1000000;
+
+        if (second != w->second) {
+                w->second = second;
+                w->messages = 0;
+        }
+        return ++w->messages > LIMIT_MESSAGES_PER_SEC;
+}
+
+void link_dispatch(struct worker *w) {
+        union wire_message m;
+        _cleanup_close_ int fd = -1;
+        int r = wire_receive(w->sock, &m, &fd);
+
+        if (r == -EAGAIN || w->doom)
+                return;
+        if (r == -ECONNRESET)
+                worker_hung_up(w);
+        else if (r < 0)
+                worker_end(w, FAILURE_ILLEGAL);
+        else if (flooding(w))
+                worker_end(w, FAILURE_FLOOD);
+        else if (handle(w, &m) < 0)
+                worker_end(w, FAILURE_ILLEGAL);
+}

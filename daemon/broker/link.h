@@ -1,0 +1,10 @@
+/* Messages of a worker: the table {state, message} -> handler. */
+#pragma once
+
+#include "daemon/broker/worker.h"
+
+/* Receive and handle one message; a second one waits for the next turn of the loop, so that one
+ * worker cannot keep the broker from others. May end the worker. */
+void link_dispatch(struct worker *w);
+/* Answer to WANT_MODEL if the model is ready, bad or unknown; else it is remembered. */
+int link_answer_model(struct worker *w, const char *asked);

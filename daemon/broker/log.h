@@ -1,0 +1,34 @@
+/* What the broker tells the administrator: a message id and integers, never a string that came
+ * from a client, a worker or a model file. */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+enum log_event {
+        LOG_READY,           /* models */
+        LOG_STOPPING,
+        LOG_RELOADED,
+        LOG_RELOAD_FAILED,   /* line */
+        LOG_BUS_MISSING,     /* errno */
+        LOG_BUS_LOST,        /* errno */
+        LOG_ACCEPT_FAILED,   /* errno */
+        LOG_WORKER_STARTED,  /* uid, pid */
+        LOG_WORKER_READY,    /* uid, pid, Landlock ABI */
+        LOG_WORKER_IDLE,     /* uid, pid */
+        LOG_WORKER_FAILED,   /* uid, pid, reason (enum worker_failure) */
+        LOG_WORKER_EXITED,   /* pid, status */
+        LOG_WORKER_FAULT,    /* uid, pid, code */
+        LOG_WORKER_OVERRUN,  /* uid, pid, leases not given back in time */
+        LOG_START_FAILED,    /* uid, errno */
+        LOG_MODEL_READY,     /* index, bytes */
+        LOG_MODEL_BAD,       /* index, enum model_error_code, position */
+        LOG_MODEL_CHANGED,   /* index: the packed file did not match its digest */
+        LOG_PACK_STARTED,    /* index, bytes */
+        LOG_PACK_FAILED,     /* index, errno, attempt */
+        _LOG_MAX,
+};
+
+/* To the journal's native socket (system mode) or to standard error (the start). */
+void log_to_journal(bool yes);
+void log_event(enum log_event event, uint64_t a, uint64_t b, uint64_t c);

@@ -1,0 +1,134 @@
+/* getopt_long and range checks; no decision is made here. */
+#include <errno.h>
+#include <getopt.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "daemon/broker/options.h"
+#include "daemon/wire/proto.h"
+#include "policy/config.h"
+
+enum { OPT_USER = 256, OPT_DEBUG, OPT_MODEL, OPT_MODEL_DIR, OPT_SOCKET, OPT_STATE_DIR, OPT_CONFIG,
+       OPT_THREADS, OPT_CPU, OPT_SOCKET_MODE, OPT_VERSION, OPT_HELP };
+
+static const struct option table[] = {
+        { "user", no_argument, NULL, OPT_USER },
+        { "debug", no_argument, NULL, OPT_DEBUG },
+        { "model", required_argument, NULL, OPT_MODEL },
+        { "model-dir", required_argument, NULL, OPT_MODEL_DIR },
+        { "socket", required_argument, NULL, OPT_SOCKET },
+        { "state-dir", required_argument, NULL, OPT_STATE_DIR },
+        { "config", required_argument, NULL, OPT_CONFIG },
+        { "threads", required_argument, NULL, OPT_THREADS },
+        { "cpu", required_argument, NULL, OPT_CPU },
+        { "socket-mode", required_argument, NULL, OPT_SOCKET_MODE },
+        { "version", no_argument, NULL, OPT_VERSION },
+        { "help", no_argument, NULL, OPT_HELP },
+        {},
+};
+
+static void help(void) {
+        puts("Usage: bitnetd [OPTION]...\n"
+             "Serve language models to the users of this machine.\n\n"
+             "  --user              for one user: no systemd, workers are child processes\n"
+             "  --model FILE        serve this GGUF file (repeatable; the first is the default)\n"
+             "  --model-dir DIR     serve the *.gguf files of DIR (repeatable)\n"
+             "  --socket PATH       listen here; bus.sock lies beside it\n"
+             "  --socket-mode MODE  octal access mode of the sockets in user mode (0600)\n"
+             "  --state-dir DIR     where packed models are kept\n"
+             "  --config FILE       configuration file\n"
+             "  --threads N         threads of a worker (default: one per CPU)\n"
+             "  --cpu LEVEL         c, avx2, avxvnni, avx512vl, avx512vnni or all\n"
+             "  --debug             workers keep standard error\n"
+             "  --version, --help");
+}
+
+static int usage(const char *problem) {
+        fprintf(stderr, "bitnetd: %s (see --help)\n", problem);
+        return OPTIONS_E_USAGE;
+}
+
+static bool parse_unsigned(const char *s, int base, unsigned long max, uint32_t *ret) {
+        unsigned long v;
+        char *end;
+
+        if (*s < '0' || *s > '9')
+                return false;
+        errno = 0;
+        v = strtoul(s, &end, base);
+        if (errno || *end || v > max)
+                return false;
+        *ret = (uint32_t)v;
+        return true;
+}
+
+static int parse_one(int c, struct options *o) {
+        uint32_t mode;
+
+        switch (c) {
+        case OPT_USER:
+                o->user = true;
+                return 0;
+        case OPT_DEBUG:
+                o->debug = true;
+                return 0;
+        case OPT_MODEL:
+                if (o->n_models == OPTIONS_MAX_MODELS)
+                        return usage("too many --model options");
+                o->models[o->n_models++] = optarg;
+                return 0;
+        case OPT_MODEL_DIR:
+                if (o->n_model_dirs == OPTIONS_MAX_DIRS)
+                        return usage("too many --model-dir options");
+                o->model_dirs[o->n_model_dirs++] = optarg;
+                return 0;
+        case OPT_SOCKET:
+                o->socket = optarg;
+                return 0;
+        case OPT_STATE_DIR:
+                o->state_dir = optarg;
+                return 0;
+        case OPT_CONFIG:
+                o->config = optarg;
+                return 0;
+        case OPT_THREADS:
+                if (!parse_unsigned(optarg, 10, WIRE_MAX_THREADS, &o->threads) || !o->threads)
+                        return usage("--threads takes a number from 1 to 64");
+                return 0;
+        case OPT_CPU:
+                o->cpu_given = true;
+                if (config_cpu_mask(optarg, &o->cpu_mask) < 0)
+                        return usage("unknown --cpu level");
+                return 0;
+        case OPT_SOCKET_MODE:
+                if (!parse_unsigned(optarg, 8, 0777, &mode) || !mode)
+                        return usage("--socket-mode takes an octal mode such as 0666");
+                o->socket_mode = (mode_t)mode;
+                return 0;
+        case OPT_VERSION:
+                puts("bitnetd " BITNETD_VERSION);
+                return OPTIONS_E_SHOWN;
+        case OPT_HELP:
+                help();
+                return OPTIONS_E_SHOWN;
+        }
+        return OPTIONS_E_USAGE; /* getopt_long said why */
+}
+
+int options_parse(int argc, char **argv, struct options *ret) {
+        struct options o = {};
+        int c, r;
+
+        while ((c = getopt_long(argc, argv, "", table, NULL)) != -1) {
+                r = parse_one(c, &o);
+                if (r != 0)
+                        return r;
+        }
+        if (optind < argc)
+                return usage("unexpected argument");
+        if (o.socket && (o.socket[0] != '/' || strlen(o.socket) > 90))
+                return usage("--socket takes an absolute path of at most 90 bytes");
+        *ret = o;
+        return 0;
+}

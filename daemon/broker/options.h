@@ -1,0 +1,30 @@
+/* The command line of bitnetd. Strings point into argv. */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+enum { OPTIONS_MAX_MODELS = 32, OPTIONS_MAX_DIRS = 8 };
+
+struct options {
+        bool user;
+        bool debug;
+        const char *models[OPTIONS_MAX_MODELS];
+        unsigned n_models;
+        const char *model_dirs[OPTIONS_MAX_DIRS];
+        unsigned n_model_dirs;
+        const char *socket;     /* NULL: the usual place */
+        const char *state_dir;  /* NULL: the usual place */
+        const char *config;     /* NULL: /etc/bitnetd/bitnetd.conf in system mode, none else */
+        uint32_t threads;       /* 0: not given */
+        uint32_t cpu_mask;
+        bool cpu_given;
+        mode_t socket_mode;     /* 0: not given */
+};
+
+/* Documented outcomes. */
+enum { OPTIONS_E_SHOWN = 1, /* --help or --version was printed */
+       OPTIONS_E_USAGE = 2 };/* a message was printed */
+
+int options_parse(int argc, char **argv, struct options *ret);

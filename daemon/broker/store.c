@@ -1,0 +1,411 @@
+/* One model is prepared at a time, the default first: hash the source, then verify the packed file
+ * or pack, hash and commit a new one. The step of the model in preparation is `step`; its helpers
+ * (hash thread, packer) exist only during it, and every end of a step goes through settle(). The
+ * source must look the same (size, times) after the work as before, else it is refused: what is
+ * packed is what was hashed. Descriptors in models belong to the store. */
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "daemon/broker/hash.h"
+#include "daemon/broker/log.h"
+#include "daemon/broker/packed_file.h"
+#include "daemon/broker/packer.h"
+#include "daemon/broker/store.h"
+#include "engine/base/macro.h"
+#include "engine/base/model_error.h"
+
+enum { PACK_ATTEMPTS = 3, RETRY_USEC = 1000000 };
+#define FALLBACK_DEFAULT "smollm2-135m-instruct-trit"
+
+struct model {
+        struct store_model public;
+        int source;
+        struct stat stat;
+        bool named;              /* given by name: comes first in the choice of the default */
+        unsigned attempts;
+        uint8_t digest[HASH_SIZE]; /* of the source and the pack version */
+};
+
+struct store {
+        struct store_settings settings;
+        sd_event *event;
+        int dir;
+        struct model **models;
+        uint32_t count;
+        char wanted_default[WIRE_NAME_MAX];
+        /* the model in preparation */
+        struct model *current;
+        struct hash *hash;
+        struct packer *packer;
+        sd_event_source *retry;
+        int output;                    /* being packed into, or being verified */
+        uint8_t recorded[HASH_SIZE];
+};
+
+int store_new(struct store **ret, sd_event *event, const struct store_settings *settings) {
+        struct store *s = calloc(1, sizeof(*s));
+
+        if (!s)
+                return -ENOMEM;
+        s->settings = *settings;
+        s->event = sd_event_ref(event);
+        s->output = -1;
+        s->dir = open(settings->state_dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+        if (s->dir < 0) {
+                int r = -errno;
+
+                store_free(s);
+                return r;
+        }
+        *ret = s;
+        return 0;
+}
+
+static void model_free(struct model *m) {
+        if (m->source >= 0)
+                close(m->source);
+        if (m->public.packed >= 0)
+                close(m->public.packed);
+        free(m);
+}
+
+struct store *store_free(struct store *s) {
+        if (!s)
+                return NULL;
+        s->hash = hash_cancel(s->hash);
+        s->packer = packer_cancel(s->packer);
+        sd_event_source_disable_unref(s->retry);
+        if (s->output >= 0)
+                close(s->output);
+        for (uint32_t i = 0; i < s->count; i++)
+                model_free(s->models[i]);
+        free(s->models);
+        if (s->dir >= 0)
+                close(s->dir);
+        sd_event_unref(s->event);
+        free(s);
+        return NULL;
+}
+
+/* "Dir/SmolLM2.gguf" to "smollm2". */
+static int model_name(const char *path, char ret[WIRE_NAME_MAX]) {
+        const char *base = strrchr(path, '/') ? strrchr(path, '/') + 1 : path;
+        char name[WIRE_NAME_MAX] = "";
+        size_t n = strlen(base);
+
+        if (n <= 5 || strcasecmp(base + n - 5, ".gguf") != 0 || n - 5 >= sizeof(name))
+                return -EINVAL;
+        for (size_t i = 0; i < n - 5; i++)
+                name[i] = base[i] >= 'A' && base[i] <= 'Z' ? (char)(base[i] - 'A' + 'a') : base[i];
+        if (!wire_name_valid(name))
+                return -EINVAL;
+        memcpy(ret, name, sizeof(name));
+        return 0;
+}
+
+static struct model *find(const struct store *s, const char *name) {
+        for (uint32_t i = 0; i < s->count; i++)
+                if (strcmp(s->models[i]->public.name, name) == 0)
+                        return s->models[i];
+        return NULL;
+}
+
+static uint32_t index_of(const struct store *s, const struct model *m) {
+        uint32_t i = 0;
+
+        while (s->models[i] != m)
+                i++;
+        return i;
+}
+
+/* Takes the descriptor on success. */
+static int add(struct store *s, const char *path, int fd, bool named) {
+        struct model m = { .public = { .state = ERROR_MODEL_LOADING, .packed = -1 }, .source = fd,
+                           .named = named };
+        struct model **grown;
+        int r = model_name(path, m.public.name);
+
+        if (r < 0)
+                return r;
+        if (find(s, m.public.name))
+                return -EEXIST;
+        if (fstat(fd, &m.stat) < 0)
+                return -errno;
+        if (!S_ISREG(m.stat.st_mode) || m.stat.st_size <= 0)
+                return -EINVAL;
+        if (s->count >= WIRE_MAX_MODELS)
+                return -ENOSPC;
+        m.public.created = (uint64_t)MAX(m.stat.st_mtim.tv_sec, 0);
+        grown = reallocarray(s->models, s->count + 1, sizeof(*grown));
+        if (!grown)
+                return -ENOMEM;
+        s->models = grown;
+        s->models[s->count] = malloc(sizeof(m));
+        if (!s->models[s->count])
+                return -ENOMEM;
+        *s->models[s->count++] = m;
+        return 0;
+}
+
+int store_add_file(struct store *s, const char *path) {
+        _cleanup_close_ int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+        int r;
+
+        if (fd < 0)
+                return -errno;
+        r = add(s, path, fd, true);
+        if (r == 0)
+                fd = -1;
+        return r;
+}
+
+static void closedirp(DIR **d) {
+        if (*d)
+                closedir(*d);
+}
+
+int store_add_dir(struct store *s, const char *path) {
+        _cleanup_(closedirp) DIR *d = opendir(path);
+        struct dirent *e;
+
+        if (!d)
+                return -errno;
+        while ((e = readdir(d))) {
+                char name[WIRE_NAME_MAX];
+                _cleanup_close_ int fd = -1;
+
+                if (model_name(e->d_name, name) < 0)
+                        continue;
+                fd = openat(dirfd(d), e->d_name,
+                            O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY);
+                if (fd >= 0 && add(s, e->d_name, fd, false) == 0)
+                        fd = -1;
+        }
+        return 0;
+}
+
+static const struct model *default_model(const struct store *s) {
+        const struct model *first = NULL;
+
+        if (s->wanted_default[0] && find(s, s->wanted_default))
+                return find(s, s->wanted_default);
+        for (uint32_t i = 0; i < s->count; i++)
+                if (s->models[i]->named)
+                        return s->models[i];
+        if (find(s, FALLBACK_DEFAULT))
+                return find(s, FALLBACK_DEFAULT);
+        for (uint32_t i = 0; i < s->count; i++)
+                if (!first || strcmp(s->models[i]->public.name, first->public.name) < 0)
+                        first = s->models[i];
+        return first;
+}
+
+void store_set_default(struct store *s, const char *name) {
+        snprintf(s->wanted_default, sizeof(s->wanted_default), "%s", name);
+}
+
+uint32_t store_count(const struct store *s) {
+        return s->count;
+}
+
+const struct store_model *store_get(const struct store *s, uint32_t index) {
+        return &s->models[index]->public;
+}
+
+const struct store_model *store_default(const struct store *s) {
+        const struct model *m = default_model(s);
+
+        return m ? &m->public : NULL;
+}
+
+const struct store_model *store_find(const struct store *s, const char *name) {
+        const struct model *m = name[0] ? find(s, name) : default_model(s);
+
+        return m ? &m->public : NULL;
+}
+
+/* The current model is done with, well or badly; on to the next. */
+static void settle(struct store *s) {
+        struct model *m = s->current;
+
+        if (s->output >= 0)
+                close(s->output);
+        s->output = -1;
+        s->current = NULL;
+        if (m->public.state == ERROR_NONE)
+                log_event(LOG_MODEL_READY, index_of(s, m), m->public.size, 0);
+        else
+                log_event(LOG_MODEL_BAD, index_of(s, m), m->public.model_error, m->public.position);
+        s->settings.changed(s->settings.userdata);
+        store_start(s);
+}
+
+static void refuse(struct store *s, uint32_t code, uint64_t position, uint64_t value,
+                   uint64_t limit) {
+        struct store_model *p = &s->current->public;
+
+        p->state = ERROR_MODEL_BAD;
+        p->model_error = code;
+        p->position = position;
+        p->value = value;
+        p->limit = limit;
+        settle(s);
+}
+
+static bool source_unchanged(const struct model *m) {
+        struct stat st;
+
+        return fstat(m->source, &st) == 0 && st.st_size == m->stat.st_size &&
+               st.st_mtim.tv_sec == m->stat.st_mtim.tv_sec &&
+               st.st_mtim.tv_nsec == m->stat.st_mtim.tv_nsec;
+}
+
+/* s->output is a packed file of the right digest: from here on workers may have it, read-only. */
+static void accept_packed(struct store *s, int fd) {
+        struct model *m = s->current;
+        struct stat st;
+
+        if (fstat(fd, &st) < 0 || !source_unchanged(m)) {
+                close(fd);
+                refuse(s, MODEL_E_IO, 0, 0, 0);
+                return;
+        }
+        m->public.packed = fd;
+        m->public.size = (uint64_t)st.st_size;
+        m->public.state = ERROR_NONE;
+        close(m->source);
+        m->source = -1;
+        settle(s);
+}
+
+static void on_new_hash(void *userdata, int error, const uint8_t digest[HASH_SIZE]) {
+        struct store *s = userdata;
+        uint8_t recorded[HASH_SIZE];
+        int fd = -1, r = error;
+
+        s->hash = NULL;
+        if (r == 0)
+                r = packed_file_commit(s->dir, s->current->digest, s->output, digest);
+        if (r == 0)
+                r = packed_file_open(s->dir, s->current->digest, &fd, recorded);
+        if (r < 0)
+                refuse(s, MODEL_E_IO, 0, 0, 0);
+        else
+                accept_packed(s, fd);
+}
+
+static void pack(struct store *s);
+
+static int on_retry(sd_event_source *source, uint64_t usec, void *userdata) {
+        struct store *s = userdata;
+
+        s->retry = sd_event_source_disable_unref(s->retry);
+        pack(s);
+        return 0;
+}
+
+/* A worker that could not be started or died says nothing about the file: try again. */
+static void pack_failed(struct store *s, int error) {
+        struct model *m = s->current;
+
+        packed_file_abandon(s->dir, m->digest);
+        log_event(LOG_PACK_FAILED, index_of(s, m), (uint64_t)-error, ++m->attempts);
+        if (m->attempts >= PACK_ATTEMPTS ||
+            sd_event_add_time_relative(s->event, &s->retry, CLOCK_MONOTONIC, RETRY_USEC, 0,
+                                       on_retry, s) < 0)
+                refuse(s, MODEL_E_IO, 0, 0, 0);
+}
+
+static void on_packed(void *userdata, int error, const struct wire_packed *packed) {
+        struct store *s = userdata;
+
+        s->packer = NULL;
+        if (error < 0) {
+                pack_failed(s, error);
+                return;
+        }
+        if (packed->model_error != MODEL_OK) {
+                packed_file_abandon(s->dir, s->current->digest);
+                refuse(s, packed->model_error, packed->position, packed->value, packed->limit);
+                return;
+        }
+        error = hash_start(&s->hash, s->event, s->output, WIRE_PACK_VERSION, on_new_hash, s);
+        if (error < 0)
+                refuse(s, MODEL_E_IO, 0, 0, 0);
+}
+
+static void pack(struct store *s) {
+        struct model *m = s->current;
+        struct packer_request request = {
+                .name = m->public.name, .source = m->source,
+                .source_size = (uint64_t)m->stat.st_size, .cpu_mask = s->settings.cpu_mask,
+                .done = on_packed, .userdata = s };
+        int r;
+
+        if (s->output >= 0)
+                close(s->output);
+        s->output = -1;
+        log_event(LOG_PACK_STARTED, index_of(s, m), request.source_size, 0);
+        r = packed_file_create(s->dir, m->digest, &s->output);
+        if (r < 0) {
+                refuse(s, MODEL_E_IO, 0, 0, 0);
+                return;
+        }
+        request.output = s->output;
+        r = packer_start(&s->packer, s->event, s->settings.spawn, &request);
+        if (r < 0)
+                pack_failed(s, r);
+}
+
+static void on_verified(void *userdata, int error, const uint8_t digest[HASH_SIZE]) {
+        struct store *s = userdata;
+
+        s->hash = NULL;
+        if (error == 0 && memcmp(digest, s->recorded, HASH_SIZE) == 0) {
+                accept_packed(s, TAKE_FD(s->output));
+                return;
+        }
+        log_event(LOG_MODEL_CHANGED, index_of(s, s->current), 0, 0);
+        pack(s);
+}
+
+static void on_source_hash(void *userdata, int error, const uint8_t digest[HASH_SIZE]) {
+        struct store *s = userdata;
+
+        s->hash = NULL;
+        if (error < 0) {
+                refuse(s, MODEL_E_IO, 0, 0, 0);
+                return;
+        }
+        memcpy(s->current->digest, digest, HASH_SIZE);
+        if (packed_file_open(s->dir, digest, &s->output, s->recorded) < 0) {
+                pack(s);
+                return;
+        }
+        error = hash_start(&s->hash, s->event, s->output, WIRE_PACK_VERSION, on_verified, s);
+        if (error < 0)
+                refuse(s, MODEL_E_IO, 0, 0, 0);
+}
+
+void store_start(struct store *s) {
+        const struct model *first = default_model(s);
+
+        if (s->current)
+                return;
+        for (uint32_t i = 0; i < s->count; i++) {
+                struct model *m = s->models[i];
+
+                if (m->public.state == ERROR_MODEL_LOADING && (!s->current || m == first))
+                        s->current = m;
+        }
+        if (s->current && hash_start(&s->hash, s->event, s->current->source, WIRE_PACK_VERSION,
+                                     on_source_hash, s) < 0)
+                refuse(s, MODEL_E_IO, 0, 0, 0);
+}

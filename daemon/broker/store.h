@@ -1,0 +1,55 @@
+/* The catalogue of models and their packed files. The broker opens, hashes and hands over
+ * descriptors; it never looks into a model file. Each model is prepared once per start: the source
+ * is hashed, the packed file of that digest is verified against its own recorded digest, or written
+ * anew by a throw-away worker. */
+#pragma once
+
+#include <stdint.h>
+#include <sys/types.h>
+#include <systemd/sd-event.h>
+
+#include "daemon/broker/spawn.h"
+#include "daemon/wire/proto.h"
+#include "policy/error.h"
+
+struct store;
+
+struct store_model {
+        char name[WIRE_NAME_MAX];
+        uint64_t created;        /* modification time of the source, seconds */
+        uint64_t size;           /* of the packed file, 0 until ready */
+        enum error_code state;   /* ERROR_NONE ready, ERROR_MODEL_LOADING, ERROR_MODEL_BAD */
+        int packed;              /* read-only descriptor when ready, else -1 */
+        uint32_t model_error;    /* enum model_error_code, with its numbers, when bad */
+        uint64_t position, value, limit;
+};
+
+struct store_settings {
+        const char *state_dir;   /* exists, 0700, ours */
+        const struct spawn *spawn;
+        uint32_t cpu_mask;
+        /* A model changed its state, or the set of models changed. */
+        void (*changed)(void *userdata);
+        void *userdata;
+};
+
+int store_new(struct store **ret, sd_event *event, const struct store_settings *settings);
+struct store *store_free(struct store *s);
+
+/* One file named by the administrator. 0, -EEXIST (the name is taken), -EINVAL (no legal name),
+ * or an errno of opening it. */
+int store_add_file(struct store *s, const char *path);
+/* All *.gguf of a folder; files without a legal name are passed over, links are not followed.
+ * 0 or an errno of opening the folder. */
+int store_add_dir(struct store *s, const char *path);
+/* Prepare whatever is not ready yet, one after the other. */
+void store_start(struct store *s);
+
+/* Name from the configuration, "" = choose. Unknown names are kept: the file may come later. */
+void store_set_default(struct store *s, const char *name);
+
+uint32_t store_count(const struct store *s);
+const struct store_model *store_get(const struct store *s, uint32_t index);
+/* "" = the default. NULL when there is none. */
+const struct store_model *store_find(const struct store *s, const char *name);
+const struct store_model *store_default(const struct store *s);

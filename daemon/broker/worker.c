@@ -1,0 +1,459 @@
+/* Life of a worker. Ownership: the list of workers owns them; jobs and connections point to their
+ * worker and are given back (ended, answered) before it is freed. A worker that fails while some
+ * other code is using it is only marked (worker_doom) and ended from the loop; that is the one rule
+ * that keeps pointers to it valid. At most one worker of an account is not closing, and a closing
+ * one holds no job and no connection. */
+#include <assert.h>
+#include <errno.h>
+#include <signal.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "daemon/broker/link.h"
+#include "daemon/broker/log.h"
+#include "daemon/broker/worker.h"
+#include "engine/base/macro.h"
+
+struct workers {
+        struct workers_settings settings;
+        struct worker *first;
+        uint32_t count;
+        uint32_t next_slot;
+        struct start_rate rate;
+};
+
+static int on_timer(sd_event_source *source, uint64_t usec, void *userdata);
+
+int workers_new(struct workers **ret, const struct workers_settings *settings) {
+        struct workers *w = calloc(1, sizeof(*w));
+
+        if (!w)
+                return -ENOMEM;
+        w->settings = *settings;
+        *ret = w;
+        return 0;
+}
+
+const struct workers_settings *workers_settings(const struct workers *w) {
+        return &w->settings;
+}
+
+uint32_t workers_count(const struct workers *w) {
+        return w->count;
+}
+
+struct workers *workers_free(struct workers *w) {
+        if (!w)
+                return NULL;
+        while (w->first)
+                worker_end(w->first, FAILURE_STOPPED);
+        /* All our children have been killed by now. */
+        while (waitpid(-1, NULL, 0) > 0 || errno == EINTR)
+                continue;
+        free(w);
+        return NULL;
+}
+
+struct worker *workers_find(const struct workers *ws, const struct account *account) {
+        for (struct worker *w = ws->first; w; w = w->next)
+                if (w->account == account && w->state != WORKER_CLOSING && !w->doom)
+                        return w;
+        return NULL;
+}
+
+/* A uid slot that no live worker has; 0 belongs to packers. */
+static uint32_t free_slot(struct workers *ws) {
+        struct worker *w;
+
+        do {
+                ws->next_slot = ws->next_slot % (SPAWN_UID_COUNT - 1) + 1;
+                for (w = ws->first; w && w->slot != ws->next_slot; w = w->next)
+                        continue;
+        } while (w);
+        return ws->next_slot;
+}
+
+static int set_timer(struct worker *w, uint64_t at) {
+        int r = 0;
+
+        if (!w->timer)
+                r = sd_event_add_time(w->owner->settings.event, &w->timer, CLOCK_MONOTONIC, at, 0,
+                                      on_timer, w);
+        else {
+                sd_event_source_set_time(w->timer, at);
+                sd_event_source_set_enabled(w->timer, SD_EVENT_ONESHOT);
+        }
+        return r;
+}
+
+int workers_get(struct workers *ws, struct account *account, struct worker **ret) {
+        struct worker *w = workers_find(ws, account);
+        int r;
+
+        if (w) {
+                *ret = w;
+                return 0;
+        }
+        w = calloc(1, sizeof(*w));
+        if (!w)
+                return -ENOMEM;
+        w->owner = ws;
+        w->sock = -1;
+        w->slot = free_slot(ws);
+        w->state = WORKER_DELAYED;
+        r = set_timer(w, start_book(&ws->rate, account, now_monotonic()));
+        if (r < 0) {
+                free(w);
+                return r;
+        }
+        w->account = account_ref(account);
+        w->next = ws->first;
+        ws->first = w;
+        ws->count++;
+        *ret = w;
+        return 0;
+}
+
+static int on_doomed(sd_event_source *source, void *userdata) {
+        struct worker *w = userdata;
+
+        worker_end(w, w->doom);
+        return 0;
+}
+
+void worker_doom(struct worker *w, enum worker_failure why) {
+        if (w->doom)
+                return;
+        w->doom = why;
+        if (sd_event_add_defer(w->owner->settings.event, &w->doomed, on_doomed, w) < 0)
+                set_timer(w, 0);
+}
+
+void worker_send(struct worker *w, union wire_message *m, int fd) {
+        int r;
+
+        if (w->doom || w->sock < 0)
+                return;
+        r = wire_send(w->sock, m, fd);
+        assert(r != -EINVAL);
+        if (r < 0)
+                worker_doom(w, r == -EAGAIN ? FAILURE_NOT_READING : FAILURE_EXITED);
+}
+
+struct wire_limits workers_wire_limits(const struct workers *w) {
+        const struct limits *l = accounts_limits(w->settings.accounts);
+
+        return (struct wire_limits){
+                .max_input_bytes = l->max_input_bytes, .kv_bytes = l->kv_bytes,
+                .max_output_tokens = l->max_output_tokens, .max_connections = l->max_connections,
+                .max_sequences = l->max_sequences,
+                .idle_timeout_ms = l->connection_idle_sec * 1000,
+        };
+}
+
+static int on_io(sd_event_source *source, int fd, uint32_t revents, void *userdata) {
+        link_dispatch(userdata);
+        return 0;
+}
+
+static int on_child(sd_event_source *source, const siginfo_t *si, void *userdata) {
+        log_event(LOG_WORKER_EXITED, (uint64_t)si->si_pid, (uint64_t)si->si_status, 0);
+        return 0;
+}
+
+static int start(struct worker *w) {
+        const struct workers_settings *s = &w->owner->settings;
+        union wire_message hello = { .hello = {
+                .h.type = WIRE_HELLO, .mode = WIRE_MODE_SERVE, .uid = w->account->uid,
+                .threads = s->threads, .cpu_mask = s->cpu_mask,
+                .limits = workers_wire_limits(w->owner) } };
+        int r = spawn_worker(s->spawn, w->slot, &w->sock, &w->pid);
+
+        if (r < 0)
+                return r;
+        w->state = WORKER_STARTING;
+        w->started_usec = now_monotonic();
+        if (w->pid > 0)
+                r = sd_event_add_child(s->event, &w->child, w->pid, WEXITED, on_child, NULL);
+        if (r >= 0)
+                r = sd_event_add_io(s->event, &w->io, w->sock, EPOLLIN, on_io, w);
+        if (r >= 0)
+                r = set_timer(w, w->started_usec + LIMIT_WORKER_START_USEC);
+        if (r < 0)
+                return r;
+        log_event(LOG_WORKER_STARTED, w->account->uid, (uint64_t)w->pid, 0);
+        worker_send(w, &hello, -1);
+        return 0;
+}
+
+static bool idle(const struct worker *w) {
+        return !w->conns && !jobs_of_worker(w->owner->settings.jobs, w);
+}
+
+static void shut_down(struct worker *w) {
+        union wire_message m = { .plain.h.type = WIRE_SHUTDOWN };
+
+        log_event(LOG_WORKER_IDLE, w->account->uid, (uint64_t)w->pid, 0);
+        leases_remove(w->owner->settings.leases, &w->lease);
+        w->state = WORKER_CLOSING;
+        set_timer(w, now_monotonic() + LIMIT_CANCEL_USEC);
+        worker_send(w, &m, -1);
+}
+
+/* One timer; what it means follows from the state. */
+static int on_timer(sd_event_source *source, uint64_t usec, void *userdata) {
+        struct worker *w = userdata;
+        int r;
+
+        if (w->doom) {
+                worker_end(w, w->doom);
+                return 0;
+        }
+        switch (w->state) {
+        case WORKER_DELAYED:
+                r = start(w);
+                if (r < 0) {
+                        log_event(LOG_START_FAILED, w->account->uid, (uint64_t)-r, 0);
+                        worker_end(w, FAILURE_START);
+                }
+                break;
+        case WORKER_STARTING:
+        case WORKER_CLOSING:
+                worker_end(w, FAILURE_TIMEOUT);
+                break;
+        case WORKER_SERVING:
+                if (idle(w))
+                        shut_down(w);
+                break;
+        }
+        return 0;
+}
+
+void worker_settle(struct worker *w) {
+        const struct limits *l = accounts_limits(w->owner->settings.accounts);
+        const struct job *job;
+        bool background = false, interactive = false;
+
+        if (w->state != WORKER_SERVING)
+                return;
+        for (uint32_t i = 0; (job = jobs_at(w->owner->settings.jobs, i)); i++)
+                if (job->worker == w && job->admission.state == ADMISSION_RUNNING) {
+                        background |= job->priority == WIRE_PRIORITY_BACKGROUND;
+                        interactive |= job->priority == WIRE_PRIORITY_INTERACTIVE;
+                }
+        leases_set_class(w->owner->settings.leases, &w->lease,
+                         background && !interactive ? LEASE_BACKGROUND : LEASE_INTERACTIVE);
+        if (idle(w))
+                set_timer(w, now_monotonic() + (uint64_t)l->idle_timeout_sec * 1000000);
+        else
+                sd_event_source_set_enabled(w->timer, SD_EVENT_OFF);
+}
+
+static void send_conn(struct worker *w, struct conn *c) {
+        union wire_message m = { .conn = { .h.type = WIRE_CONN, .conn = c->id,
+                                           .uid = w->account->uid } };
+
+        worker_send(w, &m, c->fd);
+        if (w->doom)
+                return; /* answered when the worker is ended */
+        close(c->fd);
+        c->fd = -1;
+}
+
+int worker_add_conn(struct worker *w, int fd, struct charge *charge) {
+        struct conn *c = calloc(1, sizeof(*c)), **p = &w->conns;
+
+        if (!c)
+                return -ENOMEM;
+        c->id = ++w->next_conn;
+        c->charge = *charge;
+        charge->account = NULL;
+        c->fd = fd;
+        while (*p)
+                p = &(*p)->next;
+        *p = c;
+        if (w->state == WORKER_SERVING)
+                send_conn(w, c);
+        worker_settle(w);
+        return 0;
+}
+
+static void send_job(struct worker *w, struct job *job) {
+        union wire_message m = { .job = job->request };
+
+        worker_send(w, &m, job->input);
+        m = (union wire_message){ .job_output = { .h.type = WIRE_JOB_OUTPUT, .ref = job->id } };
+        worker_send(w, &m, job->output);
+        close(job->input);
+        close(job->output);
+        job->input = job->output = -1;
+}
+
+void worker_add_job(struct worker *w, struct job *job) {
+        job->worker = w;
+        admission_enter(&w->admission, &job->admission, job->priority == WIRE_PRIORITY_BACKGROUND);
+        if (w->state == WORKER_SERVING)
+                send_job(w, job);
+        worker_settle(w);
+}
+
+static void send_catalog(struct worker *w) {
+        const struct store *store = w->owner->settings.store;
+        uint32_t n = store_count(store);
+
+        for (uint32_t i = 0; i < n; i++) {
+                const struct store_model *model = store_get(store, i);
+                union wire_message m = { .catalog = {
+                        .h.type = WIRE_CATALOG, .index = i, .count = n, .size = model->size,
+                        .created = model->created, .state = model->state,
+                        .flags = model == store_default(store) ? WIRE_CATALOG_DEFAULT : 0 } };
+
+                memcpy(m.catalog.name, model->name, sizeof(m.catalog.name));
+                worker_send(w, &m, -1);
+        }
+}
+
+static void send_limits(struct worker *w) {
+        union wire_message m = { .set_limits = { .h.type = WIRE_SET_LIMITS,
+                                                 .limits = workers_wire_limits(w->owner) } };
+
+        worker_send(w, &m, -1);
+}
+
+void worker_serve(struct worker *w) {
+        struct job *job;
+
+        w->state = WORKER_SERVING;
+        send_limits(w); /* they may have changed since HELLO */
+        leases_add(w->owner->settings.leases, &w->lease);
+        send_catalog(w);
+        for (struct conn *c = w->conns; c && !w->doom; c = c->next)
+                send_conn(w, c);
+        for (uint32_t i = 0; (job = jobs_at(w->owner->settings.jobs, i)); i++)
+                if (job->worker == w && job->input >= 0)
+                        send_job(w, job);
+        worker_settle(w);
+}
+
+static void send_admitted(struct worker *w, struct job *job) {
+        union wire_message m = { .admitted = { .h.type = WIRE_ADMITTED, .ref = job->ref,
+                                               .job = job->id } };
+
+        job->started_usec = now_realtime();
+        worker_send(w, &m, -1);
+}
+
+void worker_job_ended(struct worker *w, struct job *job, enum error_code error, uint64_t value,
+                      uint64_t limit, const struct wire_done *done) {
+        uint32_t max_running = accounts_limits(w->owner->settings.accounts)->max_concurrent_jobs;
+        struct admission_entry *e;
+
+        admission_leave(&w->admission, &job->admission);
+        job_end(job, error, value, limit, done);
+        while ((e = admission_next(&w->admission, max_running)))
+                send_admitted(w, (struct job *)((char *)e - offsetof(struct job, admission)));
+        worker_settle(w);
+}
+
+uint32_t worker_queue_position(const struct job *job) {
+        return job->worker ? admission_position(&job->worker->admission, &job->admission) : 0;
+}
+
+void worker_hung_up(struct worker *w) {
+        worker_end(w, w->state == WORKER_CLOSING ? FAILURE_NONE : FAILURE_EXITED);
+}
+
+static void unlink_worker(struct worker *w) {
+        struct worker **p = &w->owner->first;
+
+        while (*p != w)
+                p = &(*p)->next;
+        *p = w->next;
+        w->owner->count--;
+}
+
+static void record_end(struct worker *w, enum worker_failure why) {
+        uint64_t now = now_monotonic();
+
+        if (why == FAILURE_NONE || why == FAILURE_STOPPED) {
+                start_ended_well(w->account);
+                return;
+        }
+        log_event(LOG_WORKER_FAILED, w->account->uid, (uint64_t)w->pid, why);
+        start_crashed(w->account, now, w->started_usec ? now - w->started_usec : 0);
+}
+
+static void end_conns(struct worker *w) {
+        while (w->conns) {
+                struct conn *c = w->conns;
+
+                w->conns = c->next;
+                if (c->fd >= 0)
+                        w->owner->settings.unavailable(c->fd, w->owner->settings.userdata);
+                charge_done(&c->charge);
+                free(c);
+        }
+}
+
+static void end_jobs(struct worker *w, enum worker_failure why) {
+        enum error_code error = why == FAILURE_START ? ERROR_UNAVAILABLE : ERROR_WORKER_FAILED;
+        struct job *job;
+
+        while ((job = jobs_of_worker(w->owner->settings.jobs, w))) {
+                admission_leave(&w->admission, &job->admission);
+                job_end(job, error, 0, 0, NULL);
+        }
+}
+
+/* The child's event source outlives the worker: it reaps the process when it is gone. */
+static void end_process(struct worker *w) {
+        if (w->sock >= 0)
+                close(w->sock);
+        if (w->pid > 0)
+                kill(w->pid, SIGKILL);
+        if (w->child) {
+                sd_event_source_set_floating(w->child, 1);
+                w->child = sd_event_source_unref(w->child);
+        }
+}
+
+void worker_end(struct worker *w, enum worker_failure why) {
+        record_end(w, why);
+        unlink_worker(w);
+        leases_remove(w->owner->settings.leases, &w->lease);
+        sd_event_source_disable_unref(w->io);
+        sd_event_source_disable_unref(w->timer);
+        sd_event_source_disable_unref(w->doomed);
+        end_process(w);
+        end_jobs(w, why);
+        end_conns(w);
+        account_unref(w->account);
+        free(w);
+}
+
+static void models_changed(struct worker *w) {
+        char wants[WORKER_MAX_WANTS][WIRE_NAME_MAX];
+        unsigned n = w->n_wants;
+
+        send_catalog(w);
+        memcpy(wants, w->wants, sizeof(wants));
+        w->n_wants = 0;
+        for (unsigned i = 0; i < n; i++)
+                link_answer_model(w, wants[i]);
+}
+
+void workers_models_changed(struct workers *ws) {
+        for (struct worker *w = ws->first; w; w = w->next)
+                if (w->state == WORKER_SERVING)
+                        models_changed(w);
+}
+
+void workers_limits_changed(struct workers *ws) {
+        for (struct worker *w = ws->first; w; w = w->next)
+                if (w->state == WORKER_SERVING)
+                        send_limits(w);
+}

@@ -1,0 +1,120 @@
+/* A worker process of one uid, from its start to its end, with all it holds: queued and handed-over
+ * connections, jobs, a place among the CPU leases. */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <systemd/sd-event.h>
+
+#include "daemon/broker/jobs.h"
+#include "daemon/broker/leases.h"
+#include "daemon/broker/spawn.h"
+#include "daemon/broker/store.h"
+#include "daemon/wire/frame.h"
+#include "policy/account.h"
+#include "policy/admission.h"
+#include "policy/start.h"
+
+enum worker_state {
+        WORKER_DELAYED,  /* its start has to wait */
+        WORKER_STARTING, /* HELLO is sent */
+        WORKER_SERVING,
+        WORKER_CLOSING,  /* SHUTDOWN is sent: takes nothing new */
+};
+
+/* Why a worker was ended; logged as a number. */
+enum worker_failure {
+        FAILURE_NONE = 0,
+        FAILURE_START,     /* no process */
+        FAILURE_EXITED,    /* end of the connection */
+        FAILURE_ILLEGAL,   /* a message that is not allowed, or not now */
+        FAILURE_SANDBOX,   /* READY without its filter */
+        FAILURE_TIMEOUT,   /* no READY, no DONE after CANCEL, no end after SHUTDOWN */
+        FAILURE_FLOOD,     /* too many messages */
+        FAILURE_NOT_READING,
+        FAILURE_STOPPED,   /* the broker ends */
+};
+
+enum { WORKER_MAX_WANTS = 8 };
+
+struct conn {
+        struct conn *next;
+        uint64_t id;
+        struct charge charge;
+        int fd;            /* until it is handed over */
+};
+
+struct workers;
+
+struct worker {
+        struct workers *owner;
+        struct worker *next;
+        struct account *account;
+        enum worker_state state;
+        enum worker_failure doom;      /* set: it will be ended as soon as the loop is reached */
+        uint32_t slot;
+        int sock;
+        pid_t pid;
+        uint64_t started_usec;
+        sd_event_source *io, *timer, *doomed, *child;
+        struct conn *conns;
+        uint64_t next_conn;
+        struct admission admission;
+        struct lease_domain lease;
+        char wants[WORKER_MAX_WANTS][WIRE_NAME_MAX]; /* names of models that are not ready yet */
+        unsigned n_wants;
+        uint64_t second;               /* message count of this second */
+        uint32_t messages;
+};
+
+struct workers_settings {
+        sd_event *event;
+        const struct spawn *spawn;
+        struct store *store;
+        struct jobs *jobs;
+        struct leases *leases;
+        struct accounts *accounts;
+        uint32_t threads, cpu_mask;
+        /* Answer to a connection whose worker could not be started; the descriptor is taken. */
+        void (*unavailable)(int fd, void *userdata);
+        void *userdata;
+};
+
+int workers_new(struct workers **ret, const struct workers_settings *settings);
+/* Ends all workers and their jobs; returns when no process is left. */
+struct workers *workers_free(struct workers *w);
+const struct workers_settings *workers_settings(const struct workers *w);
+uint32_t workers_count(const struct workers *w);
+
+/* The worker of an account, started if there is none. Borrowed. 0 or -ENOMEM. */
+int workers_get(struct workers *w, struct account *account, struct worker **ret);
+/* The same without starting one. */
+struct worker *workers_find(const struct workers *w, const struct account *account);
+
+/* Takes the connection and its charge (on success). 0 or -ENOMEM. */
+int worker_add_conn(struct worker *w, int fd, struct charge *charge);
+/* The job belongs to this worker from now on; it is sent when the worker serves. */
+void worker_add_job(struct worker *w, struct job *job);
+
+/* Send; on failure the worker is doomed, never freed under the caller. */
+void worker_send(struct worker *w, union wire_message *m, int fd);
+void worker_doom(struct worker *w, enum worker_failure why);
+
+/* The job has ended inside the worker: end it, let the next one run, refresh the lease class. */
+void worker_job_ended(struct worker *w, struct job *job, enum error_code error, uint64_t value,
+                      uint64_t limit, const struct wire_done *done);
+/* Jobs of its uid that run before this one; 0 when it runs or has ended. */
+uint32_t worker_queue_position(const struct job *job);
+/* Something that decides about idleness or the lease class has changed. */
+void worker_settle(struct worker *w);
+/* It said READY: send the catalogue and all that has waited. */
+void worker_serve(struct worker *w);
+/* Its connection has ended. */
+void worker_hung_up(struct worker *w);
+/* Ends it now. Never call it from code that still uses the worker. */
+void worker_end(struct worker *w, enum worker_failure why);
+
+/* Tell all serving workers: models changed (and answer those who wait), limits changed. */
+void workers_models_changed(struct workers *w);
+void workers_limits_changed(struct workers *w);
+struct wire_limits workers_wire_limits(const struct workers *w);

@@ -1,0 +1,291 @@
+/* Framing of the worker link. One table row per message type says how long it is, whether a
+ * descriptor belongs to it and which function checks its fields; everything that is not exactly as
+ * its row says is -EBADMSG, and the caller ends the peer. A message is copied out of the socket
+ * before it is looked at, so the peer cannot change it under the checks. Whether a legal message is
+ * welcome now (direction, state) is decided by the caller's own state table. Descriptors of refused
+ * messages are closed here; those of accepted ones belong to the caller. */
+#include <errno.h>
+#include <string.h>
+#include <sys/socket.h>
+
+#include "daemon/wire/frame.h"
+#include "engine/base/macro.h"
+#include "engine/base/model_error.h"
+#include "policy/error.h"
+
+enum fd_rule { FD_NONE = 0, FD_REQUIRED, FD_UNLESS_ERROR };
+
+struct row {
+        size_t size;
+        enum fd_rule fd;
+        int (*check)(const union wire_message *m); /* 1 = fields are legal; NULL = nothing to check */
+};
+
+int wire_name_valid(const char *name) {
+        size_t n = strnlen(name, WIRE_NAME_MAX);
+
+        if (n == 0 || n >= WIRE_NAME_MAX || name[0] == '.' || name[0] == '_' || name[0] == '-')
+                return 0;
+        for (size_t i = 0; i < n; i++) {
+                char c = name[i];
+
+                if (!((c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '.' || c == '_' ||
+                      c == '-'))
+                        return 0;
+        }
+        return 1;
+}
+
+static int name_or_empty(const char *name) {
+        return name[0] == '\0' || wire_name_valid(name);
+}
+
+/* NaN fails every comparison, so it is refused too. */
+static int in_range(double v, double min, double max) {
+        return v >= min && v <= max;
+}
+
+static int check_hello(const union wire_message *m) {
+        return (m->hello.mode == WIRE_MODE_SERVE || m->hello.mode == WIRE_MODE_PACK) &&
+               m->hello.threads >= 1 && m->hello.threads <= WIRE_MAX_THREADS;
+}
+
+static int check_catalog(const union wire_message *m) {
+        const struct wire_catalog *c = &m->catalog;
+
+        return wire_name_valid(c->name) && c->count <= WIRE_MAX_MODELS && c->index < c->count &&
+               c->flags <= WIRE_CATALOG_DEFAULT &&
+               (c->state == ERROR_NONE || c->state == ERROR_MODEL_LOADING ||
+                c->state == ERROR_MODEL_BAD);
+}
+
+static int check_conn(const union wire_message *m) {
+        return m->conn.conn != 0 && m->conn.reserved == 0;
+}
+
+static int bus_ref(uint64_t ref) {
+        return ref != 0 && !(ref & WIRE_REF_WORKER);
+}
+
+static int check_job(const union wire_message *m) {
+        const struct wire_job *j = &m->job;
+
+        return bus_ref(j->ref) && name_or_empty(j->model) && j->verb >= WIRE_VERB_CHAT &&
+               j->verb < _WIRE_VERB_MAX && j->priority <= WIRE_PRIORITY_BACKGROUND &&
+               j->input_format < _WIRE_INPUT_MAX && j->output_format < _WIRE_OUTPUT_MAX &&
+               j->summary_type < _WIRE_SUMMARY_TYPE_MAX && j->summary_length < _WIRE_LENGTH_MAX &&
+               j->text_format < _WIRE_FORMAT_MAX && in_range(j->temperature, -1, 2) &&
+               in_range(j->top_p, -1, 1) && in_range(j->min_p, -1, 1) && j->has_seed <= 1;
+}
+
+static int check_job_output(const union wire_message *m) {
+        return bus_ref(m->job_output.ref);
+}
+
+static int check_model(const union wire_message *m) {
+        return wire_name_valid(m->model.name) && name_or_empty(m->model.asked) &&
+               m->model.error < _ERROR_MAX && m->model.model_error < _MODEL_E_MAX;
+}
+
+static int check_queued(const union wire_message *m) {
+        return m->queued.ref != 0 && bus_ref(m->queued.job) && m->queued.reserved == 0;
+}
+
+static int check_admitted(const union wire_message *m) {
+        return m->admitted.ref != 0 && bus_ref(m->admitted.job);
+}
+
+static int check_refused(const union wire_message *m) {
+        return m->refused.ref != 0 && m->refused.error > ERROR_NONE &&
+               m->refused.error < _ERROR_MAX;
+}
+
+static int check_lease(const union wire_message *m) {
+        return m->lease.usec >= 1 && m->lease.usec <= WIRE_MAX_LEASE_USEC;
+}
+
+static int check_cancel(const union wire_message *m) {
+        return bus_ref(m->cancel.job) && m->cancel.reason < _ERROR_MAX && m->cancel.reserved == 0;
+}
+
+static int check_ready(const union wire_message *m) {
+        return m->ready.threads >= 1 && m->ready.threads <= WIRE_MAX_THREADS &&
+               m->ready.seccomp <= 2;
+}
+
+static int check_want_model(const union wire_message *m) {
+        return name_or_empty(m->want_model.name);
+}
+
+static int check_admit(const union wire_message *m) {
+        const struct wire_admit *a = &m->admit;
+
+        return a->ref != 0 && name_or_empty(a->model) && a->verb >= WIRE_VERB_CHAT &&
+               a->verb < _WIRE_VERB_MAX && a->priority <= WIRE_PRIORITY_BACKGROUND &&
+               !(a->ref & WIRE_REF_WORKER) == (a->conn == 0);
+}
+
+static int check_progress(const union wire_message *m) {
+        return bus_ref(m->progress.job) && m->progress.state < _WIRE_STATE_MAX;
+}
+
+static int check_done(const union wire_message *m) {
+        return m->done.job != 0 && m->done.error < _ERROR_MAX && m->done.finish <= 1;
+}
+
+static int check_used(const union wire_message *m) {
+        return m->used.flags <= (WIRE_USED_WANT | WIRE_USED_STOPPED) && m->used.reserved == 0;
+}
+
+static int check_conn_closed(const union wire_message *m) {
+        return m->conn_closed.conn != 0;
+}
+
+static int check_packed(const union wire_message *m) {
+        return m->packed.model_error < _MODEL_E_MAX && m->packed.reserved == 0;
+}
+
+static const struct row rows[] = {
+        [WIRE_HELLO] = { sizeof(struct wire_hello), FD_NONE, check_hello },
+        [WIRE_CATALOG] = { sizeof(struct wire_catalog), FD_NONE, check_catalog },
+        [WIRE_CONN] = { sizeof(struct wire_conn), FD_REQUIRED, check_conn },
+        [WIRE_JOB] = { sizeof(struct wire_job), FD_REQUIRED, check_job },
+        [WIRE_JOB_OUTPUT] = { sizeof(struct wire_job_output), FD_REQUIRED, check_job_output },
+        [WIRE_MODEL] = { sizeof(struct wire_model), FD_UNLESS_ERROR, check_model },
+        [WIRE_PACK_OUTPUT] = { sizeof(struct wire_pack_output), FD_REQUIRED, NULL },
+        [WIRE_QUEUED] = { sizeof(struct wire_queued), FD_NONE, check_queued },
+        [WIRE_ADMITTED] = { sizeof(struct wire_admitted), FD_NONE, check_admitted },
+        [WIRE_REFUSED] = { sizeof(struct wire_refused), FD_NONE, check_refused },
+        [WIRE_LEASE] = { sizeof(struct wire_lease), FD_NONE, check_lease },
+        [WIRE_CANCEL] = { sizeof(struct wire_cancel), FD_NONE, check_cancel },
+        [WIRE_SET_LIMITS] = { sizeof(struct wire_set_limits), FD_NONE, NULL },
+        [WIRE_DROP_CACHES] = { sizeof(struct wire_plain), FD_NONE, NULL },
+        [WIRE_SHUTDOWN] = { sizeof(struct wire_plain), FD_NONE, NULL },
+        [WIRE_READY] = { sizeof(struct wire_ready), FD_NONE, check_ready },
+        [WIRE_WANT_MODEL] = { sizeof(struct wire_want_model), FD_NONE, check_want_model },
+        [WIRE_ADMIT] = { sizeof(struct wire_admit), FD_NONE, check_admit },
+        [WIRE_PROGRESS] = { sizeof(struct wire_progress), FD_NONE, check_progress },
+        [WIRE_DONE] = { sizeof(struct wire_done), FD_NONE, check_done },
+        [WIRE_USED] = { sizeof(struct wire_used), FD_NONE, check_used },
+        [WIRE_FAULT] = { sizeof(struct wire_fault), FD_NONE, NULL },
+        [WIRE_CONN_CLOSED] = { sizeof(struct wire_conn_closed), FD_NONE, check_conn_closed },
+        [WIRE_PACKED] = { sizeof(struct wire_packed), FD_NONE, check_packed },
+};
+
+size_t wire_size(uint32_t type) {
+        return type < ARRAY_SIZE(rows) ? rows[type].size : 0;
+}
+
+static int fd_as_it_must_be(const union wire_message *m, int fd) {
+        switch (rows[m->h.type].fd) {
+        case FD_NONE:
+                return fd < 0;
+        case FD_REQUIRED:
+                return fd >= 0;
+        case FD_UNLESS_ERROR:
+                return (fd >= 0) == (m->model.error == ERROR_NONE);
+        }
+        return 0;
+}
+
+int wire_check(const union wire_message *m, size_t n, int fd) {
+        if (n < sizeof(m->h) || m->h.version != WIRE_VERSION || wire_size(m->h.type) != n)
+                return -EBADMSG;
+        if (rows[m->h.type].check && !rows[m->h.type].check(m))
+                return -EBADMSG;
+        return fd_as_it_must_be(m, fd) ? 0 : -EBADMSG;
+}
+
+/* Room for one descriptor. The alignment of CMSG_SPACE lets the kernel deliver a second one, so
+ * whoever receives counts. */
+union control {
+        struct cmsghdr h;
+        char bytes[CMSG_SPACE(sizeof(int))];
+};
+
+int wire_send(int sock, union wire_message *message, int fd) {
+        size_t size = wire_size(message->h.type);
+        struct iovec iov = { .iov_base = message, .iov_len = size };
+        struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1 };
+        union control control = {};
+        ssize_t n;
+
+        message->h.version = WIRE_VERSION;
+        if (size == 0 || wire_check(message, size, fd) < 0)
+                return -EINVAL;
+        if (fd >= 0) {
+                msg.msg_control = &control;
+                msg.msg_controllen = sizeof(control);
+                control.h.cmsg_level = SOL_SOCKET;
+                control.h.cmsg_type = SCM_RIGHTS;
+                control.h.cmsg_len = CMSG_LEN(sizeof(int));
+                memcpy(CMSG_DATA(&control.h), &fd, sizeof(int));
+        }
+        do
+                n = sendmsg(sock, &msg, MSG_DONTWAIT | MSG_NOSIGNAL);
+        while (n < 0 && errno == EINTR);
+        return n < 0 ? -errno : 0;
+}
+
+/* Take the descriptors out of a received message: the first goes to *fd, others are closed.
+ * Returns how many there were. */
+static unsigned take_descriptors(struct msghdr *msg, int *fd) {
+        unsigned count = 0;
+
+        for (struct cmsghdr *c = CMSG_FIRSTHDR(msg); c; c = CMSG_NXTHDR(msg, c)) {
+                size_t n;
+
+                if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS)
+                        continue;
+                n = (c->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+                for (size_t i = 0; i < n; i++) {
+                        int received;
+
+                        memcpy(&received, CMSG_DATA(c) + i * sizeof(int), sizeof(int));
+                        if (count++ == 0)
+                                *fd = received;
+                        else
+                                close(received);
+                }
+        }
+        return count;
+}
+
+int wire_receive(int sock, union wire_message *ret, int *ret_fd) {
+        union wire_message message = {};
+        union control control;
+        struct iovec iov = { .iov_base = &message, .iov_len = sizeof(message) };
+        struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control,
+                              .msg_controllen = sizeof(control) };
+        _cleanup_close_ int fd = -1;
+        unsigned count;
+        ssize_t n;
+
+        do
+                n = recvmsg(sock, &msg, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+        while (n < 0 && errno == EINTR);
+        if (n < 0)
+                return -errno;
+        count = take_descriptors(&msg, &fd);
+        if (count > 1 || (msg.msg_flags & (MSG_TRUNC | MSG_CTRUNC)))
+                return -EBADMSG;
+        if (n == 0)
+                return -ECONNRESET;
+        if (wire_check(&message, (size_t)n, fd) < 0)
+                return -EBADMSG;
+        *ret = message;
+        *ret_fd = TAKE_FD(fd);
+        return 0;
+}
+
+const char *wire_state_name(uint32_t state) {
+        static const char *const names[] = {
+                [WIRE_STATE_QUEUED] = "queued",         [WIRE_STATE_LOADING] = "loading",
+                [WIRE_STATE_READING] = "reading",       [WIRE_STATE_PREFILL] = "prefill",
+                [WIRE_STATE_GENERATING] = "generating", [WIRE_STATE_MERGING] = "merging",
+                [WIRE_STATE_PAUSED] = "paused",         [WIRE_STATE_DONE] = "done",
+                [WIRE_STATE_CANCELLED] = "cancelled",   [WIRE_STATE_FAILED] = "failed",
+        };
+
+        return state < ARRAY_SIZE(names) ? names[state] : "failed";
+}

@@ -1,0 +1,244 @@
+/* Messages between broker and worker: SOCK_SEQPACKET, one fixed-size little-endian struct each, at
+ * most one descriptor, never text of a user. Both sides check length, type, state and range; an
+ * illegal message ends the worker. `ref` names a job before and after the broker gives it an id:
+ * jobs from the bus use their job id, jobs from HTTP a number of the worker, top bit set. */
+#pragma once
+
+#include <assert.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum { WIRE_VERSION = 1, WIRE_NAME_MAX = 64, WIRE_MAX_MESSAGE = 256 };
+
+/* Version of the packed file: PACK_VERSION of the engine, which the broker does not link. Packed
+ * files of another version are written anew. */
+enum { WIRE_PACK_VERSION = 1 };
+
+/* Ranges the framing checks. */
+enum { WIRE_MAX_THREADS = 64, WIRE_MAX_MODELS = 256, WIRE_MAX_LEASE_USEC = 1000000 };
+
+#define WIRE_REF_WORKER (UINT64_C(1) << 63)
+
+enum wire_type {
+        /* broker to worker */
+        WIRE_HELLO = 1,
+        WIRE_CATALOG,    /* one model of the catalogue; sent for all after READY and on change */
+        WIRE_CONN,       /* + descriptor: an accepted client connection */
+        WIRE_JOB,        /* + descriptor: input of a job from the bus */
+        WIRE_JOB_OUTPUT, /* + descriptor: its output, directly after WIRE_JOB */
+        WIRE_MODEL,      /* + descriptor unless error: answer to WANT_MODEL (packed file), in pack
+                          * mode the source file */
+        WIRE_PACK_OUTPUT,/* + descriptor: pack mode, the file to write */
+        WIRE_QUEUED,     /* answer to ADMIT: the job exists and waits */
+        WIRE_ADMITTED,   /* answer to ADMIT: the job may run */
+        WIRE_REFUSED,    /* answer to ADMIT: it may not */
+        WIRE_LEASE,
+        WIRE_CANCEL,
+        WIRE_SET_LIMITS,
+        WIRE_DROP_CACHES,
+        WIRE_SHUTDOWN,
+        /* worker to broker */
+        WIRE_READY = 64,
+        WIRE_WANT_MODEL,
+        WIRE_ADMIT,
+        WIRE_PROGRESS,
+        WIRE_DONE,
+        WIRE_USED,
+        WIRE_FAULT,
+        WIRE_CONN_CLOSED,
+        WIRE_PACKED,     /* pack mode: finished */
+};
+
+enum wire_mode { WIRE_MODE_SERVE = 1, WIRE_MODE_PACK = 2 };
+enum wire_verb { WIRE_VERB_CHAT = 1, WIRE_VERB_COMPLETE, WIRE_VERB_SUMMARIZE, _WIRE_VERB_MAX };
+enum wire_priority { WIRE_PRIORITY_INTERACTIVE = 0, WIRE_PRIORITY_BACKGROUND = 1 };
+enum wire_input_format { WIRE_INPUT_TEXT = 0, WIRE_INPUT_CHAT_JSON, WIRE_INPUT_REQUEST_JSON,
+                         _WIRE_INPUT_MAX };
+enum wire_output_format { WIRE_OUTPUT_TEXT = 0, WIRE_OUTPUT_EVENTS, _WIRE_OUTPUT_MAX };
+enum wire_summary_type { WIRE_SUMMARY_TLDR = 0, WIRE_SUMMARY_TEASER, WIRE_SUMMARY_KEY_POINTS,
+                         WIRE_SUMMARY_HEADLINE, _WIRE_SUMMARY_TYPE_MAX };
+enum wire_summary_length { WIRE_LENGTH_SHORT = 0, WIRE_LENGTH_MEDIUM, WIRE_LENGTH_LONG,
+                           _WIRE_LENGTH_MAX };
+enum wire_text_format { WIRE_FORMAT_PLAIN = 0, WIRE_FORMAT_MARKDOWN, _WIRE_FORMAT_MAX };
+
+/* States of a job, in the words of the bus interface (wire_state_name). */
+enum wire_job_state {
+        WIRE_STATE_QUEUED = 0, WIRE_STATE_LOADING, WIRE_STATE_READING, WIRE_STATE_PREFILL,
+        WIRE_STATE_GENERATING, WIRE_STATE_MERGING, WIRE_STATE_PAUSED, WIRE_STATE_DONE,
+        WIRE_STATE_CANCELLED, WIRE_STATE_FAILED, _WIRE_STATE_MAX,
+};
+
+struct wire_header {
+        uint32_t type;    /* enum wire_type */
+        uint32_t version; /* WIRE_VERSION */
+};
+
+struct wire_limits {
+        uint64_t max_input_bytes;   /* per job */
+        uint64_t kv_bytes;          /* of the whole worker */
+        uint32_t max_output_tokens; /* per job */
+        uint32_t max_connections;   /* of the whole worker */
+        uint32_t max_sequences;     /* generated at once */
+        uint32_t idle_timeout_ms;   /* of a silent client connection */
+};
+
+struct wire_hello {
+        struct wire_header h;
+        uint32_t mode;      /* enum wire_mode */
+        uint32_t uid;       /* whom this worker serves */
+        uint32_t threads;   /* 1..64 */
+        uint32_t cpu_mask;  /* for cpu_flags() */
+        uint64_t fsize;     /* pack mode: RLIMIT_FSIZE */
+        struct wire_limits limits;
+};
+
+enum { WIRE_CATALOG_DEFAULT = 1 };
+struct wire_catalog {
+        struct wire_header h;
+        uint32_t index, count;        /* which of how many */
+        char name[WIRE_NAME_MAX];     /* ^[a-z0-9][a-z0-9._-]*$, NUL-terminated */
+        uint64_t size;                /* bytes of the packed file, 0 when not packed yet */
+        uint64_t created;             /* seconds since the epoch */
+        uint32_t flags;               /* WIRE_CATALOG_* */
+        uint32_t state;               /* enum error_code: 0 ready, ERROR_MODEL_LOADING, _BAD */
+};
+
+struct wire_conn {
+        struct wire_header h;
+        uint64_t conn;      /* id, unique in this worker */
+        uint32_t uid;
+        uint32_t reserved;
+};
+
+/* Options of a job from the bus. Fields that were not given hold the default named here. */
+struct wire_job {
+        struct wire_header h;
+        uint64_t ref;                 /* the job id */
+        char model[WIRE_NAME_MAX];    /* "" = default */
+        uint32_t verb;                /* enum wire_verb */
+        uint32_t priority;
+        uint32_t input_format, output_format;
+        uint32_t summary_type, summary_length, text_format;
+        uint32_t max_output_tokens;   /* 0 = the verb's default */
+        double temperature;           /* < 0 = the model's default */
+        double top_p;                 /* < 0 = default */
+        double min_p;                 /* < 0 = default */
+        uint32_t top_k;               /* UINT32_MAX = default */
+        uint32_t has_seed;
+        uint64_t seed;
+        uint64_t deadline_usec;       /* from now, 0 = none */
+};
+
+struct wire_job_output { struct wire_header h; uint64_t ref; };
+
+struct wire_model {
+        struct wire_header h;
+        char name[WIRE_NAME_MAX];     /* as asked for; never "" (a default is resolved) */
+        char asked[WIRE_NAME_MAX];    /* the name in WANT_MODEL, "" for the default */
+        uint32_t error;               /* enum error_code; no descriptor unless 0 */
+        uint32_t model_error;         /* enum model_error_code for ERROR_MODEL_BAD */
+        uint64_t position, value, limit;
+};
+
+struct wire_pack_output { struct wire_header h; uint64_t source_size; };
+
+struct wire_queued { struct wire_header h; uint64_t ref, job; uint32_t position, reserved; };
+struct wire_admitted { struct wire_header h; uint64_t ref, job; };
+struct wire_refused {
+        struct wire_header h;
+        uint64_t ref;
+        uint32_t error;          /* enum error_code */
+        uint32_t retry_after_ms; /* 0 = do not retry */
+        uint64_t value, limit;
+};
+
+/* May compute until `usec` after receipt. A lease for a running lease extends it. */
+struct wire_lease { struct wire_header h; uint64_t seq; uint64_t usec; };
+/* reason: enum error_code, the one that DONE shall carry (ERROR_CANCELLED, ERROR_DEADLINE). */
+struct wire_cancel { struct wire_header h; uint64_t job; uint32_t reason; uint32_t reserved; };
+struct wire_set_limits { struct wire_header h; struct wire_limits limits; };
+struct wire_plain { struct wire_header h; }; /* DROP_CACHES, SHUTDOWN */
+
+struct wire_ready {
+        struct wire_header h;
+        uint32_t cpu_flags;      /* in use */
+        uint32_t threads;
+        uint32_t landlock_abi;   /* 0: the kernel has none */
+        uint32_t seccomp;        /* must be 2 */
+};
+
+struct wire_want_model { struct wire_header h; char name[WIRE_NAME_MAX]; /* "" = default */ };
+
+struct wire_admit {
+        struct wire_header h;
+        uint64_t ref;
+        uint64_t conn;            /* HTTP: the connection, bus: 0 */
+        char model[WIRE_NAME_MAX];
+        uint32_t verb, priority;
+        uint64_t input_bytes;
+        uint64_t tokens_in;
+        uint64_t tokens_wanted;
+};
+
+struct wire_progress {
+        struct wire_header h;
+        uint64_t job;
+        uint32_t state;           /* enum wire_job_state */
+        uint32_t pieces, pieces_done, rounds;
+        uint64_t tokens_in;       /* to be read in all, as far as known */
+        uint64_t tokens_read;     /* prefilled so far */
+        uint64_t tokens_out;
+        uint64_t bytes_in;
+        uint64_t bytes_covered;
+};
+
+/* The only end of a job. A bus job that failed before ADMIT is ended by it too. */
+struct wire_done {
+        struct wire_header h;
+        uint64_t job;             /* id, or ref when it was never admitted */
+        uint32_t error;           /* enum error_code; ERROR_NONE = success */
+        uint32_t finish;          /* 0 stop, 1 length */
+        uint32_t pieces, rounds;
+        uint64_t tokens_in, tokens_out;
+        uint64_t bytes_in, bytes_covered;
+        uint64_t value, limit;    /* for the error text */
+};
+
+enum { WIRE_USED_WANT = 1,        /* has work: wants a lease, or more of it */
+       WIRE_USED_STOPPED = 2 };   /* computes no more: the lease is given back */
+struct wire_used { struct wire_header h; uint64_t seq; uint32_t flags; uint32_t reserved; };
+
+struct wire_fault { struct wire_header h; uint32_t code; uint32_t reserved; uint64_t arg[4]; };
+struct wire_conn_closed { struct wire_header h; uint64_t conn; };
+struct wire_packed {
+        struct wire_header h;
+        uint32_t model_error;     /* enum model_error_code; 0 = success */
+        uint32_t reserved;
+        uint64_t position, value, limit;
+        uint64_t size;            /* bytes written */
+};
+
+static_assert(sizeof(struct wire_header) == 8, "wire");
+static_assert(sizeof(struct wire_limits) == 32, "wire");
+static_assert(sizeof(struct wire_hello) == 64, "wire");
+static_assert(sizeof(struct wire_catalog) == 104, "wire");
+static_assert(sizeof(struct wire_conn) == 24, "wire");
+static_assert(sizeof(struct wire_job) == 160, "wire");
+static_assert(sizeof(struct wire_model) == 168, "wire");
+static_assert(sizeof(struct wire_queued) == 32, "wire");
+static_assert(sizeof(struct wire_admitted) == 24, "wire");
+static_assert(sizeof(struct wire_refused) == 40, "wire");
+static_assert(sizeof(struct wire_lease) == 24, "wire");
+static_assert(sizeof(struct wire_cancel) == 24, "wire");
+static_assert(sizeof(struct wire_ready) == 24, "wire");
+static_assert(sizeof(struct wire_admit) == 120, "wire");
+static_assert(sizeof(struct wire_progress) == 72, "wire");
+static_assert(sizeof(struct wire_done) == 80, "wire");
+static_assert(sizeof(struct wire_used) == 24, "wire");
+static_assert(sizeof(struct wire_fault) == 48, "wire");
+static_assert(sizeof(struct wire_packed) == 48, "wire");
+
+/* "queued", "loading", …; never NULL. */
+const char *wire_state_name(uint32_t state);
+/* 1 when a string is a legal model name (WIRE_NAME_MAX - 1 bytes at most). */
+int wire_name_valid(const char *name);

@@ -1,0 +1,89 @@
+/* POST /v1/chat/completions, in OpenAI's shapes. Rules of the stream: the first chunk carries the
+ * role, every chunk one choice, finish_reason is null until the last, usage comes in a chunk of its
+ * own only when asked for, and [DONE] only after success. */
+#include <string.h>
+
+#include "daemon/worker/api.h"
+#include "daemon/worker/exchange.h"
+#include "daemon/worker/reply.h"
+#include "daemon/worker/result_json.h"
+#include "engine/base/macro.h"
+
+static json_t *chunk(const struct exchange *x, json_t *choices, json_t *usage) {
+        char id[64];
+        json_t *v = json_pack("{s:s,s:s,s:I,s:s,s:s,s:o}", "id", exchange_id(x, id, sizeof(id)),
+                              "object", "chat.completion.chunk", "created",
+                              (json_int_t)x->created, "model", x->model, "system_fingerprint",
+                              "bitnetd-" BITNETD_VERSION, "choices", choices);
+
+        if (x->include_usage)
+                json_object_set_new(v, "usage", usage ? usage : json_null());
+        return v;
+}
+
+static void send_delta(struct exchange *x, json_t *delta, const char *finish) {
+        json_t *reason = finish ? json_string(finish) : json_null();
+
+        reply_event(x->conn, NULL,
+                    chunk(x,
+                          json_pack("[{s:i,s:o,s:n,s:o}]", "index", 0, "delta", delta, "logprobs",
+                                    "finish_reason", reason),
+                          NULL));
+}
+
+static void begin(struct exchange *x) {
+        send_delta(x, json_pack("{s:s,s:s}", "role", "assistant", "content", ""), NULL);
+}
+
+static void text(struct exchange *x, const char *p, size_t n) {
+        send_delta(x, json_pack("{s:s%}", "content", p, n), NULL);
+}
+
+static void end(struct exchange *x, const struct job_result *r) {
+        static const char done[] = "data: [DONE]\n\n";
+
+        send_delta(x, json_object(), result_finish(r));
+        if (x->include_usage)
+                reply_event(x->conn, NULL, chunk(x, json_array(), result_usage(r)));
+        reply_bytes(x->conn, done, strlen(done));
+}
+
+static void whole(struct exchange *x, const struct job_result *r) {
+        char id[64];
+        json_t *message = json_pack("{s:s,s:s%}", "role", "assistant", "content",
+                                    x->text.p ? x->text.p : "", x->text.n);
+        json_t *choices = json_pack("[{s:i,s:o,s:n,s:s}]", "index", 0, "message", message,
+                                    "logprobs", "finish_reason", result_finish(r));
+
+        reply_json(x->conn, 200,
+                   json_pack("{s:s,s:s,s:I,s:s,s:s,s:o,s:o}", "id",
+                             exchange_id(x, id, sizeof(id)), "object", "chat.completion",
+                             "created", (json_int_t)x->created, "model", x->model,
+                             "system_fingerprint", "bitnetd-" BITNETD_VERSION, "choices", choices,
+                             "usage", result_usage(r)),
+                   job_id(x->job));
+}
+
+static const struct exchange_format format = {
+        .id_prefix = "chatcmpl-", .begin = begin, .text = text, .end = end, .whole = whole,
+};
+
+void api_chat(struct conn *c) {
+        _cleanup_(job_spec_done) struct job_spec spec;
+        struct request_error e = {};
+        json_t *root;
+        int r;
+
+        api_defaults(c, &spec, WIRE_VERB_CHAT);
+        root = api_load(c, &spec);
+        if (!root)
+                return;
+        r = messages_parse(root, &spec.messages, &e);
+        json_decref(root);
+        if (r == 0)
+                exchange_start(c, &format, &spec, false);
+        else if (e.code == ERROR_NONE)
+                reply_memory(c);
+        else
+                reply_error(c, &e, 0);
+}

@@ -1,0 +1,15 @@
+/* Input and output of bus jobs as bytes: what a descriptor's content means. */
+#pragma once
+
+#include "daemon/wire/proto.h"
+#include "daemon/worker/job.h"
+
+/* Turn the bytes read (taken over) into a job specification, with the options of the message on
+ * top. 0, -ENOMEM, or -EBADMSG with *e. */
+int bus_format_input(const struct wire_job *m, struct secure_buf *input, uint64_t *seed_state,
+                     struct job_spec *ret, struct request_error *e);
+
+/* One line of JSON each, appended to out. */
+void bus_format_text(struct secure_buf *out, const char *text, size_t n);
+void bus_format_progress(struct secure_buf *out, const struct job_progress *p);
+void bus_format_end(struct secure_buf *out, uint32_t verb, const struct job_result *r);

@@ -1,0 +1,151 @@
+/* Ties one job to one connection. The head of a stream is sent when the job is admitted (so that a
+ * refusal still gets its own status), or at the first heartbeat when waiting takes long; errors
+ * after the head become the last event. The exchange is freed in its job's end callback or when
+ * the connection goes, whichever is first, and each side forgets the other then. */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "daemon/worker/exchange.h"
+#include "daemon/worker/http.h"
+#include "daemon/worker/reply.h"
+#include "engine/base/macro.h"
+
+static const uint64_t BEAT_INTERVAL = 10 * USEC_PER_SEC;
+
+static void send_head(struct exchange *x) {
+        if (x->head_sent)
+                return;
+        x->head_sent = true;
+        snprintf(x->model, sizeof(x->model), "%s", job_model_name(x->job));
+        reply_stream(x->conn, x->bare ? "text/plain; charset=utf-8" : "text/event-stream",
+                     job_id(x->job));
+        if (x->format->begin && !x->bare)
+                x->format->begin(x);
+}
+
+static void on_admitted(void *userdata) {
+        struct exchange *x = userdata;
+
+        if (x->stream)
+                send_head(x);
+}
+
+static void on_text(void *userdata, const char *text, size_t n) {
+        struct exchange *x = userdata;
+
+        x->text_came = true;
+        if (!x->stream)
+                secure_buf_append(&x->text, text, n);
+        else if (x->bare)
+                reply_bytes(x->conn, text, n);
+        else
+                x->format->text(x, text, n);
+}
+
+static void on_progress(void *userdata, const struct job_progress *p) {
+        struct exchange *x = userdata;
+
+        if (x->stream && x->head_sent && !x->bare && x->format->progress &&
+            job_progress_due(&x->pace, p, x->conn->w->now))
+                x->format->progress(x, p);
+}
+
+static struct exchange *exchange_free(struct exchange *x) {
+        secure_buf_done(&x->text);
+        free(x);
+        return NULL;
+}
+
+static void end_stream(struct exchange *x, const struct job_result *r) {
+        bool ok = r->error.code == ERROR_NONE;
+
+        if (!x->bare && ok)
+                x->format->end(x, r);
+        else if (!x->bare)
+                reply_event(x->conn, x->format->error_event, http_error_json(&r->error));
+        reply_stream_end(x->conn, ok, x->bare && !ok);
+}
+
+static void on_end(void *userdata, const struct job_result *r) {
+        struct exchange *x = userdata;
+        struct conn *c = x->conn;
+
+        c->exchange = NULL;
+        snprintf(x->model, sizeof(x->model), "%s", job_model_name(x->job));
+        if (x->head_sent)
+                end_stream(x, r);
+        else if (r->error.code != ERROR_NONE)
+                reply_error(c, &r->error, job_id(x->job));
+        else if (x->text.failed)
+                reply_memory(c);
+        else if (x->stream) {
+                send_head(x);
+                end_stream(x, r);
+        } else
+                x->format->whole(x, r);
+        exchange_free(x);
+}
+
+static const struct job_events events = {
+        .admitted = on_admitted, .text = on_text, .progress = on_progress, .end = on_end,
+};
+
+void exchange_start(struct conn *c, const struct exchange_format *format, struct job_spec *spec,
+                    bool bare) {
+        struct exchange *x = calloc(1, sizeof(*x));
+
+        if (!x) {
+                reply_memory(c);
+                return;
+        }
+        x->conn = c;
+        x->format = format;
+        x->stream = spec->params.stream;
+        x->include_usage = spec->params.include_usage;
+        x->bare = bare;
+        x->created = (uint64_t)time(NULL);
+        x->next_beat = c->w->now + BEAT_INTERVAL;
+        spec->conn = c->id;
+        if (job_start(c->w, spec, &events, x, &x->job) < 0) {
+                exchange_free(x);
+                reply_memory(c);
+                return;
+        }
+        c->exchange = x;
+}
+
+struct exchange *exchange_abandon(struct exchange *x) {
+        if (!x)
+                return NULL;
+        job_abandon(x->job);
+        return exchange_free(x);
+}
+
+void exchange_poll(const struct exchange *x, struct poller *p) {
+        if (x->stream && !x->bare && !x->text_came)
+                poller_deadline(p, x->next_beat);
+}
+
+void exchange_tick(struct exchange *x) {
+        struct conn *c = x->conn;
+
+        if (x->stream && !x->bare && !x->text_came && c->w->now >= x->next_beat) {
+                send_head(x);
+                reply_bytes(c, ": waiting\n\n", strlen(": waiting\n\n"));
+                x->next_beat = c->w->now + BEAT_INTERVAL;
+        }
+        if (!x->paused && c->out.n > CONN_OUT_HIGH)
+                x->paused = true;
+        else if (x->paused && c->out.n < CONN_OUT_LOW)
+                x->paused = false;
+        job_pause(x->job, x->paused);
+}
+
+const char *exchange_id(const struct exchange *x, char *buf, size_t size) {
+        snprintf(buf, size, "%s%016" PRIx64, x->format->id_prefix, job_id(x->job));
+        return buf;
+}

@@ -1,0 +1,47 @@
+/* A request that needs the model, between its HTTP connection and its job. What is common to all
+ * such paths is here; what an answer looks like is a table of functions per path. */
+#pragma once
+
+#include <jansson.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "daemon/worker/conn.h"
+#include "daemon/worker/job.h"
+
+struct exchange;
+
+struct exchange_format {
+        const char *id_prefix;                       /* "chatcmpl-" */
+        void (*begin)(struct exchange *x);           /* stream: after the head; may be NULL */
+        void (*text)(struct exchange *x, const char *text, size_t n); /* stream */
+        void (*progress)(struct exchange *x, const struct job_progress *p); /* stream; or NULL */
+        void (*end)(struct exchange *x, const struct job_result *r);  /* stream: success */
+        void (*whole)(struct exchange *x, const struct job_result *r); /* not streamed: success */
+        const char *error_event;                     /* SSE event name of errors, or NULL */
+};
+
+struct exchange {
+        struct conn *conn;
+        struct job *job;
+        const struct exchange_format *format;
+        bool stream, include_usage;
+        bool bare;                 /* text/plain instead of events or JSON */
+        bool head_sent, text_came, paused;
+        uint64_t created;          /* seconds since the epoch */
+        uint64_t next_beat;        /* of the heartbeat */
+        char model[WIRE_NAME_MAX];
+        struct job_pace pace;
+        struct secure_buf text;    /* not streamed: the answer so far */
+};
+
+/* Start the job of a request. Takes *spec over. Answers with an error by itself when it cannot. */
+void exchange_start(struct conn *c, const struct exchange_format *format, struct job_spec *spec,
+                    bool bare);
+/* The connection is gone: cancel and free. */
+struct exchange *exchange_abandon(struct exchange *x);
+/* Heartbeats and back-pressure, once per loop pass. */
+void exchange_tick(struct exchange *x);
+void exchange_poll(const struct exchange *x, struct poller *p);
+
+const char *exchange_id(const struct exchange *x, char *buf, size_t size);

@@ -1,0 +1,79 @@
+/* One request, from parsed options to its last word: model, tokens, admission, generation, end.
+ * A job knows neither HTTP nor descriptors; it tells its owner through job_events. */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "daemon/worker/messages.h"
+#include "daemon/worker/params.h"
+#include "daemon/worker/poller.h"
+#include "daemon/worker/summarize.h"
+#include "daemon/worker/worker.h"
+
+struct job;
+
+struct job_spec {
+        uint32_t verb;               /* enum wire_verb */
+        uint64_t ref;                /* bus: the job id; HTTP: 0 (one is made) */
+        uint64_t conn;               /* HTTP: the connection; bus: 0 */
+        char model[WIRE_NAME_MAX];   /* "": the default */
+        struct gen_params params;
+        struct messages messages;    /* chat */
+        struct secure_buf text;      /* complete: the prompt; summarize: the document; valid UTF-8 */
+        char *context;               /* summarize: what the reader wants to know, or NULL */
+        uint32_t type, length, format; /* summarize */
+        uint64_t input_bytes;        /* as received */
+};
+void job_spec_done(struct job_spec *s);
+
+struct job_progress {
+        uint32_t state;              /* enum wire_job_state */
+        const char *stage;           /* summarize: "split", "map", "reduce", "final"; else NULL */
+        uint32_t piece, pieces;
+        uint64_t tokens_in, tokens_read, tokens_out;
+};
+
+/* Is this progress worth telling? A new stage or piece always, anything else 5 times a second. */
+struct job_pace {
+        const char *stage;
+        uint32_t piece;
+        uint64_t told;
+};
+bool job_progress_due(struct job_pace *pace, const struct job_progress *p, uint64_t now);
+
+struct job_result {
+        struct request_error error;  /* code ERROR_NONE: success */
+        bool length;                 /* ended by a limit, not by the model or a stop string */
+        uint64_t tokens_in, tokens_out;
+        struct coverage coverage;    /* summarize */
+};
+
+/* Calls to the owner, always from jobs_run, link or scheduler dispatch, never from job_start. */
+struct job_events {
+        void (*admitted)(void *userdata);
+        void (*text)(void *userdata, const char *text, size_t n); /* n > 0, whole characters */
+        void (*progress)(void *userdata, const struct job_progress *progress);
+        void (*end)(void *userdata, const struct job_result *result); /* once, last */
+};
+
+/* Takes *spec over on success and leaves it empty. 0 or -ENOMEM. */
+int job_start(struct worker *w, struct job_spec *spec, const struct job_events *events,
+              void *userdata, struct job **ret);
+/* End with this error; events->end still comes (soon, or before this returns). */
+void job_cancel(struct job *j, enum error_code reason);
+/* The owner goes away: no events any more, and the job is cancelled. */
+void job_abandon(struct job *j);
+void job_pause(struct job *j, bool pause);
+uint64_t job_id(const struct job *j);          /* 0 until the broker gave one */
+const char *job_model_name(const struct job *j); /* resolved; "" before the model is loaded */
+
+/* Messages of the broker about a job; unknown refs and ids are ignored (the job ended meanwhile). */
+void jobs_queued(struct worker *w, const struct wire_queued *m);
+void jobs_admitted(struct worker *w, const struct wire_admitted *m);
+void jobs_refused(struct worker *w, const struct wire_refused *m);
+void jobs_cancel(struct worker *w, const struct wire_cancel *m);
+
+/* Once per loop pass: deadlines of all jobs into p; advance, report, free what has ended. */
+void jobs_poll(struct worker *w, struct poller *p);
+void jobs_run(struct worker *w);

@@ -1,0 +1,63 @@
+/* One pass: wait; hear the broker; hear the scheduler; move bytes on connections and bus
+ * descriptors; advance jobs; settle the lease. Everything is level-triggered and every object says
+ * anew in each pass what it waits for, so there is no state about waiting that could be stale. */
+#include <errno.h>
+
+#include "daemon/worker/bus.h"
+#include "daemon/worker/conn.h"
+#include "daemon/worker/job.h"
+#include "daemon/worker/link.h"
+#include "daemon/worker/loop.h"
+#include "daemon/worker/models.h"
+#include "daemon/worker/poller.h"
+#include "daemon/worker/worker.h"
+
+static int wait_for_work(struct worker *w, struct poller *p) {
+        int r;
+
+        w->now = monotonic_usec();
+        poller_reset(p);
+        link_poll(w->link, p);
+        poller_add(p, scheduler_fd(w->scheduler), POLLIN);
+        conns_poll(w, p);
+        bus_jobs_poll(w, p);
+        jobs_poll(w, p);
+        poller_deadline(p, w->stop_by);
+        r = poller_wait(p, w->now);
+        w->now = monotonic_usec();
+        return r;
+}
+
+static int pass(struct worker *w, struct poller *p) {
+        int r = wait_for_work(w, p);
+
+        if (r < 0)
+                return r;
+        r = link_handle(w->link, p);
+        if (r < 0)
+                return r;
+        scheduler_dispatch(w->scheduler);
+        conns_handle(w, p);
+        conns_reap(w);
+        bus_jobs_handle(w, p);
+        jobs_run(w);
+        link_sync_lease(w->link);
+        return 0;
+}
+
+static bool stopped(const struct worker *w) {
+        return w->stop_by != 0 && ((!w->conns && !w->bus_jobs && !w->jobs) || w->now >= w->stop_by);
+}
+
+int loop_run(int link_fd, const struct wire_hello *hello, struct scheduler *scheduler,
+             uint64_t seed) {
+        struct worker w = { .scheduler = scheduler, .limits = hello->limits, .seed_state = seed };
+        struct poller p = {};
+        int r = link_new(&w.link, &w, link_fd);
+
+        if (r == 0)
+                r = models_new(&w.models, &w);
+        while (r == 0 && !stopped(&w))
+                r = pass(&w, &p);
+        return r == -ECONNRESET ? 0 : r;
+}

@@ -1,0 +1,25 @@
+/* The messages of a chat, taken out of JSON: role and content, nothing else. */
+#pragma once
+
+#include <jansson.h>
+#include <stddef.h>
+
+#include "daemon/worker/request_error.h"
+#include "daemon/worker/secure_buf.h"
+#include "engine/text/chat.h"
+
+enum { MESSAGES_MAX = 4096 };
+
+struct messages {
+        struct chat_message *items; /* contents point into text */
+        size_t n;
+        struct secure_buf text;
+};
+void messages_done(struct messages *m);
+
+/* Read root["messages"]. Roles system, developer (as system), user, assistant; content a string or
+ * an array of text parts. 0, -ENOMEM, or -EBADMSG with *e filled. */
+int messages_parse(const json_t *root, struct messages *ret, struct request_error *e);
+
+/* Position of the first byte of p[0..n) that is not UTF-8, or n. */
+size_t text_valid_prefix(const char *p, size_t n);

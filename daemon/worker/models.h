@@ -1,0 +1,30 @@
+/* The catalogue as the broker tells it, and the models of it that are mapped here. */
+#pragma once
+
+#include <stdint.h>
+
+#include "daemon/wire/proto.h"
+#include "daemon/worker/request_error.h"
+#include "daemon/worker/worker.h"
+#include "engine/model/model.h"
+
+struct models;
+
+int models_new(struct models **ret, struct worker *w);
+struct models *models_free(struct models *m); /* after the scheduler, which borrows the models */
+
+/* One message of a catalogue listing; the listing takes effect with its last one. 0 or -EBADMSG
+ * (out of order). */
+int models_catalog(struct models *m, const struct wire_catalog *c);
+size_t models_count(const struct models *m);
+const struct wire_catalog *models_entry(const struct models *m, size_t index);
+const struct wire_catalog *models_find(const struct models *m, const char *name);
+
+/* The answer to WANT_MODEL; takes fd (-1 when a->error). -EBADMSG when it was not asked for. */
+int models_answer(struct models *m, const struct wire_model *a, int fd);
+
+enum { MODELS_PENDING = 1 };
+/* The model of that name ("": the default), loaded. 0 with *ret and its name in ret_name (room for
+ * WIRE_NAME_MAX); MODELS_PENDING: asked for, try again after the next answer; -EBADMSG with *e. */
+int models_get(struct models *m, const char *name, const struct model **ret, char *ret_name,
+               struct request_error *e);

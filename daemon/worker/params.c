@@ -1,0 +1,300 @@
+/* Validation of generation fields. One table row per number with its range, one per field that
+ * cannot be honoured; the code below only walks the tables. Owns nothing: strings are copied. */
+#include <errno.h>
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "daemon/wire/frame.h"
+#include "daemon/worker/params.h"
+#include "engine/base/macro.h"
+
+int request_fail(struct request_error *e, enum error_code code, const char *param,
+                 const char *detail) {
+        return request_fail_range(e, code, param, detail, 0, 0);
+}
+
+int request_fail_range(struct request_error *e, enum error_code code, const char *param,
+                       const char *detail, uint64_t value, uint64_t limit) {
+        *e = (struct request_error){ .code = code, .detail = detail, .value = value,
+                                     .limit = limit };
+        snprintf(e->param, sizeof(e->param), "%s", param ? param : "");
+        return -EBADMSG;
+}
+
+/* An upper bound of the values in the text, so that a small body cannot become a huge tree. */
+static size_t count_values(const char *text, size_t n) {
+        size_t count = 1;
+        bool in_string = false;
+
+        for (size_t i = 0; i < n; i++) {
+                char c = text[i];
+
+                if (in_string && c == '\\')
+                        i++;
+                else if (c == '"')
+                        in_string = !in_string;
+                else if (!in_string && (c == ',' || c == '[' || c == '{'))
+                        count++;
+        }
+        return count;
+}
+
+json_t *params_load(const char *text, size_t n, struct request_error *e) {
+        size_t values = count_values(text, n);
+        json_error_t error;
+        json_t *root;
+
+        if (values > JSON_VALUES_MAX) {
+                request_fail_range(e, ERROR_INVALID_INPUT, NULL,
+                                   "The JSON text has too many values.", values, JSON_VALUES_MAX);
+                return NULL;
+        }
+        root = json_loadb(text, n, 0, &error);
+        if (!root) {
+                request_fail_range(e, ERROR_INVALID_INPUT, NULL,
+                                   "The body is not valid JSON; the value is the byte, the limit "
+                                   "the size.",
+                                   (uint64_t)MAX(error.position, 0), n);
+                return NULL;
+        }
+        if (!json_is_object(root)) {
+                json_decref(root);
+                request_fail(e, ERROR_INVALID_INPUT, NULL, "The body must be a JSON object.");
+                return NULL;
+        }
+        return root;
+}
+
+struct number_rule {
+        const char *name;
+        double min, max;
+        bool whole;
+        void (*set)(struct gen_params *p, double v);
+};
+
+static void set_temperature(struct gen_params *p, double v) { p->sampling.temperature = (float)v; }
+static void set_top_p(struct gen_params *p, double v) { p->sampling.top_p = (float)v; }
+static void set_min_p(struct gen_params *p, double v) { p->sampling.min_p = (float)v; }
+static void set_top_k(struct gen_params *p, double v) { p->sampling.top_k = (uint32_t)v; }
+static void set_seed(struct gen_params *p, double v) { p->sampling.seed = (uint64_t)(int64_t)v; }
+static void set_max_tokens(struct gen_params *p, double v) { p->max_tokens = (uint32_t)v; }
+static void set_frequency(struct gen_params *p, double v) {
+        p->sampling.frequency_penalty = (float)v;
+}
+static void set_presence(struct gen_params *p, double v) {
+        p->sampling.presence_penalty = (float)v;
+}
+static void set_repeat(struct gen_params *p, double v) { p->sampling.repeat_penalty = (float)v; }
+static void set_repeat_last(struct gen_params *p, double v) {
+        p->sampling.repeat_last = (uint32_t)v;
+}
+
+static const struct number_rule number_rules[] = {
+        { "temperature", 0, 2, false, set_temperature },
+        { "top_p", 0, 1, false, set_top_p },
+        { "min_p", 0, 1, false, set_min_p },
+        { "top_k", 0, 1000000, true, set_top_k },
+        { "seed", -0x1p62, 0x1p62, true, set_seed },
+        { "max_tokens", 1, 16777216, true, set_max_tokens },
+        { "max_completion_tokens", 1, 16777216, true, set_max_tokens },
+        { "frequency_penalty", -2, 2, false, set_frequency },
+        { "presence_penalty", -2, 2, false, set_presence },
+        { "repeat_penalty", 0.5, 2, false, set_repeat },
+        { "repeat_last_n", 0, 4096, true, set_repeat_last },
+};
+
+/* The field, or NULL when it is absent or null. */
+static json_t *field(const json_t *root, const char *name) {
+        json_t *v = json_object_get(root, name);
+
+        return json_is_null(v) ? NULL : v;
+}
+
+static int parse_numbers(const json_t *root, struct gen_params *p, struct request_error *e) {
+        for (size_t i = 0; i < ARRAY_SIZE(number_rules); i++) {
+                const struct number_rule *r = &number_rules[i];
+                json_t *v = field(root, r->name);
+                double d = json_number_value(v);
+
+                if (!v)
+                        continue;
+                if (!json_is_number(v) || (r->whole && !json_is_integer(v)))
+                        return request_fail(e, ERROR_INVALID_INPUT, r->name,
+                                            r->whole ? "The field must be a whole number."
+                                                     : "The field must be a number.");
+                if (!(d >= r->min && d <= r->max))
+                        return request_fail_range(e, ERROR_INVALID_INPUT, r->name,
+                                                  "The number is out of range.",
+                                                  (uint64_t)fabs(d), (uint64_t)r->max);
+                r->set(p, d);
+        }
+        if (field(root, "seed")) /* exactly, also where a double cannot hold it */
+                p->sampling.seed = (uint64_t)json_integer_value(field(root, "seed"));
+        return 0;
+}
+
+static bool not_one(const json_t *v) { return json_number_value(v) != 1; }
+static bool not_empty(const json_t *v) { return json_object_size(v) > 0 || json_array_size(v) > 0; }
+static bool not_false(const json_t *v) { return !json_is_false(v) && !json_equal(v, json_null()); }
+static bool not_zero(const json_t *v) {
+        return !json_is_false(v) && !(json_is_number(v) && json_number_value(v) == 0);
+}
+static bool not_none(const json_t *v) {
+        const char *s = json_string_value(v);
+
+        return !s || (strcmp(s, "none") != 0 && strcmp(s, "auto") != 0);
+}
+static bool not_text(const json_t *v) {
+        const char *s = json_string_value(json_object_get(v, "type"));
+
+        return !s || strcmp(s, "text") != 0;
+}
+static bool not_text_only(const json_t *v) {
+        const char *s = json_string_value(json_array_get(v, 0));
+
+        return json_array_size(v) != 1 || !s || strcmp(s, "text") != 0;
+}
+static bool any(const json_t *v) { return !(json_is_string(v) && json_string_length(v) == 0); }
+
+static const struct {
+        const char *name;
+        bool (*refused)(const json_t *v);
+} refusals[] = {
+        { "n", not_one },
+        { "best_of", not_one },
+        { "tools", not_empty },
+        { "tool_choice", not_none },
+        { "functions", not_empty },
+        { "function_call", not_none },
+        { "response_format", not_text },
+        { "logit_bias", not_empty },
+        { "logprobs", not_zero },
+        { "top_logprobs", not_zero },
+        { "echo", not_false },
+        { "suffix", any },
+        { "grammar", any },
+        { "json_schema", any },
+        { "audio", any },
+        { "modalities", not_text_only },
+};
+
+static int check_refusals(const json_t *root, struct request_error *e) {
+        for (size_t i = 0; i < ARRAY_SIZE(refusals); i++) {
+                json_t *v = field(root, refusals[i].name);
+
+                if (v && refusals[i].refused(v))
+                        return request_fail(e, ERROR_UNSUPPORTED, refusals[i].name, NULL);
+        }
+        return 0;
+}
+
+static int add_stop(struct gen_params *p, const json_t *v, struct request_error *e) {
+        int r;
+
+        if (!json_is_string(v))
+                return request_fail(e, ERROR_INVALID_INPUT, "stop",
+                                    "A stop must be a string or up to 4 strings.");
+        r = stop_list_add(&p->stops, json_string_value(v), json_string_length(v));
+        if (r == -EINVAL)
+                return request_fail(e, ERROR_INVALID_INPUT, "stop", "A stop string is empty.");
+        if (r == -E2BIG)
+                return request_fail_range(e, ERROR_INVALID_INPUT, "stop",
+                                          "A stop string has too many bytes.",
+                                          json_string_length(v), STOP_BYTES_MAX);
+        return r;
+}
+
+static int parse_stop(const json_t *root, struct gen_params *p, struct request_error *e) {
+        json_t *stop = field(root, "stop"), *one;
+        size_t i;
+
+        if (!stop)
+                return 0;
+        if (!json_is_array(stop))
+                return add_stop(p, stop, e);
+        if (json_array_size(stop) > STOP_MAX)
+                return request_fail_range(e, ERROR_INVALID_INPUT, "stop", "Too many stop strings.",
+                                          json_array_size(stop), STOP_MAX);
+        json_array_foreach(stop, i, one) {
+                int r = add_stop(p, one, e);
+
+                if (r < 0)
+                        return r;
+        }
+        return 0;
+}
+
+static int parse_bool(const json_t *root, const char *name, bool *ret, struct request_error *e) {
+        json_t *v = field(root, name);
+
+        if (!v)
+                return 0;
+        if (!json_is_boolean(v))
+                return request_fail(e, ERROR_INVALID_INPUT, name, "The field must be a boolean.");
+        *ret = json_is_true(v);
+        return 0;
+}
+
+/* Our own fields, under one key: {"bn": {"priority": "background", "deadline_ms": 5000}}. */
+static int parse_own(const json_t *root, struct gen_params *p, struct request_error *e) {
+        json_t *bn = field(root, "bn"), *priority, *deadline;
+        const char *name;
+
+        if (!bn)
+                return 0;
+        if (!json_is_object(bn))
+                return request_fail(e, ERROR_INVALID_INPUT, "bn", "The field must be an object.");
+        priority = field(bn, "priority");
+        deadline = field(bn, "deadline_ms");
+        name = json_string_value(priority);
+        if (priority && name && strcmp(name, "background") == 0)
+                p->priority = WIRE_PRIORITY_BACKGROUND;
+        else if (priority && (!name || strcmp(name, "interactive") != 0))
+                return request_fail(e, ERROR_INVALID_INPUT, "bn.priority",
+                                    "The priority is interactive or background.");
+        if (!deadline)
+                return 0;
+        if (!json_is_integer(deadline) || json_integer_value(deadline) < 1 ||
+            json_integer_value(deadline) > 86400000)
+                return request_fail_range(e, ERROR_INVALID_INPUT, "bn.deadline_ms",
+                                          "The deadline must be a number of milliseconds.", 0,
+                                          86400000);
+        p->deadline_usec = (uint64_t)json_integer_value(deadline) * 1000;
+        return 0;
+}
+
+int params_parse(const json_t *root, struct gen_params *p, struct request_error *e) {
+        json_t *options = field(root, "stream_options");
+        int r;
+
+        if ((r = check_refusals(root, e)) < 0 || (r = parse_numbers(root, p, e)) < 0 ||
+            (r = parse_stop(root, p, e)) < 0 || (r = parse_own(root, p, e)) < 0 ||
+            (r = parse_bool(root, "stream", &p->stream, e)) < 0)
+                return r;
+        if (options && !json_is_object(options))
+                return request_fail(e, ERROR_INVALID_INPUT, "stream_options",
+                                    "The field must be an object.");
+        return parse_bool(options, "include_usage", &p->include_usage, e);
+}
+
+void params_done(struct gen_params *p) {
+        stop_list_done(&p->stops);
+}
+
+int params_model(const json_t *root, char *name, struct request_error *e) {
+        json_t *v = field(root, "model");
+        const char *s = json_string_value(v);
+
+        name[0] = '\0';
+        if (!v)
+                return 0;
+        if (!s)
+                return request_fail(e, ERROR_INVALID_INPUT, "model", "The field must be a string.");
+        if (s[0] == '\0' || strcmp(s, "default") == 0)
+                return 0;
+        if (strlen(s) >= WIRE_NAME_MAX || !wire_name_valid(s))
+                return request_fail(e, ERROR_MODEL_NOT_FOUND, "model", NULL);
+        snprintf(name, WIRE_NAME_MAX, "%s", s);
+        return 0;
+}

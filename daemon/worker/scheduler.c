@@ -1,0 +1,366 @@
+/* The main thread's side of the scheduler. Problem: results must reach the event loop without the
+ * engine thread ever waiting for it, and a caller that does not read must not make memory grow.
+ * Each generation has a mailbox that the engine thread fills and scheduler_dispatch empties; an
+ * eventfd says that some mailbox is not empty. Invariant: a generation is freed on the main thread
+ * only, after its stage became STAGE_ENDED, which the engine thread sets last. */
+#include <errno.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "daemon/worker/scheduler_internal.h"
+#include "engine/base/macro.h"
+
+uint64_t scheduler_now(void) {
+        struct timespec t;
+
+        clock_gettime(CLOCK_MONOTONIC, &t);
+        return (uint64_t)t.tv_sec * 1000000U + (uint64_t)t.tv_nsec / 1000U;
+}
+
+void scheduler_signal(struct scheduler *s) {
+        uint64_t one = 1;
+
+        /* Fails only when the counter is at its end, and then it is readable already. */
+        (void)!write(s->event_fd, &one, sizeof(one));
+}
+
+void mailbox_mark(struct scheduler *s, struct generation *g) {
+        if (g->dirty)
+                return;
+        g->dirty = true;
+        TAILQ_INSERT_TAIL(&s->dirty, g, in_dirty);
+        scheduler_signal(s);
+}
+
+/* Lock held. */
+static void wake_engine(struct scheduler *s) {
+        s->look = true;
+        pthread_cond_signal(&s->wake);
+}
+
+/* A thread that libc still starts makes system calls that the sandbox, about to close, forbids. */
+static bool not_looking_yet(struct scheduler *s) {
+        bool look;
+
+        pthread_mutex_lock(&s->lock);
+        look = s->look;
+        pthread_mutex_unlock(&s->lock);
+        return look;
+}
+
+static int start_thread(struct scheduler *s) {
+        sigset_t all, saved;
+        int r;
+
+        sigfillset(&all);
+        pthread_sigmask(SIG_SETMASK, &all, &saved);
+        s->look = true;
+        r = pthread_create(&s->thread, NULL, engine_thread, s);
+        pthread_sigmask(SIG_SETMASK, &saved, NULL);
+        s->thread_started = r == 0;
+        while (r == 0 && not_looking_yet(s))
+                sched_yield();
+        return -r;
+}
+
+int scheduler_new(struct scheduler **ret, unsigned threads, unsigned cpu_flags,
+                  uint32_t max_sequences) {
+        struct scheduler *s;
+        int r;
+
+        if (max_sequences < 1 || max_sequences > SCHEDULER_MAX_SEQUENCES)
+                return -EINVAL;
+        s = calloc(1, sizeof(*s));
+        if (!s)
+                return -ENOMEM;
+        pthread_mutex_init(&s->lock, NULL);
+        pthread_cond_init(&s->wake, NULL);
+        TAILQ_INIT(&s->waiting[0]);
+        TAILQ_INIT(&s->waiting[1]);
+        TAILQ_INIT(&s->dirty);
+        TAILQ_INIT(&s->all);
+        s->max_sequences = max_sequences;
+        kernel_ops_init(&s->ops, cpu_flags);
+        s->event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+        r = s->event_fd < 0 ? -errno : pool_new(&s->pool, threads);
+        if (r >= 0)
+                r = start_thread(s);
+        if (r < 0) {
+                scheduler_free(s);
+                return r;
+        }
+        *ret = s;
+        return 0;
+}
+
+static void generation_free(struct scheduler *s, struct generation *g) {
+        TAILQ_REMOVE(&s->all, g, in_all);
+        sequence_free(g->sequence);
+        sampler_free(g->sampler);
+        tokens_done(&g->request.prompt);
+        secure_buf_done(&g->text);
+        explicit_bzero(g, sizeof(*g));
+        free(g);
+}
+
+static void stop_thread(struct scheduler *s) {
+        if (!s->thread_started)
+                return;
+        pthread_mutex_lock(&s->lock);
+        s->quit = true;
+        __atomic_store_n(&s->interrupt, 1, __ATOMIC_RELAXED);
+        wake_engine(s);
+        pthread_mutex_unlock(&s->lock);
+        pthread_join(s->thread, NULL);
+}
+
+struct scheduler *scheduler_free(struct scheduler *s) {
+        struct generation *g;
+
+        if (!s)
+                return NULL;
+        stop_thread(s);
+        while ((g = TAILQ_FIRST(&s->all)))
+                generation_free(s, g);
+        for (size_t i = 0; i < s->n_lanes; i++) {
+                engine_free(s->lanes[i]->engine);
+                free(s->lanes[i]);
+        }
+        free(s->lanes);
+        pool_free(s->pool);
+        if (s->event_fd >= 0)
+                close(s->event_fd);
+        pthread_cond_destroy(&s->wake);
+        pthread_mutex_destroy(&s->lock);
+        explicit_bzero(s->rows, sizeof(s->rows));
+        free(s);
+        return NULL;
+}
+
+void scheduler_set_max_sequences(struct scheduler *s, uint32_t max_sequences) {
+        if (max_sequences < 1 || max_sequences > SCHEDULER_MAX_SEQUENCES)
+                return;
+        pthread_mutex_lock(&s->lock);
+        s->max_sequences = max_sequences;
+        wake_engine(s);
+        pthread_mutex_unlock(&s->lock);
+}
+
+/* How many tokens of one sequence fit into the whole, unused budget, up to the context. */
+static uint32_t lane_max_tokens(const struct lane *l) {
+        size_t unit = engine_kv_bytes(l->engine, 1), pages = engine_kv_free(l->engine) / unit;
+        uint32_t context = l->model->hp.n_ctx;
+
+        return pages > context / KV_PAGE ? context : (uint32_t)pages * KV_PAGE;
+}
+
+int scheduler_add_model(struct scheduler *s, const struct model *model, size_t kv_bytes) {
+        struct lane *l = calloc(1, sizeof(*l)), **lanes;
+        int r;
+
+        if (!l)
+                return -ENOMEM;
+        l->model = model;
+        TAILQ_INIT(&l->running);
+        r = engine_new(&l->engine, model, &s->ops, s->pool, kv_bytes);
+        if (r < 0) {
+                free(l);
+                return r;
+        }
+        l->max_tokens = lane_max_tokens(l);
+        pthread_mutex_lock(&s->lock);
+        lanes = reallocarray(s->lanes, s->n_lanes + 1, sizeof(*lanes));
+        if (lanes) {
+                s->lanes = lanes;
+                s->lanes[s->n_lanes++] = l;
+        }
+        pthread_mutex_unlock(&s->lock);
+        if (lanes)
+                return 0;
+        engine_free(l->engine);
+        free(l);
+        return -ENOMEM;
+}
+
+/* The array of lanes changes on the main thread only, so it may be read here without the lock. */
+static struct lane *find_lane(const struct scheduler *s, const struct model *model) {
+        for (size_t i = 0; i < s->n_lanes; i++)
+                if (s->lanes[i]->model == model)
+                        return s->lanes[i];
+        return NULL;
+}
+
+uint32_t scheduler_max_tokens(const struct scheduler *s, const struct model *model) {
+        const struct lane *l = find_lane(s, model);
+
+        return l ? l->max_tokens : 0;
+}
+
+/* Whatever the engine would refuse in the middle of a step is refused here, because there it would
+ * cost others their step, too. */
+static int check_request(const struct lane *l, const struct generation_request *r) {
+        uint64_t n = (uint64_t)r->prompt.n + r->max_tokens;
+
+        if (!l)
+                return -ENOENT;
+        if (r->prompt.n == 0 || r->max_tokens == 0)
+                return -EINVAL;
+        if (n > l->model->hp.n_ctx)
+                return -E2BIG;
+        if (n > l->max_tokens)
+                return -ENOMEM;
+        for (size_t i = 0; i < r->prompt.n; i++)
+                if (r->prompt.ids[i] < 0 || (uint32_t)r->prompt.ids[i] >= l->model->hp.n_vocab)
+                        return -EINVAL;
+        return 0;
+}
+
+int scheduler_submit(struct scheduler *s, struct generation_request *request,
+                     struct generation **ret) {
+        struct lane *l = find_lane(s, request->model);
+        struct generation *g;
+        int r;
+
+        r = check_request(l, request);
+        if (r < 0)
+                return r;
+        g = calloc(1, sizeof(*g));
+        if (!g)
+                return -ENOMEM;
+        g->lane = l;
+        g->request = *request;
+        g->prompt_n = (uint32_t)request->prompt.n;
+        request->prompt = (struct tokens){0};
+        TAILQ_INSERT_TAIL(&s->all, g, in_all);
+        pthread_mutex_lock(&s->lock);
+        TAILQ_INSERT_TAIL(&s->waiting[request->background], g, in_stage);
+        wake_engine(s);
+        pthread_mutex_unlock(&s->lock);
+        *ret = g;
+        return 0;
+}
+
+/* Stop a step in the middle when nobody needs its result any more; otherwise its end is near. */
+static void interrupt_step(struct scheduler *s) {
+        for (uint32_t i = 0; i < s->n_members; i++)
+                if (!s->members[i]->cancel)
+                        return;
+        __atomic_store_n(&s->interrupt, 1, __ATOMIC_RELAXED);
+}
+
+void scheduler_cancel(struct scheduler *s, struct generation *g) {
+        pthread_mutex_lock(&s->lock);
+        if (g->stage == STAGE_WAITING) {
+                TAILQ_REMOVE(&s->waiting[g->request.background], g, in_stage);
+                tokens_done(&g->request.prompt);
+                g->stage = STAGE_ENDED;
+                g->finish = FINISH_CANCELLED;
+                mailbox_mark(s, g);
+                wake_engine(s);
+        } else if (g->stage == STAGE_RUNNING && !g->cancel) {
+                g->cancel = true;
+                if (s->n_members > 0)
+                        interrupt_step(s);
+                wake_engine(s);
+        }
+        pthread_mutex_unlock(&s->lock);
+}
+
+void scheduler_pause(struct scheduler *s, struct generation *g, bool pause) {
+        pthread_mutex_lock(&s->lock);
+        if (g->pause != pause) {
+                g->pause = pause;
+                wake_engine(s);
+        }
+        pthread_mutex_unlock(&s->lock);
+}
+
+int scheduler_fd(const struct scheduler *s) {
+        return s->event_fd;
+}
+
+/* What one generation's callbacks are to be told. */
+struct mail {
+        struct secure_buf text;
+        uint32_t read, out;
+        bool progressed, ended;
+        enum finish finish;
+};
+
+/* Lock held. */
+static struct mail mailbox_take(struct scheduler *s, struct generation *g) {
+        struct mail m = {.text = g->text, .read = g->seen_read, .out = g->seen_out,
+                         .progressed = g->progressed, .ended = g->stage == STAGE_ENDED,
+                         .finish = g->finish};
+
+        if (g->text.n >= MAILBOX_BYTES)
+                wake_engine(s);
+        g->text = (struct secure_buf){0};
+        g->progressed = false;
+        g->dirty = false;
+        TAILQ_REMOVE(&s->dirty, g, in_dirty);
+        return m;
+}
+
+static void deliver(struct scheduler *s, struct generation *g, struct mail *m) {
+        struct generation_request *r = &g->request;
+
+        if (m->progressed && r->progress)
+                r->progress(r->userdata, m->read, m->out);
+        if (m->text.n > 0 && r->text)
+                r->text(r->userdata, m->text.p, m->text.n);
+        secure_buf_done(&m->text);
+        if (!m->ended)
+                return;
+        r->end(r->userdata, m->finish, m->out);
+        generation_free(s, g);
+}
+
+void scheduler_dispatch(struct scheduler *s) {
+        struct generation *g;
+        uint64_t count;
+        size_t n = 0;
+
+        (void)!read(s->event_fd, &count, sizeof(count)); /* nothing there: nothing to clear */
+        pthread_mutex_lock(&s->lock);
+        TAILQ_FOREACH(g, &s->dirty, in_dirty)
+                n++;
+        /* What gets dirty meanwhile signals again, so that this call comes to an end. */
+        for (; n > 0 && (g = TAILQ_FIRST(&s->dirty)); n--) {
+                struct mail m = mailbox_take(s, g);
+
+                pthread_mutex_unlock(&s->lock);
+                deliver(s, g, &m);
+                pthread_mutex_lock(&s->lock);
+        }
+        if (!TAILQ_EMPTY(&s->dirty))
+                scheduler_signal(s);
+        pthread_mutex_unlock(&s->lock);
+}
+
+void scheduler_grant(struct scheduler *s, uint64_t until_usec) {
+        uint64_t now = scheduler_now();
+
+        pthread_mutex_lock(&s->lock);
+        s->until = until_usec > now ? until_usec : 0;
+        s->half = s->until ? now + (s->until - now) / 2 : 0;
+        s->fresh = s->until != 0;
+        s->state.renew = false;
+        s->state.until_usec = s->until;
+        s->state.computing = s->n_members > 0 || (s->until != 0 && s->state.has_work);
+        wake_engine(s);
+        pthread_mutex_unlock(&s->lock);
+}
+
+struct scheduler_state scheduler_state(struct scheduler *s) {
+        struct scheduler_state state;
+
+        pthread_mutex_lock(&s->lock);
+        state = s->state;
+        pthread_mutex_unlock(&s->lock);
+        return state;
+}

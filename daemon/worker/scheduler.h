@@ -1,0 +1,86 @@
+/* Continuous batching: generations from the main thread, computed by an engine thread, one step at
+ * a time while a lease lasts. Each step takes every decoding sequence plus a bounded chunk of
+ * prefill, so that a step stays near 50 ms; cancel acts within one step.
+ *
+ * All functions are called on the main thread; callbacks run on the main thread, inside
+ * scheduler_dispatch, never inside scheduler_submit. */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "engine/model/model.h"
+#include "engine/run/sampler.h"
+#include "engine/text/vocab.h"
+
+struct scheduler;
+struct generation;
+
+enum finish { FINISH_STOP, FINISH_LENGTH, FINISH_CANCELLED, FINISH_FAILED };
+
+struct generation_request {
+        const struct model *model;     /* registered with scheduler_add_model */
+        struct tokens prompt;          /* taken over */
+        uint32_t max_tokens;           /* prompt.n + max_tokens <= context */
+        struct sampling sampling;
+        bool ignore_end;               /* benchmarks: do not stop at end tokens */
+        bool background;               /* gives way: interactive ones are admitted and read first,
+                                        * and the last free sequence is theirs */
+        /* Called with whole UTF-8 characters; n > 0. */
+        void (*text)(void *userdata, const char *text, size_t n);
+        /* Prompt tokens read so far changed, or the first token came (NULL: not wanted). */
+        void (*progress)(void *userdata, uint32_t tokens_read, uint32_t tokens_out);
+        /* Exactly once, last; the generation is freed after it returns. */
+        void (*end)(void *userdata, enum finish finish, uint32_t tokens_out);
+        void *userdata;
+};
+
+enum { SCHEDULER_MAX_SEQUENCES = 256 };
+
+/* Makes the engine thread and threads - 1 helpers (before the sandbox closes). cpu_flags: of
+ * cpu_flags(). -EINVAL when max_sequences is not 1..SCHEDULER_MAX_SEQUENCES. */
+int scheduler_new(struct scheduler **ret, unsigned threads, unsigned cpu_flags,
+                  uint32_t max_sequences);
+/* Stops the step that runs. Generations that are left are wiped and freed without callbacks. */
+struct scheduler *scheduler_free(struct scheduler *s);
+/* For the generations admitted from now on; 1..SCHEDULER_MAX_SEQUENCES, else nothing happens. */
+void scheduler_set_max_sequences(struct scheduler *s, uint32_t max_sequences);
+
+/* Give a model an engine with a KV budget. The model is borrowed. */
+int scheduler_add_model(struct scheduler *s, const struct model *model, size_t kv_bytes);
+
+/* Prompt and answer of one generation together: what context and KV budget allow. 0: the model has
+ * not been added. */
+uint32_t scheduler_max_tokens(const struct scheduler *s, const struct model *model);
+
+/* 0, or -E2BIG (over the context), -ENOMEM (over the whole KV budget, or no memory), -ENOENT (model
+ * not added), -EINVAL (empty prompt, no tokens wanted, a token id that is none). On success the
+ * request's prompt belongs to the scheduler. Waits inside for a sequence and KV pages when all are
+ * taken, first come first served. */
+int scheduler_submit(struct scheduler *s, struct generation_request *request,
+                     struct generation **ret);
+/* Ends with FINISH_CANCELLED soon (unless it ended already: then nothing happens). */
+void scheduler_cancel(struct scheduler *s, struct generation *g);
+/* A reader that does not read pauses its own generation: no tokens are made while paused. */
+void scheduler_pause(struct scheduler *s, struct generation *g, bool pause);
+
+/* Readable when there is something to dispatch. */
+int scheduler_fd(const struct scheduler *s);
+void scheduler_dispatch(struct scheduler *s);
+
+/* May compute until this time (CLOCK_MONOTONIC, microseconds). A later call moves it; 0 takes the
+ * lease back (a running step still ends). The lease also ends by itself, before its time, when
+ * nothing is left to do or no further step would fit: until_usec is 0 then. */
+void scheduler_grant(struct scheduler *s, uint64_t until_usec);
+
+struct scheduler_state {
+        bool has_work;       /* some generation could take a step now */
+        bool computing;      /* a step is running, or may start under the present lease */
+        bool renew;          /* half of the lease will be used when the present step ends, and there
+                              * is work left */
+        uint64_t until_usec; /* end of the present lease, 0 = none */
+};
+/* scheduler_fd becomes readable when this changes, and when half of a lease is used with work
+ * left (so that it can be renewed before it ends). */
+struct scheduler_state scheduler_state(struct scheduler *s);

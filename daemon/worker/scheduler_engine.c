@@ -1,0 +1,214 @@
+/* The engine thread: end what was cancelled, admit what fits, plan a step, run it, hand out what it
+ * gave, and again; asleep when there is nothing to do or no lease. Invariant: it computes only
+ * under a lease, and starts no step that will not end within it, except that the first step under
+ * a grant may start in any case (otherwise a slow machine would never get anywhere). */
+#include <errno.h>
+
+#include "daemon/worker/scheduler_internal.h"
+#include "engine/base/macro.h"
+
+/* Lock held, and given up for a while: wiping many pages takes time. Nobody else frees g. */
+static void retire(struct scheduler *s, struct generation *g, enum finish finish) {
+        struct sampler *sampler = TAKE_PTR(g->sampler);
+        struct sequence *sequence = TAKE_PTR(g->sequence);
+
+        TAILQ_REMOVE(&g->lane->running, g, in_stage);
+        s->n_running--;
+        pthread_mutex_unlock(&s->lock);
+        sequence_free(sequence);
+        sampler_free(sampler);
+        tokens_done(&g->request.prompt);
+        pthread_mutex_lock(&s->lock);
+        if (secure_buf_reserve(&g->text, sizeof(g->utf8.pending)))
+                g->text.n += utf8_stream_end(&g->utf8, g->text.p + g->text.n);
+        g->finish = g->text.failed ? FINISH_FAILED : finish;
+        g->stage = STAGE_ENDED;
+        mailbox_mark(s, g);
+}
+
+static struct generation *find_cancelled(struct scheduler *s) {
+        struct generation *g;
+
+        for (size_t i = 0; i < s->n_lanes; i++)
+                TAILQ_FOREACH(g, &s->lanes[i]->running, in_stage)
+                        if (g->cancel)
+                                return g;
+        return NULL;
+}
+
+/* The tokens that a repetition penalty has to know. */
+static void accept_prompt(struct generation *g) {
+        const struct tokens *t = &g->request.prompt;
+        size_t n = MIN(t->n, (size_t)g->request.sampling.repeat_last);
+
+        for (size_t i = t->n - n; i < t->n; i++)
+                sampler_accept(g->sampler, t->ids[i]);
+}
+
+/* -ENOSPC: wait until others give pages back. */
+static int admit(struct scheduler *s, struct generation *g) {
+        int r;
+
+        r = sequence_new(&g->sequence, g->lane->engine,
+                         (size_t)g->prompt_n + g->request.max_tokens);
+        if (r == -ENOSPC)
+                return r;
+        TAILQ_REMOVE(&s->waiting[g->request.background], g, in_stage);
+        TAILQ_INSERT_TAIL(&g->lane->running, g, in_stage);
+        g->stage = STAGE_RUNNING;
+        s->n_running++;
+        if (r >= 0)
+                r = sampler_new(&g->sampler, g->lane->model->hp.n_vocab, &g->request.sampling);
+        if (r < 0)
+                retire(s, g, FINISH_FAILED);
+        else
+                accept_prompt(g);
+        return 0;
+}
+
+static void admit_waiting(struct scheduler *s) {
+        struct generation *g;
+
+        for (int background = 0; background < 2; background++) {
+                while ((g = TAILQ_FIRST(&s->waiting[background]))) {
+                        uint32_t kept = background && s->max_sequences > 1 ? 1 : 0;
+
+                        if (s->n_running >= s->max_sequences - kept)
+                                break;
+                        if (admit(s, g) == -ENOSPC)
+                                return;
+                }
+        }
+}
+
+static void publish(struct scheduler *s, struct scheduler_state state) {
+        bool changed = state.has_work != s->state.has_work ||
+                       state.computing != s->state.computing || state.renew != s->state.renew ||
+                       state.until_usec != s->state.until_usec;
+
+        s->state = state;
+        if (changed)
+                scheduler_signal(s);
+}
+
+/* Lock held. Tell the main thread where we are; true when *ret is a step to be run now. */
+static bool next_step(struct scheduler *s, struct plan *ret) {
+        uint64_t now = scheduler_now(), left = s->until > now ? s->until - now : 0;
+        bool work, step;
+
+        step = plan_step(s, left, s->fresh && left > 0, ret, &work) && left > 0;
+        if (!step)
+                s->until = s->half = 0;
+        publish(s, (struct scheduler_state){
+                           .has_work = work,
+                           .computing = step,
+                           .renew = step && now + (uint64_t)ret->expected_usec >= s->half,
+                           .until_usec = s->until,
+                   });
+        return step;
+}
+
+/* Put the bytes of a token into the mailbox, whole characters only. */
+static void say(struct scheduler *s, struct generation *g, int32_t token) {
+        struct view v = vocab_bytes(g->lane->model->vocab, token, false);
+        char *to = secure_buf_reserve(&g->text, 3 * (v.n + sizeof(g->utf8.pending)));
+
+        if (to)
+                g->text.n += utf8_stream_feed(&g->utf8, v.p, v.n, to);
+}
+
+/* A token was made. Lock held. True when the generation has ended. */
+static bool take_token(struct scheduler *s, struct generation *g, enum finish *ret) {
+        if (vocab_is_end(g->lane->model->vocab, g->token) && !g->request.ignore_end) {
+                *ret = FINISH_STOP;
+                return true;
+        }
+        g->out++;
+        say(s, g, g->token);
+        *ret = g->text.failed ? FINISH_FAILED : FINISH_LENGTH;
+        return g->text.failed || g->out == g->request.max_tokens;
+}
+
+/* One generation after its step; *logits: those not used yet. */
+static void advance(struct scheduler *s, struct generation *g, const float ***logits) {
+        enum finish finish;
+        bool ended = false;
+
+        if (g->read < g->prompt_n)
+                g->read += g->rows;
+        if (g->read == g->prompt_n)
+                g->token = sampler_next(g->sampler, *(*logits)++);
+        pthread_mutex_lock(&s->lock);
+        if (g->read == g->prompt_n)
+                ended = take_token(s, g, &finish);
+        g->seen_read = g->read;
+        g->seen_out = g->out;
+        g->progressed = true;
+        if (ended)
+                retire(s, g, finish);
+        else
+                mailbox_mark(s, g);
+        pthread_mutex_unlock(&s->lock);
+}
+
+/* Only this thread writes members and retires them, so it may read them without the lock. */
+static void end_step(struct scheduler *s, int error) {
+        const float **logits = s->logits;
+        uint32_t n;
+
+        pthread_mutex_lock(&s->lock);
+        n = s->n_members;
+        s->n_members = 0;
+        pthread_mutex_unlock(&s->lock);
+        if (error == -ECANCELED)
+                return; /* as if it had not been: the cancelled ones are retired next */
+        for (uint32_t i = 0; i < n; i++) {
+                if (error == 0) {
+                        advance(s, s->members[i], &logits);
+                        continue;
+                }
+                pthread_mutex_lock(&s->lock);
+                retire(s, s->members[i], FINISH_FAILED);
+                pthread_mutex_unlock(&s->lock);
+        }
+}
+
+static void run_step(struct scheduler *s, const struct plan *plan, size_t n) {
+        uint64_t begin = scheduler_now();
+        int r;
+
+        r = engine_step(plan->lane->engine, s->rows, n, s->logits, &s->interrupt);
+        if (r == 0)
+                plan_measured(plan, scheduler_now() - begin);
+        end_step(s, r);
+}
+
+void *engine_thread(void *scheduler) {
+        struct scheduler *s = scheduler;
+        struct generation *g;
+        struct plan plan;
+        size_t n;
+
+        pthread_mutex_lock(&s->lock);
+        while (!s->quit) {
+                s->look = false;
+                while ((g = find_cancelled(s)))
+                        retire(s, g, FINISH_CANCELLED);
+                admit_waiting(s);
+                if (s->look && !s->quit)
+                        continue; /* the lock was given up meanwhile */
+                if (!next_step(s, &plan)) {
+                        while (!s->look)
+                                pthread_cond_wait(&s->wake, &s->lock);
+                        continue;
+                }
+                s->fresh = false;
+                __atomic_store_n(&s->interrupt, 0, __ATOMIC_RELAXED);
+                n = plan_rows(s, &plan);
+                pthread_mutex_unlock(&s->lock);
+                run_step(s, &plan, n);
+                pthread_mutex_lock(&s->lock);
+        }
+        pthread_mutex_unlock(&s->lock);
+        return NULL;
+}

@@ -1,0 +1,121 @@
+/* The inside of the scheduler, shared by its files only. Who may touch what:
+ *
+ *   const   set before the engine thread can see it, never changed
+ *   lock    under scheduler.lock
+ *   engine  the engine thread only (a generation: from admission until it has ended) */
+#pragma once
+
+#include <pthread.h>
+#include <sys/queue.h>
+
+#include "daemon/worker/scheduler.h"
+#include "daemon/worker/secure_buf.h"
+#include "engine/run/engine.h"
+#include "engine/run/pool.h"
+
+enum {
+        STEP_USEC = 50000,        /* how long a step may take that somebody waits for */
+        LONE_STEP_USEC = 80000,   /* when nobody decodes */
+        FIRST_CHUNK = 64,         /* rows of prefill before anything was measured */
+        CHUNK_UNIT = 16,
+        MAILBOX_BYTES = 64 << 10, /* text that waits for the main thread; then tokens wait, too */
+        COST_CLASSES = 9,         /* numbers of decoding rows by their logarithm: 1, 2, 4, … 256 */
+};
+
+enum stage { STAGE_WAITING, STAGE_RUNNING, STAGE_ENDED };
+
+struct lane;
+
+struct generation {
+        TAILQ_ENTRY(generation) in_stage; /* lock: scheduler.waiting[] or lane.running */
+        TAILQ_ENTRY(generation) in_dirty; /* lock */
+        TAILQ_ENTRY(generation) in_all;   /* main thread */
+        struct lane *lane;                /* const */
+        struct generation_request request; /* const, the prompt: engine */
+        uint32_t prompt_n;                /* const */
+
+        enum stage stage;                 /* lock, as are these: */
+        bool cancel, pause, dirty;
+        struct secure_buf text;           /* the mailbox: what callbacks will be given */
+        uint32_t seen_read, seen_out;
+        bool progressed;
+        enum finish finish;
+
+        struct sequence *sequence;        /* engine, as are these: */
+        struct sampler *sampler;
+        uint32_t read, out;               /* prompt tokens read, tokens made */
+        uint32_t rows;                    /* in the present step (lock: written there) */
+        int32_t token;                    /* the last one made */
+        struct utf8_stream utf8;
+};
+
+TAILQ_HEAD(generation_list, generation);
+
+/* One model and what its steps were seen to cost. */
+struct lane {
+        const struct model *model;        /* const */
+        struct engine *engine;            /* const; used by the engine thread */
+        uint32_t max_tokens;              /* const: context and KV budget */
+        struct generation_list running;   /* lock, in order of admission */
+        double row_usec;                  /* engine: one row of prefill, 0: not measured yet */
+        double decode_usec[COST_CLASSES]; /* engine: a step of so many decoding rows */
+};
+
+struct scheduler {
+        pthread_mutex_t lock;
+        pthread_cond_t wake;              /* the engine thread waits here */
+        pthread_t thread;
+        bool thread_started;
+        struct pool *pool;
+        struct kernel_ops ops;
+        int event_fd;
+
+        struct lane **lanes;              /* lock */
+        size_t n_lanes;
+        uint32_t max_sequences;           /* lock, as all of these: */
+        uint32_t n_running;
+        struct generation_list waiting[2]; /* interactive, background */
+        struct generation_list dirty;
+        struct scheduler_state state;     /* as published */
+        uint64_t until, half;             /* the lease; 0: none */
+        bool fresh;                       /* no step was started under this grant yet */
+        bool look;                        /* something changed that the engine thread must look at */
+        bool quit;
+        struct generation *members[SCHEDULER_MAX_SEQUENCES]; /* of the step that runs, */
+        uint32_t n_members;               /* in the order of its rows; 0: no step runs */
+        volatile int interrupt;           /* read inside the step */
+
+        struct generation_list all;       /* main thread */
+
+        size_t last_lane;                 /* engine, as these: */
+        struct engine_row rows[ENGINE_MAX_ROWS];
+        const float *logits[ENGINE_MAX_ROWS];
+};
+
+/* A step to be run. */
+struct plan {
+        struct lane *lane;
+        uint32_t decode_rows, prefill_rows;
+        double expected_usec;
+};
+
+uint64_t scheduler_now(void); /* CLOCK_MONOTONIC, microseconds */
+
+/* With the lock held: something in the mailbox. */
+void mailbox_mark(struct scheduler *s, struct generation *g);
+void scheduler_signal(struct scheduler *s);
+
+/* scheduler_step.c, lock held: could the generation take part in a step? */
+bool generation_runnable(const struct generation *g);
+/* Choose the lane and the rows of the next step, which should end within usec_left; must: a small
+ * step is chosen even if it will not. False: there is nothing to do, or (*ret_work is true then)
+ * nothing that fits. */
+bool plan_step(struct scheduler *s, uint64_t usec_left, bool must, struct plan *ret,
+               bool *ret_work);
+/* Fill rows, members and the `rows` of the generations that take part. Returns the rows. */
+size_t plan_rows(struct scheduler *s, const struct plan *plan);
+/* Learn from a step that took so long. */
+void plan_measured(const struct plan *plan, uint64_t usec);
+
+/* scheduler_engine.c */
+void *engine_thread(void *scheduler);

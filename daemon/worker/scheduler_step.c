@@ -1,0 +1,160 @@
+/* What goes into the next step. Problem: a step should use the machine well (many rows) and still
+ * end soon (few rows), on machines of very different speed. So the cost of a row of prefill and of
+ * a step of decoding is measured as the work goes, and the chunk of prefill follows from it.
+ * Invariant: every decoding generation that may go on takes part in its lane's step; prefill fills
+ * what is left of the time, interactive generations first, in order of admission. */
+#include "daemon/worker/scheduler_internal.h"
+#include "engine/base/macro.h"
+
+bool generation_runnable(const struct generation *g) {
+        return !g->cancel && !g->pause && g->text.n < MAILBOX_BYTES;
+}
+
+static unsigned cost_class(uint32_t rows) {
+        unsigned c = 31U - (unsigned)__builtin_clz(rows);
+
+        return MIN(c, COST_CLASSES - 1U);
+}
+
+/* Of the nearest number of rows that was measured; 0 when none was. */
+static double decode_cost(const struct lane *l, uint32_t rows) {
+        unsigned c;
+
+        if (rows == 0)
+                return 0;
+        c = cost_class(rows);
+        for (unsigned distance = 0; distance < COST_CLASSES; distance++) {
+                if (c + distance < COST_CLASSES && l->decode_usec[c + distance] > 0)
+                        return l->decode_usec[c + distance];
+                if (distance <= c && l->decode_usec[c - distance] > 0)
+                        return l->decode_usec[c - distance];
+        }
+        return 0;
+}
+
+/* Rows of prefill that fit, in whole units. */
+static uint32_t chunk_rows(const struct lane *l, double usec) {
+        double rows;
+
+        if (l->row_usec <= 0)
+                return FIRST_CHUNK;
+        rows = usec / l->row_usec;
+        if (rows < CHUNK_UNIT)
+                return CHUNK_UNIT;
+        if (rows > ENGINE_MAX_ROWS)
+                return ENGINE_MAX_ROWS;
+        return (uint32_t)rows / CHUNK_UNIT * CHUNK_UNIT;
+}
+
+static double plan_cost(const struct plan *p) {
+        return decode_cost(p->lane, p->decode_rows) + p->prefill_rows * p->lane->row_usec;
+}
+
+/* Decoding rows and all rows of prefill that could be taken. */
+static struct plan count_rows(struct lane *l) {
+        struct plan p = {.lane = l};
+        struct generation *g;
+        uint64_t prefill = 0;
+
+        TAILQ_FOREACH(g, &l->running, in_stage) {
+                if (!generation_runnable(g))
+                        continue;
+                if (g->read < g->prompt_n)
+                        prefill += g->prompt_n - g->read;
+                else
+                        p.decode_rows++;
+        }
+        p.prefill_rows = (uint32_t)MIN(prefill, (uint64_t)(ENGINE_MAX_ROWS - p.decode_rows));
+        return p;
+}
+
+static bool plan_lane(struct lane *l, uint64_t usec_left, bool must, struct plan *ret,
+                      bool *ret_work) {
+        struct plan p = count_rows(l);
+        double usec = (double)MIN(usec_left, p.decode_rows > 0 ? STEP_USEC : LONE_STEP_USEC);
+
+        if (p.decode_rows + p.prefill_rows == 0)
+                return false;
+        *ret_work = true;
+        p.prefill_rows = MIN(p.prefill_rows,
+                             chunk_rows(l, usec - decode_cost(l, p.decode_rows)));
+        p.expected_usec = plan_cost(&p);
+        if (p.expected_usec > (double)usec_left && !must) {
+                p.prefill_rows = 0;
+                p.expected_usec = plan_cost(&p);
+                if (p.decode_rows == 0 || p.expected_usec > (double)usec_left)
+                        return false;
+        }
+        *ret = p;
+        return true;
+}
+
+bool plan_step(struct scheduler *s, uint64_t usec_left, bool must, struct plan *ret,
+               bool *ret_work) {
+        *ret_work = false;
+        for (size_t i = 1; i <= s->n_lanes; i++) {
+                size_t lane = (s->last_lane + i) % s->n_lanes;
+
+                if (plan_lane(s->lanes[lane], usec_left, must, ret, ret_work)) {
+                        s->last_lane = lane;
+                        return true;
+                }
+        }
+        return false;
+}
+
+static void add_member(struct scheduler *s, struct generation *g, uint32_t rows, size_t *n) {
+        const int32_t *ids = g->request.prompt.ids;
+
+        for (uint32_t i = 0; i < rows; i++) {
+                bool prefill = g->read < g->prompt_n;
+
+                s->rows[(*n)++] = (struct engine_row){
+                        .seq = g->sequence,
+                        .token = prefill ? ids[g->read + i] : g->token,
+                        .want_logits = !prefill || g->read + i + 1 == g->prompt_n,
+                };
+        }
+        g->rows = rows;
+        s->members[s->n_members++] = g;
+}
+
+size_t plan_rows(struct scheduler *s, const struct plan *plan) {
+        uint32_t left = plan->prefill_rows;
+        struct generation *g;
+        size_t n = 0;
+
+        s->n_members = 0;
+        TAILQ_FOREACH(g, &plan->lane->running, in_stage)
+                if (generation_runnable(g) && g->read == g->prompt_n)
+                        add_member(s, g, 1, &n);
+        for (int background = 0; background < 2; background++) {
+                TAILQ_FOREACH(g, &plan->lane->running, in_stage) {
+                        if (left == 0 || !generation_runnable(g) || g->read == g->prompt_n ||
+                            g->request.background != background)
+                                continue;
+                        add_member(s, g, MIN(left, g->prompt_n - g->read), &n);
+                        left -= g->rows;
+                }
+        }
+        return n;
+}
+
+static void learn(double *known, double usec) {
+        *known = *known > 0 ? (*known + usec) / 2 : usec;
+}
+
+void plan_measured(const struct plan *plan, uint64_t usec) {
+        struct lane *l = plan->lane;
+        double rest;
+
+        if (plan->prefill_rows == 0) {
+                learn(&l->decode_usec[cost_class(plan->decode_rows)], (double)usec);
+                return;
+        }
+        /* A few rows say little about many: they cost nearly as much as one. */
+        if (plan->prefill_rows < CHUNK_UNIT && l->row_usec > 0)
+                return;
+        rest = (double)usec - decode_cost(l, plan->decode_rows);
+        learn(&l->row_usec, MAX(rest, 1.0) / plan->prefill_rows);
+}

@@ -1,0 +1,230 @@
+/* Connections. On a message bus the sender's uid comes from the bus daemon, on the private socket
+ * from the kernel when the connection is accepted; never from an argument. A private connection is
+ * charged to its uid and served as a peer; the one method a message bus would answer itself (Hello)
+ * is answered here too, so that tools which insist on it work. */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "daemon/broker/accept.h"
+#include "daemon/broker/log.h"
+#include "dbus/peer.h"
+#include "engine/base/macro.h"
+
+int peer_uid(const struct peer *p, sd_bus_message *m, uid_t *ret) {
+        sd_bus_creds *creds = NULL;
+        int r;
+
+        if (!p->message_bus) {
+                *ret = p->uid;
+                return 0;
+        }
+        r = sd_bus_query_sender_creds(m, SD_BUS_CREDS_EUID, &creds);
+        if (r >= 0)
+                r = sd_bus_creds_get_euid(creds, ret);
+        sd_bus_creds_unref(creds);
+        return r < 0 ? r : 0;
+}
+
+int bus_error(sd_bus_error *e, enum error_code code, uint64_t value, uint64_t limit) {
+        char text[192];
+
+        if (value == 0 && limit == 0)
+                return sd_bus_error_set_const(e, error_row(code)->dbus_name,
+                                              error_row(code)->text);
+        return sd_bus_error_set(e, error_row(code)->dbus_name,
+                                error_format(code, value, limit, text, sizeof(text)));
+}
+
+static void peer_free(struct peer *p) {
+        struct peer **i = &p->owner->peers;
+
+        while (*i != p)
+                i = &(*i)->next;
+        *i = p->next;
+        job_peer_gone(p);
+        sd_event_source_disable_unref(p->gone);
+        sd_bus_close_unref(p->bus);
+        charge_done(&p->charge);
+        free(p);
+}
+
+static int on_gone(sd_event_source *source, void *userdata) {
+        struct peer *p = userdata;
+
+        if (p->message_bus)
+                log_event(LOG_BUS_LOST, ECONNRESET, 0, 0);
+        peer_free(p);
+        return 0;
+}
+
+/* The connection must not be freed while sd-bus is dispatching from it. */
+static int on_message(sd_bus_message *m, void *userdata, sd_bus_error *ret_error) {
+        struct peer *p = userdata;
+
+        if (sd_bus_message_is_signal(m, "org.freedesktop.DBus.Local", "Disconnected") > 0 &&
+            !p->gone)
+                sd_event_add_defer(p->owner->event, &p->gone, on_gone, p);
+        return 0;
+}
+
+static int hello(sd_bus_message *m, void *userdata, sd_bus_error *ret_error) {
+        return sd_bus_reply_method_return(m, "s", ":1.1");
+}
+
+static const sd_bus_vtable hello_vtable[] = {
+        SD_BUS_VTABLE_START(0),
+        SD_BUS_METHOD("Hello", NULL, "s", hello, SD_BUS_VTABLE_UNPRIVILEGED),
+        SD_BUS_VTABLE_END,
+};
+
+static struct peer *peer_new(struct bus *b, sd_bus *bus, bool message_bus) {
+        struct peer *p = calloc(1, sizeof(*p));
+
+        if (!p)
+                return NULL;
+        p->owner = b;
+        p->bus = sd_bus_ref(bus);
+        p->message_bus = message_bus;
+        p->next = b->peers;
+        b->peers = p;
+        return p;
+}
+
+static int peer_register(struct peer *p) {
+        int r = sd_bus_add_filter(p->bus, NULL, on_message, p);
+
+        if (r >= 0)
+                r = manager_register(p);
+        if (r >= 0)
+                r = job_register(p);
+        if (r >= 0)
+                r = model_register(p);
+        if (r >= 0 && !p->message_bus)
+                r = sd_bus_add_object_vtable(p->bus, NULL, "/org/freedesktop/DBus",
+                                             "org.freedesktop.DBus", hello_vtable, p);
+        return r;
+}
+
+static int start_peer(sd_bus *bus, int fd) {
+        sd_id128_t id;
+        int r = sd_id128_randomize(&id);
+
+        if (r >= 0)
+                r = sd_bus_set_fd(bus, fd, fd);
+        if (r < 0) {
+                close(fd);
+                return r;
+        }
+        r = sd_bus_set_server(bus, 1, id);
+        if (r >= 0)
+                r = sd_bus_negotiate_fds(bus, 1);
+        return r < 0 ? r : sd_bus_start(bus);
+}
+
+/* Takes the descriptor and, on success, the charge. */
+static int add_peer(struct bus *b, int fd, uid_t uid, struct charge *charge) {
+        sd_bus *bus = NULL;
+        struct peer *p = NULL;
+        int r = sd_bus_new(&bus);
+
+        if (r < 0) {
+                close(fd);
+                return r;
+        }
+        r = start_peer(bus, fd);
+        if (r >= 0)
+                p = peer_new(b, bus, false);
+        if (p) {
+                p->uid = uid;
+                p->charge = *charge;
+                charge->account = NULL;
+                r = peer_register(p);
+                if (r >= 0)
+                        r = sd_bus_attach_event(bus, b->event, SD_EVENT_PRIORITY_NORMAL);
+                if (r < 0)
+                        peer_free(p);
+        }
+        sd_bus_unref(bus);
+        return r;
+}
+
+/* Nobody is told why: a bus client that was refused sees the end of its connection. */
+static int on_connection(sd_event_source *source, int listening, uint32_t revents,
+                         void *userdata) {
+        struct bus *b = userdata;
+        struct accounts *accounts = workers_settings(b->settings.workers)->accounts;
+        struct account *account = NULL;
+        struct charge charge = {};
+        uid_t uid;
+        int fd, r = accept_peer(listening, &fd, &uid);
+
+        if (r < 0)
+                return 0;
+        if (accounts_get(accounts, uid, &account) == 0 &&
+            account_charge(account, CHARGE_CONNECTION, &charge) == 0)
+                add_peer(b, fd, uid, &charge);
+        else
+                close(fd);
+        charge_done(&charge);
+        account_unref(account);
+        return 0;
+}
+
+static int connect_message_bus(struct bus *b) {
+        sd_bus *bus = NULL;
+        struct peer *p = NULL;
+        int r = b->settings.system ? sd_bus_open_system(&bus) : sd_bus_open_user(&bus);
+
+        if (r >= 0)
+                p = peer_new(b, bus, true);
+        if (p) {
+                r = peer_register(p);
+                if (r >= 0)
+                        r = sd_bus_attach_event(bus, b->event, SD_EVENT_PRIORITY_NORMAL);
+                if (r >= 0)
+                        r = sd_bus_request_name(bus, BUS_NAME, 0);
+                if (r < 0)
+                        peer_free(p);
+        }
+        sd_bus_unref(bus);
+        return r;
+}
+
+int bus_new(struct bus **ret, sd_event *event, int listening,
+            const struct bus_settings *settings) {
+        struct bus *b = calloc(1, sizeof(*b));
+        int r;
+
+        if (!b)
+                return -ENOMEM;
+        b->settings = *settings;
+        b->event = event;
+        b->listening = -1;
+        r = sd_event_add_io(event, &b->io, listening, EPOLLIN, on_connection, b);
+        if (r < 0) {
+                free(b);
+                return r;
+        }
+        b->listening = listening;
+        b->jobs = workers_settings(settings->workers)->jobs;
+        jobs_set_sink(b->jobs, &(struct job_sink){ job_on_end, job_on_forget, b });
+        r = connect_message_bus(b);
+        if (r < 0)
+                log_event(LOG_BUS_MISSING, (uint64_t)-r, 0, 0);
+        *ret = b;
+        return 0;
+}
+
+struct bus *bus_free(struct bus *b) {
+        if (!b)
+                return NULL;
+        while (b->peers)
+                peer_free(b->peers);
+        sd_event_source_disable_unref(b->io);
+        if (b->listening >= 0)
+                close(b->listening);
+        free(b);
+        return NULL;
+}

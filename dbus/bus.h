@@ -1,0 +1,24 @@
+/* The D-Bus face of the broker: the real bus where there is one, and always the private socket
+ * bus.sock with the same objects. It translates and decides nothing; text of users never passes. */
+#pragma once
+
+#include <stdbool.h>
+#include <systemd/sd-event.h>
+
+#include "daemon/broker/worker.h"
+
+#define BUS_NAME "org.bitnetd.Bitnetd1"
+#define BUS_ROOT "/org/bitnetd/Bitnetd1"
+
+struct bus;
+
+struct bus_settings {
+        bool system;               /* system bus, else the session bus */
+        struct workers *workers;
+        const char *api_socket;    /* shown as a property */
+};
+
+/* Takes the listening private socket (on success). A missing message bus is logged, not fatal. */
+int bus_new(struct bus **ret, sd_event *event, int listening, const struct bus_settings *settings);
+/* All jobs must have ended. */
+struct bus *bus_free(struct bus *b);

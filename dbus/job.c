@@ -1,0 +1,330 @@
+/* org.bitnetd.Bitnetd1.Job: one object per job of the table, visible to its owner and to root; any
+ * other path or caller gets the same error. There are no PropertiesChanged signals, because a bus
+ * delivers those to everybody who listens; the only signal is sent to the owner's connection alone.
+ *
+ * A job_face holds what the bus side knows of a job: who submitted it and who waits for its end.
+ * It is freed when the table forgets the job. */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "dbus/peer.h"
+#include "engine/base/macro.h"
+
+#define JOB_PREFIX BUS_ROOT "/job"
+
+struct waiter {
+        struct peer *peer;
+        sd_bus_message *call;
+        struct charge charge;
+};
+
+struct job_face {
+        struct peer *owner;          /* NULL: not from the bus, or gone */
+        char *sender;                /* unique name on a message bus */
+        sd_bus_track *track;
+        struct waiter waiters[LIMIT_WAITERS_PER_JOB];
+};
+
+const char *job_path(const struct job *job, char buf[JOB_PATH_SIZE]) {
+        snprintf(buf, JOB_PATH_SIZE, JOB_PREFIX "/%" PRIu64, job->id);
+        return buf;
+}
+
+static void message_unrefp(sd_bus_message **m) {
+        sd_bus_message_unref(*m);
+}
+
+static struct job_face *face_of(struct job *job) {
+        if (!job->face)
+                job->face = calloc(1, sizeof(struct job_face));
+        return job->face;
+}
+
+/* The last client that wanted the job is gone. */
+static int on_owner_gone(sd_bus_track *track, void *userdata) {
+        struct job *job = userdata;
+
+        control_cancel(job, ERROR_CANCELLED);
+        return 0;
+}
+
+int job_own(struct peer *p, struct job *job, sd_bus_message *m) {
+        struct job_face *face = face_of(job);
+        int r;
+
+        if (!face)
+                return -ENOMEM;
+        face->owner = p;
+        if (!p->message_bus)
+                return 0;
+        face->sender = strdup(sd_bus_message_get_sender(m));
+        if (!face->sender)
+                return -ENOMEM;
+        r = sd_bus_track_new(p->bus, &face->track, on_owner_gone, job);
+        return r < 0 ? r : sd_bus_track_add_sender(face->track, m);
+}
+
+static const char *result_word(const struct job *job) {
+        return job_finished(job) ? wire_state_name(job->state) : "";
+}
+
+static int append_details(sd_bus_message *m, const struct job *job) {
+        const struct wire_done *d = &job->done;
+
+        return sd_bus_message_append(
+                m, "a{sv}", 10, "error", "s",
+                job->error == ERROR_NONE ? "" : error_row(job->error)->dbus_name, "message", "s",
+                job->error == ERROR_NONE ? "" : error_row(job->error)->text, "finish", "s",
+                job->error != ERROR_NONE ? ""
+                : d->finish == 0         ? "stop"
+                                         : "length",
+                "tokens-in", "t", d->tokens_in, "tokens-out", "t", d->tokens_out, "bytes-in", "t",
+                d->bytes_in, "bytes-covered", "t", d->bytes_covered, "pieces", "u", d->pieces,
+                "value", "t", job->value, "limit", "t", job->limit);
+}
+
+static void waiter_done(struct waiter *w) {
+        w->call = sd_bus_message_unref(w->call);
+        charge_done(&w->charge);
+}
+
+static void reply_waiter(struct waiter *w, const struct job *job) {
+        _cleanup_(message_unrefp) sd_bus_message *reply = NULL;
+
+        if (sd_bus_message_new_method_return(w->call, &reply) >= 0 &&
+            sd_bus_message_append(reply, "s", result_word(job)) >= 0 &&
+            append_details(reply, job) >= 0)
+                sd_bus_message_send(reply);
+        waiter_done(w);
+}
+
+static void send_completed(struct job_face *face, const struct job *job) {
+        _cleanup_(message_unrefp) sd_bus_message *m = NULL;
+        char path[JOB_PATH_SIZE];
+
+        if (sd_bus_message_new_signal(face->owner->bus, &m, job_path(job, path), BUS_NAME ".Job",
+                                      "Completed") < 0)
+                return;
+        if (face->sender && sd_bus_message_set_destination(m, face->sender) < 0)
+                return;
+        if (sd_bus_message_append(m, "s", result_word(job)) >= 0 && append_details(m, job) >= 0)
+                sd_bus_send(NULL, m, NULL);
+}
+
+void job_on_end(struct job *job, void *userdata) {
+        struct job_face *face = job->face;
+
+        if (!face)
+                return;
+        if (face->owner)
+                send_completed(face, job);
+        for (unsigned i = 0; i < LIMIT_WAITERS_PER_JOB; i++)
+                if (face->waiters[i].call)
+                        reply_waiter(&face->waiters[i], job);
+        face->track = sd_bus_track_unref(face->track);
+}
+
+void job_on_forget(struct job *job, void *userdata) {
+        struct job_face *face = job->face;
+
+        if (!face)
+                return;
+        for (unsigned i = 0; i < LIMIT_WAITERS_PER_JOB; i++)
+                waiter_done(&face->waiters[i]);
+        sd_bus_track_unref(face->track);
+        free(face->sender);
+        free(face);
+        job->face = NULL;
+}
+
+void job_peer_gone(struct peer *p) {
+        struct jobs *jobs = p->owner->jobs;
+        struct job *job;
+        uint32_t i = 0;
+
+        while ((job = jobs_at(jobs, i++))) {
+                struct job_face *face = job->face;
+
+                if (!face)
+                        continue;
+                for (unsigned k = 0; k < LIMIT_WAITERS_PER_JOB; k++)
+                        if (face->waiters[k].peer == p)
+                                waiter_done(&face->waiters[k]);
+                if (face->owner != p)
+                        continue;
+                face->owner = NULL;
+                face->track = sd_bus_track_unref(face->track);
+                if (job_finished(job))
+                        continue;
+                control_cancel(job, ERROR_CANCELLED);
+                i = 0; /* an end may have moved the table; what was handled is skipped */
+        }
+}
+
+static int method_cancel(sd_bus_message *m, void *userdata, sd_bus_error *e) {
+        struct job *job = userdata;
+
+        control_cancel(job, ERROR_CANCELLED);
+        return sd_bus_reply_method_return(m, NULL);
+}
+
+static int reply_now(sd_bus_message *m, const struct job *job) {
+        _cleanup_(message_unrefp) sd_bus_message *reply = NULL;
+        int r = sd_bus_message_new_method_return(m, &reply);
+
+        if (r >= 0)
+                r = sd_bus_message_append(reply, "s", result_word(job));
+        if (r >= 0)
+                r = append_details(reply, job);
+        return r < 0 ? r : sd_bus_message_send(reply);
+}
+
+static int method_wait(sd_bus_message *m, void *userdata, sd_bus_error *e) {
+        struct job *job = userdata;
+        struct job_face *face = face_of(job);
+        struct waiter *w = NULL;
+        sd_bus *bus = sd_bus_message_get_bus(m);
+
+        if (job_finished(job))
+                return reply_now(m, job);
+        if (!face)
+                return -ENOMEM;
+        for (unsigned i = 0; i < LIMIT_WAITERS_PER_JOB && !w; i++)
+                if (!face->waiters[i].call)
+                        w = &face->waiters[i];
+        if (!w || account_charge(job->charge.account, CHARGE_WAITER, &w->charge) != 0)
+                return bus_error(e, ERROR_RATE_LIMITED, 0, LIMIT_WAITERS_PER_JOB);
+        w->peer = sd_bus_slot_get_userdata(sd_bus_get_current_slot(bus));
+        w->call = sd_bus_message_ref(m);
+        return 1; /* answered at the job's end */
+}
+
+static int get_state(sd_bus *bus, const char *path, const char *interface, const char *property,
+                     sd_bus_message *reply, void *userdata, sd_bus_error *e) {
+        const struct job *job = userdata;
+
+        return sd_bus_message_append(reply, "s", wire_state_name(job->state));
+}
+
+static int get_result(sd_bus *bus, const char *path, const char *interface, const char *property,
+                      sd_bus_message *reply, void *userdata, sd_bus_error *e) {
+        return sd_bus_message_append(reply, "s", result_word(userdata));
+}
+
+static int get_error(sd_bus *bus, const char *path, const char *interface, const char *property,
+                     sd_bus_message *reply, void *userdata, sd_bus_error *e) {
+        const struct job *job = userdata;
+        const struct error_row *row = error_row(job->error);
+
+        return sd_bus_message_append(reply, "s",
+                                     job->error == ERROR_NONE                   ? ""
+                                     : strcmp(property, "ErrorName") == 0 ? row->dbus_name
+                                                                          : row->text);
+}
+
+static int get_verb(sd_bus *bus, const char *path, const char *interface, const char *property,
+                    sd_bus_message *reply, void *userdata, sd_bus_error *e) {
+        return sd_bus_message_append(reply, "s", job_verb_name(userdata));
+}
+
+static int get_model(sd_bus *bus, const char *path, const char *interface, const char *property,
+                     sd_bus_message *reply, void *userdata, sd_bus_error *e) {
+        const struct job *job = userdata;
+
+        return sd_bus_message_append(reply, "s", job->model);
+}
+
+static int get_priority(sd_bus *bus, const char *path, const char *interface, const char *property,
+                        sd_bus_message *reply, void *userdata, sd_bus_error *e) {
+        const struct job *job = userdata;
+
+        return sd_bus_message_append(
+                reply, "s",
+                job->priority == WIRE_PRIORITY_BACKGROUND ? "background" : "interactive");
+}
+
+static int get_queue_position(sd_bus *bus, const char *path, const char *interface,
+                              const char *property, sd_bus_message *reply, void *userdata,
+                              sd_bus_error *e) {
+        const struct job *job = userdata;
+
+        return sd_bus_message_append(reply, "u", worker_queue_position(job));
+}
+
+static int get_progress(sd_bus *bus, const char *path, const char *interface, const char *property,
+                        sd_bus_message *reply, void *userdata, sd_bus_error *e) {
+        double progress = 0;
+        bool valid = job_progress(userdata, &progress);
+
+        if (strcmp(property, "ProgressValid") == 0)
+                return sd_bus_message_append(reply, "b", valid);
+        return sd_bus_message_append(reply, "d", progress);
+}
+
+/* Own jobs and, for root, all; the same error for what is missing and what is foreign. */
+static int find(sd_bus *bus, const char *path, const char *interface, void *userdata,
+                void **ret_found, sd_bus_error *e) {
+        struct peer *p = userdata;
+        sd_bus_message *m = sd_bus_get_current_message(bus);
+        const char *name = path + strlen(JOB_PREFIX);
+        unsigned long long id;
+        struct job *job = NULL;
+        char *end;
+        uid_t uid;
+        int r;
+
+        if (!m || *name++ != '/')
+                return 0; /* the folder itself */
+        r = peer_uid(p, m, &uid);
+        if (r < 0)
+                return r;
+        errno = 0;
+        id = strtoull(name, &end, 10);
+        if (errno == 0 && *name >= '1' && *name <= '9' && *end == '\0')
+                job = jobs_find(p->owner->jobs, id);
+        if (!job || (job->uid != uid && uid != 0))
+                return bus_error(e, ERROR_NO_SUCH_OBJECT, 0, 0);
+        *ret_found = job;
+        return 1;
+}
+
+#define NUMBER(name, type, field) SD_BUS_PROPERTY(name, type, NULL, offsetof(struct job, field), 0)
+
+static const sd_bus_vtable vtable[] = {
+        SD_BUS_VTABLE_START(0),
+        SD_BUS_METHOD_WITH_ARGS("Cancel", SD_BUS_NO_ARGS, SD_BUS_NO_RESULT, method_cancel,
+                                SD_BUS_VTABLE_UNPRIVILEGED),
+        SD_BUS_METHOD_WITH_ARGS("Wait", SD_BUS_NO_ARGS,
+                                SD_BUS_RESULT("s", result, "a{sv}", details), method_wait,
+                                SD_BUS_VTABLE_UNPRIVILEGED),
+        SD_BUS_PROPERTY("State", "s", get_state, 0, 0),
+        SD_BUS_PROPERTY("Result", "s", get_result, 0, 0),
+        SD_BUS_PROPERTY("ErrorName", "s", get_error, 0, 0),
+        SD_BUS_PROPERTY("ErrorMessage", "s", get_error, 0, 0),
+        SD_BUS_PROPERTY("Verb", "s", get_verb, 0, 0),
+        SD_BUS_PROPERTY("Model", "s", get_model, 0, 0),
+        SD_BUS_PROPERTY("Priority", "s", get_priority, 0, 0),
+        NUMBER("UID", "u", uid),
+        NUMBER("CreatedUSec", "t", created_usec),
+        NUMBER("StartedUSec", "t", started_usec),
+        NUMBER("FinishedUSec", "t", finished_usec),
+        SD_BUS_PROPERTY("QueuePosition", "u", get_queue_position, 0, 0),
+        SD_BUS_PROPERTY("ProgressValid", "b", get_progress, 0, 0),
+        SD_BUS_PROPERTY("Progress", "d", get_progress, 0, 0),
+        NUMBER("TokensIn", "t", progress.tokens_in),
+        NUMBER("TokensOut", "t", progress.tokens_out),
+        NUMBER("BytesIn", "t", progress.bytes_in),
+        NUMBER("BytesCovered", "t", progress.bytes_covered),
+        NUMBER("PiecesDone", "u", progress.pieces_done),
+        NUMBER("Pieces", "u", progress.pieces),
+        SD_BUS_SIGNAL_WITH_ARGS("Completed", SD_BUS_ARGS("s", result, "a{sv}", details), 0),
+        SD_BUS_VTABLE_END,
+};
+
+int job_register(struct peer *p) {
+        return sd_bus_add_fallback_vtable(p->bus, NULL, JOB_PREFIX, BUS_NAME ".Job", vtable, find,
+                                          p);
+}

@@ -1,0 +1,302 @@
+/* org.bitnetd.Bitnetd1.Manager: starting, listing and cancelling jobs; the catalogue; numbers.
+ * Methods return at once. What they show of jobs is the caller's own, unless the caller is root and
+ * asks for all. */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "dbus/options.h"
+#include "dbus/peer.h"
+#include "engine/base/macro.h"
+
+static void message_unrefp(sd_bus_message **m) {
+        sd_bus_message_unref(*m);
+}
+
+static int option_error(sd_bus_error *e, enum error_code code, const char *key) {
+        if (!key[0])
+                return bus_error(e, code, 0, 0);
+        return sd_bus_error_setf(e, error_row(code)->dbus_name, "%s (option %s)",
+                                 error_row(code)->text, key);
+}
+
+static int submit(sd_bus_message *m, struct peer *p, enum wire_verb verb, sd_bus_error *e) {
+        struct workers *workers = p->owner->settings.workers;
+        const struct limits *limits = accounts_limits(peer_broker(p)->accounts);
+        struct wire_job request = options_default(verb);
+        char key[OPTION_KEY_MAX + 1], path[JOB_PATH_SIZE];
+        _cleanup_close_ int output = -1;
+        struct refusal refusal = {};
+        enum error_code error;
+        const char *model;
+        struct job *job;
+        uid_t uid;
+        int input, r;
+
+        r = peer_uid(p, m, &uid);
+        if (r >= 0)
+                r = sd_bus_message_read(m, "sh", &model, &input);
+        if (r < 0)
+                return r;
+        if (control_check_input(input, limits->max_input_bytes, &refusal) != ERROR_NONE)
+                return bus_error(e, refusal.code, refusal.value, refusal.limit);
+        if (model[0] && !wire_name_valid(model))
+                return bus_error(e, ERROR_MODEL_NOT_FOUND, 0, 0);
+        snprintf(request.model, sizeof(request.model), "%s", model);
+        error = options_read(m, limits->max_output_tokens, &request, key);
+        if (error != ERROR_NONE)
+                return option_error(e, error, key);
+        error = control_submit(workers, uid, &request, input, &job, &output, &refusal);
+        if (error != ERROR_NONE)
+                return bus_error(e, error, refusal.value, refusal.limit);
+        r = job_own(p, job, m);
+        if (r < 0) {
+                control_cancel(job, ERROR_CANCELLED);
+                return r;
+        }
+        return sd_bus_reply_method_return(m, "oh", job_path(job, path), output);
+}
+
+static int method_generate(sd_bus_message *m, void *userdata, sd_bus_error *e) {
+        return submit(m, userdata, WIRE_VERB_CHAT, e);
+}
+
+static int method_summarize(sd_bus_message *m, void *userdata, sd_bus_error *e) {
+        return submit(m, userdata, WIRE_VERB_SUMMARIZE, e);
+}
+
+static const char *state_word(const struct store_model *model) {
+        return model->state == ERROR_NONE            ? "ready"
+               : model->state == ERROR_MODEL_LOADING ? "loading"
+                                                     : "bad";
+}
+
+static int method_list_models(sd_bus_message *m, void *userdata, sd_bus_error *e) {
+        struct peer *p = userdata;
+        const struct store *store = peer_broker(p)->store;
+        _cleanup_(message_unrefp) sd_bus_message *reply = NULL;
+        int r = sd_bus_message_new_method_return(m, &reply);
+
+        if (r >= 0)
+                r = sd_bus_message_open_container(reply, 'a', "(sttbs)");
+        for (uint32_t i = 0; r >= 0 && i < store_count(store); i++) {
+                const struct store_model *model = store_get(store, i);
+
+                r = sd_bus_message_append(reply, "(sttbs)", model->name, model->size,
+                                          model->created * 1000000,
+                                          model == store_default(store), state_word(model));
+        }
+        if (r >= 0)
+                r = sd_bus_message_close_container(reply);
+        return r < 0 ? r : sd_bus_message_send(reply);
+}
+
+/* {"all": true} is for root. */
+static int read_filter(sd_bus_message *m, bool *ret_all) {
+        int r = sd_bus_message_enter_container(m, 'a', "{sv}");
+
+        *ret_all = false;
+        while (r >= 0 && (r = sd_bus_message_enter_container(m, 'e', "sv")) > 0) {
+                const char *key;
+                int all = 0;
+
+                r = sd_bus_message_read(m, "s", &key);
+                if (r < 0 || strcmp(key, "all") != 0 || sd_bus_message_read(m, "v", "b", &all) <= 0)
+                        return -EINVAL;
+                *ret_all = all;
+                r = sd_bus_message_exit_container(m);
+        }
+        return r < 0 ? r : sd_bus_message_exit_container(m);
+}
+
+static int append_job(sd_bus_message *reply, const struct job *job) {
+        char path[JOB_PATH_SIZE];
+
+        return sd_bus_message_append(
+                reply, "(oussssttt)", job_path(job, path), job->uid, wire_state_name(job->state),
+                job_verb_name(job), job->model,
+                job->priority == WIRE_PRIORITY_BACKGROUND ? "background" : "interactive",
+                job->created_usec, job->progress.tokens_in,
+                job->progress.tokens_out);
+}
+
+static int method_list_jobs(sd_bus_message *m, void *userdata, sd_bus_error *e) {
+        struct peer *p = userdata;
+        _cleanup_(message_unrefp) sd_bus_message *reply = NULL;
+        const struct job *job;
+        uid_t uid;
+        bool all;
+        int r = peer_uid(p, m, &uid);
+
+        if (r < 0)
+                return r;
+        if (read_filter(m, &all) < 0)
+                return bus_error(e, ERROR_INVALID_INPUT, 0, 0);
+        if (all && uid != 0)
+                return bus_error(e, ERROR_NOT_AUTHORIZED, 0, 0);
+        r = sd_bus_message_new_method_return(m, &reply);
+        if (r >= 0)
+                r = sd_bus_message_open_container(reply, 'a', "(oussssttt)");
+        for (uint32_t i = 0; r >= 0 && (job = jobs_at(p->owner->jobs, i)); i++)
+                if (all || job->uid == uid)
+                        r = append_job(reply, job);
+        if (r >= 0)
+                r = sd_bus_message_close_container(reply);
+        return r < 0 ? r : sd_bus_message_send(reply);
+}
+
+static int method_cancel_all(sd_bus_message *m, void *userdata, sd_bus_error *e) {
+        struct peer *p = userdata;
+        uid_t uid;
+        int r = peer_uid(p, m, &uid);
+
+        if (r < 0)
+                return r;
+        return sd_bus_reply_method_return(m, "u",
+                                          control_cancel_all(p->owner->settings.workers, uid));
+}
+
+/* Of a use case in the words of the proposed desktop portal, or a verb of ours. */
+static bool known_use_case(const char *name) {
+        static const char *const names[] = { "generate", "summarize", "chat", "complete",
+                                             "language.summarize", "language.rephrase",
+                                             "language.generate" };
+
+        for (size_t i = 0; i < ARRAY_SIZE(names); i++)
+                if (strcmp(names[i], name) == 0)
+                        return true;
+        return false;
+}
+
+static int method_get_availability(sd_bus_message *m, void *userdata, sd_bus_error *e) {
+        struct peer *p = userdata;
+        const struct store_model *model = store_default(peer_broker(p)->store);
+        const struct account *account;
+        const char *use_case, *reason = "available", *text = "";
+        uid_t uid;
+        int r = peer_uid(p, m, &uid);
+
+        if (r >= 0)
+                r = sd_bus_message_read(m, "s", &use_case);
+        if (r < 0)
+                return r;
+        account = accounts_find(peer_broker(p)->accounts, uid);
+        if (!known_use_case(use_case)) {
+                reason = "unsupported";
+                text = error_row(ERROR_UNSUPPORTED)->text;
+        } else if (!model || model->state == ERROR_MODEL_BAD) {
+                reason = "no-model";
+                text = error_row(model ? ERROR_MODEL_BAD : ERROR_MODEL_NOT_FOUND)->text;
+        } else if (model->state == ERROR_MODEL_LOADING) {
+                reason = "model-loading";
+                text = error_row(ERROR_MODEL_LOADING)->text;
+        } else if (account && account->used[CHARGE_JOB] >= account_limit(account, CHARGE_JOB)) {
+                reason = "quota";
+                text = error_row(ERROR_QUEUE_FULL)->text;
+        }
+        return sd_bus_reply_method_return(m, "bssa{sv}", strcmp(reason, "available") == 0, reason,
+                                          text, 1, "model", "s", model ? model->name : "");
+}
+
+static void count_jobs(const struct peer *p, uid_t uid, bool all, uint32_t *ret_running,
+                       uint32_t *ret_waiting) {
+        const struct job *job;
+
+        *ret_running = *ret_waiting = 0;
+        for (uint32_t i = 0; (job = jobs_at(p->owner->jobs, i)); i++) {
+                if (job_finished(job) || (!all && job->uid != uid))
+                        continue;
+                if (job->admission.state == ADMISSION_RUNNING)
+                        ++*ret_running;
+                else
+                        ++*ret_waiting;
+        }
+}
+
+static int method_get_status(sd_bus_message *m, void *userdata, sd_bus_error *e) {
+        struct peer *p = userdata;
+        struct accounts *accounts = peer_broker(p)->accounts;
+        const struct limits *limits = accounts_limits(accounts);
+        const struct account *account;
+        uint32_t running, waiting, connections;
+        uid_t uid;
+        int r = peer_uid(p, m, &uid);
+
+        if (r < 0)
+                return r;
+        account = accounts_find(accounts, uid);
+        count_jobs(p, uid, uid == 0, &running, &waiting);
+        connections = uid == 0 ? accounts_used(accounts, CHARGE_CONNECTION)
+                      : account ? account->used[CHARGE_CONNECTION]
+                                : 0;
+        return sd_bus_reply_method_return(
+                m, "a{sv}", 11, "uid", "u", uid, "jobs-running", "u", running, "jobs-waiting", "u",
+                waiting, "connections", "u", connections, "workers", "u",
+                uid == 0 ? workers_count(p->owner->settings.workers)
+                         : (uint32_t)(account && workers_find(p->owner->settings.workers, account)),
+                "threads", "u", peer_broker(p)->threads, "max-concurrent-jobs", "u",
+                limits->max_concurrent_jobs, "max-queued-jobs", "u", limits->max_queued_jobs,
+                "max-connections", "u", limits->max_connections, "max-input-bytes", "t",
+                limits->max_input_bytes, "max-output-tokens", "u", limits->max_output_tokens);
+}
+
+static int get_interface_version(sd_bus *bus, const char *path, const char *interface,
+                                 const char *property, sd_bus_message *reply, void *userdata,
+                                 sd_bus_error *e) {
+        return sd_bus_message_append(reply, "u", BUS_INTERFACE_VERSION);
+}
+
+static int get_features(sd_bus *bus, const char *path, const char *interface, const char *property,
+                        sd_bus_message *reply, void *userdata, sd_bus_error *e) {
+        return sd_bus_message_append(reply, "as", 3, "generate", "summarize", "events");
+}
+
+static int get_version(sd_bus *bus, const char *path, const char *interface, const char *property,
+                       sd_bus_message *reply, void *userdata, sd_bus_error *e) {
+        return sd_bus_message_append(reply, "s", BITNETD_VERSION);
+}
+
+static int get_socket_path(sd_bus *bus, const char *path, const char *interface,
+                           const char *property, sd_bus_message *reply, void *userdata,
+                           sd_bus_error *e) {
+        const struct peer *p = userdata;
+
+        return sd_bus_message_append(reply, "s", p->owner->settings.api_socket);
+}
+
+static const sd_bus_vtable vtable[] = {
+        SD_BUS_VTABLE_START(0),
+        SD_BUS_METHOD_WITH_ARGS("Generate",
+                                SD_BUS_ARGS("s", model, "h", input, "a{sv}", options),
+                                SD_BUS_RESULT("o", job, "h", output), method_generate,
+                                SD_BUS_VTABLE_UNPRIVILEGED),
+        SD_BUS_METHOD_WITH_ARGS("Summarize",
+                                SD_BUS_ARGS("s", model, "h", input, "a{sv}", options),
+                                SD_BUS_RESULT("o", job, "h", output), method_summarize,
+                                SD_BUS_VTABLE_UNPRIVILEGED),
+        SD_BUS_METHOD_WITH_ARGS("ListModels", SD_BUS_NO_ARGS, SD_BUS_RESULT("a(sttbs)", models),
+                                method_list_models, SD_BUS_VTABLE_UNPRIVILEGED),
+        SD_BUS_METHOD_WITH_ARGS("ListJobs", SD_BUS_ARGS("a{sv}", filter),
+                                SD_BUS_RESULT("a(oussssttt)", jobs), method_list_jobs,
+                                SD_BUS_VTABLE_UNPRIVILEGED),
+        SD_BUS_METHOD_WITH_ARGS("CancelAll", SD_BUS_NO_ARGS, SD_BUS_RESULT("u", count),
+                                method_cancel_all, SD_BUS_VTABLE_UNPRIVILEGED),
+        SD_BUS_METHOD_WITH_ARGS("GetAvailability",
+                                SD_BUS_ARGS("s", use_case, "a{sv}", options),
+                                SD_BUS_RESULT("b", available, "s", reason, "s", message, "a{sv}",
+                                              details),
+                                method_get_availability, SD_BUS_VTABLE_UNPRIVILEGED),
+        SD_BUS_METHOD_WITH_ARGS("GetStatus", SD_BUS_NO_ARGS, SD_BUS_RESULT("a{sv}", status),
+                                method_get_status, SD_BUS_VTABLE_UNPRIVILEGED),
+        SD_BUS_PROPERTY("InterfaceVersion", "u", get_interface_version, 0,
+                        SD_BUS_VTABLE_PROPERTY_CONST),
+        SD_BUS_PROPERTY("Features", "as", get_features, 0, SD_BUS_VTABLE_PROPERTY_CONST),
+        SD_BUS_PROPERTY("Version", "s", get_version, 0, SD_BUS_VTABLE_PROPERTY_CONST),
+        SD_BUS_PROPERTY("SocketPath", "s", get_socket_path, 0, SD_BUS_VTABLE_PROPERTY_CONST),
+        SD_BUS_VTABLE_END,
+};
+
+int manager_register(struct peer *p) {
+        return sd_bus_add_object_vtable(p->bus, NULL, BUS_ROOT, BUS_NAME ".Manager", vtable, p);
+}

@@ -1,0 +1,171 @@
+/* One row per key. A key may be known but not honoured by this version (UNSUPPORTED): nothing a
+ * client asked for is ignored. sd-bus has checked that the message is well formed; its reading
+ * functions fail only when the type is not the one asked for. */
+#include <string.h>
+
+#include "dbus/options.h"
+#include "engine/base/macro.h"
+#include "policy/limits.h"
+
+enum kind { WORD, UINT, DOUBLE, SEED, DEADLINE, MODE, UNSUPPORTED };
+enum { FOR_GENERATE = 1, FOR_SUMMARIZE = 2, FOR_ALL = 3 };
+
+struct rule {
+        const char *key;
+        enum kind kind;
+        unsigned verbs;
+        size_t offset;             /* in struct wire_job */
+        const char *const *words;  /* WORD: their index is the value */
+        double min, max;           /* UINT, DOUBLE */
+};
+
+#define WORDS(...) (const char *const[]){ __VA_ARGS__, NULL }
+#define FIELD(f)   offsetof(struct wire_job, f)
+
+static const struct rule rules[] = {
+        { "priority", WORD, FOR_ALL, FIELD(priority), WORDS("interactive", "background"), 0, 0 },
+        { "input-format", WORD, FOR_ALL, FIELD(input_format),
+          WORDS("text", "chat-json", "request-json"), 0, 0 },
+        { "output", WORD, FOR_ALL, FIELD(output_format), WORDS("text", "events"), 0, 0 },
+        { "mode", MODE, FOR_GENERATE, FIELD(verb), WORDS("chat", "complete"), 0, 0 },
+        { "type", WORD, FOR_SUMMARIZE, FIELD(summary_type),
+          WORDS("tldr", "teaser", "key-points", "headline"), 0, 0 },
+        { "length", WORD, FOR_SUMMARIZE, FIELD(summary_length), WORDS("short", "medium", "long"), 0,
+          0 },
+        { "format", WORD, FOR_SUMMARIZE, FIELD(text_format), WORDS("plain-text", "markdown"), 0,
+          0 },
+        { "max-output-tokens", UINT, FOR_ALL, FIELD(max_output_tokens), NULL, 1, UINT32_MAX },
+        { "temperature", DOUBLE, FOR_ALL, FIELD(temperature), NULL, 0, 2 },
+        { "top-p", DOUBLE, FOR_ALL, FIELD(top_p), NULL, 0, 1 },
+        { "min-p", DOUBLE, FOR_ALL, FIELD(min_p), NULL, 0, 1 },
+        { "top-k", UINT, FOR_ALL, FIELD(top_k), NULL, 0, UINT32_MAX - 1 },
+        { "seed", SEED, FOR_ALL, FIELD(seed), NULL, 0, 0 },
+        { "deadline-usec", DEADLINE, FOR_ALL, FIELD(deadline_usec), NULL, 0, 0 },
+        { "detach", UNSUPPORTED, FOR_ALL, 0, NULL, 0, 0 },
+        { "token", UNSUPPORTED, FOR_ALL, 0, NULL, 0, 0 },
+        { "grammar", UNSUPPORTED, FOR_ALL, 0, NULL, 0, 0 },
+        { "receipt", UNSUPPORTED, FOR_ALL, 0, NULL, 0, 0 },
+        { "keep-result-usec", UNSUPPORTED, FOR_ALL, 0, NULL, 0, 0 },
+};
+
+struct wire_job options_default(enum wire_verb verb) {
+        return (struct wire_job){ .verb = verb, .temperature = -1, .top_p = -1, .min_p = -1,
+                                  .top_k = UINT32_MAX, .summary_length = WIRE_LENGTH_MEDIUM };
+}
+
+static const struct rule *find_rule(const char *key, enum wire_verb verb) {
+        unsigned bit = verb == WIRE_VERB_SUMMARIZE ? FOR_SUMMARIZE : FOR_GENERATE;
+
+        for (size_t i = 0; i < ARRAY_SIZE(rules); i++)
+                if (strcmp(rules[i].key, key) == 0 && (rules[i].verbs & bit))
+                        return &rules[i];
+        return NULL;
+}
+
+static enum error_code read_word(sd_bus_message *m, const struct rule *rule, uint32_t *ret) {
+        const char *word;
+
+        if (sd_bus_message_read(m, "v", "s", &word) <= 0)
+                return ERROR_INVALID_INPUT;
+        for (uint32_t i = 0; rule->words[i]; i++)
+                if (strcmp(rule->words[i], word) == 0) {
+                        *ret = i;
+                        return ERROR_NONE;
+                }
+        return ERROR_INVALID_INPUT;
+}
+
+static enum error_code read_uint(sd_bus_message *m, const struct rule *rule, uint32_t *ret) {
+        uint32_t v;
+
+        if (sd_bus_message_read(m, "v", "u", &v) <= 0 || v < rule->min || v > rule->max)
+                return ERROR_INVALID_INPUT;
+        *ret = v;
+        return ERROR_NONE;
+}
+
+static enum error_code read_double(sd_bus_message *m, const struct rule *rule, double *ret) {
+        double v;
+
+        /* NaN fails both comparisons. */
+        if (sd_bus_message_read(m, "v", "d", &v) <= 0 || !(v >= rule->min && v <= rule->max))
+                return ERROR_INVALID_INPUT;
+        *ret = v;
+        return ERROR_NONE;
+}
+
+static enum error_code read_u64(sd_bus_message *m, uint64_t min, uint64_t max, uint64_t *ret) {
+        uint64_t v;
+
+        if (sd_bus_message_read(m, "v", "t", &v) <= 0 || v < min || v > max)
+                return ERROR_INVALID_INPUT;
+        *ret = v;
+        return ERROR_NONE;
+}
+
+static enum error_code read_value(sd_bus_message *m, const struct rule *rule,
+                                  struct wire_job *job) {
+        void *field = (char *)job + rule->offset;
+        enum error_code error;
+        uint32_t mode;
+
+        switch (rule->kind) {
+        case WORD:
+                return read_word(m, rule, field);
+        case UINT:
+                return read_uint(m, rule, field);
+        case DOUBLE:
+                return read_double(m, rule, field);
+        case SEED:
+                job->has_seed = 1;
+                return read_u64(m, 0, UINT64_MAX, field);
+        case DEADLINE:
+                return read_u64(m, 1, LIMIT_DEADLINE_USEC, field);
+        case MODE:
+                error = read_word(m, rule, &mode);
+                if (error == ERROR_NONE)
+                        job->verb = mode == 0 ? WIRE_VERB_CHAT : WIRE_VERB_COMPLETE;
+                return error;
+        case UNSUPPORTED:
+                break;
+        }
+        return ERROR_UNSUPPORTED;
+}
+
+static void copy_key(const char *key, char ret[OPTION_KEY_MAX + 1]) {
+        size_t n = strspn(key, "abcdefghijklmnopqrstuvwxyz0123456789-");
+
+        ret[0] = '\0';
+        if (n <= OPTION_KEY_MAX && key[n] == '\0')
+                memcpy(ret, key, n + 1);
+}
+
+enum error_code options_read(sd_bus_message *m, uint32_t max_tokens, struct wire_job *job,
+                             char ret_key[OPTION_KEY_MAX + 1]) {
+        enum wire_verb verb = (enum wire_verb)job->verb;
+        enum error_code error = ERROR_NONE;
+        int r;
+
+        ret_key[0] = '\0';
+        if (sd_bus_message_enter_container(m, 'a', "{sv}") < 0)
+                return ERROR_INVALID_INPUT;
+        while (error == ERROR_NONE && (r = sd_bus_message_enter_container(m, 'e', "sv")) > 0) {
+                const struct rule *rule;
+                const char *key;
+
+                if (sd_bus_message_read(m, "s", &key) <= 0)
+                        return ERROR_INVALID_INPUT;
+                copy_key(key, ret_key);
+                rule = find_rule(key, verb);
+                error = rule ? read_value(m, rule, job) : ERROR_INVALID_INPUT;
+                if (error == ERROR_NONE && sd_bus_message_exit_container(m) < 0)
+                        return ERROR_INVALID_INPUT;
+        }
+        if (error != ERROR_NONE)
+                return error;
+        ret_key[0] = '\0';
+        if (r < 0 || sd_bus_message_exit_container(m) < 0)
+                return ERROR_INVALID_INPUT;
+        job->max_output_tokens = MIN(job->max_output_tokens, max_tokens);
+        return ERROR_NONE;
+}

@@ -1,0 +1,53 @@
+/* Inside of dbus/: one connection, to a message bus (many senders) or to one client. */
+#pragma once
+
+#include <systemd/sd-bus.h>
+
+#include "dbus/bus.h"
+#include "daemon/broker/control.h"
+
+enum { BUS_INTERFACE_VERSION = 1 };
+
+struct bus {
+        struct bus_settings settings;
+        struct jobs *jobs;     /* outlives the workers */
+        sd_event *event;
+        sd_event_source *io;
+        int listening;
+        struct peer *peers;
+};
+
+struct peer {
+        struct bus *owner;
+        struct peer *next;
+        sd_bus *bus;
+        bool message_bus;
+        uid_t uid;             /* of a private client, from the kernel */
+        struct charge charge;  /* of a private client's connection */
+        sd_event_source *gone;
+};
+
+static inline const struct workers_settings *peer_broker(const struct peer *p) {
+        return workers_settings(p->owner->settings.workers);
+}
+
+/* Who sent this message, as the kernel or the bus daemon says. 0 or a negative errno. */
+int peer_uid(const struct peer *p, sd_bus_message *m, uid_t *ret);
+
+/* Error reply from the table: name, fixed text, numbers. Returns a negative errno for sd-bus. */
+int bus_error(sd_bus_error *e, enum error_code code, uint64_t value, uint64_t limit);
+
+/* Objects of each kind. */
+int manager_register(struct peer *p);
+int job_register(struct peer *p);
+int model_register(struct peer *p);
+
+#define JOB_PATH_SIZE (sizeof(BUS_ROOT "/job/") + 20)
+const char *job_path(const struct job *job, char buf[JOB_PATH_SIZE]);
+/* The submitting peer owns the job: told of its end, and the job ends with it. */
+int job_own(struct peer *p, struct job *job, sd_bus_message *m);
+/* A peer is gone: its jobs are cancelled, its waiting calls dropped. */
+void job_peer_gone(struct peer *p);
+/* For struct job_sink; userdata is the bus. */
+void job_on_end(struct job *job, void *userdata);
+void job_on_forget(struct job *job, void *userdata);
