@@ -1,0 +1,33 @@
+/* The daemon over D-Bus: its private socket beside the API socket when that exists (no bus daemon
+ * needed), else the session bus, else the system bus. */
+#pragma once
+
+#include <stddef.h>
+#include <stdint.h>
+#include <systemd/sd-bus.h>
+
+#include "client/options.h"
+
+#define BUS_NAME "org.bitnetd.Bitnetd1"
+#define BUS_ROOT "/org/bitnetd/Bitnetd1"
+#define BUS_MANAGER "org.bitnetd.Bitnetd1.Manager"
+#define BUS_JOB "org.bitnetd.Bitnetd1.Job"
+
+/* 0 with an open connection, or an exit status with the message printed. */
+int bus_open(const struct options *o, sd_bus **ret);
+
+/* Print a D-Bus error and give its exit status. */
+int bus_report(const sd_bus_error *error);
+
+/* What Properties.GetAll of a job says, as far as bnctl shows it. */
+struct bus_job {
+        char path[160];
+        char id[32];          /* last element of the path */
+        char state[24], verb[24], model[64], priority[24];
+        uint32_t uid, queue_position;
+        uint64_t created_usec, tokens_in, tokens_out;
+};
+
+/* Call each(job) for the jobs that Manager.ListJobs names. Returns 0 or an exit status. */
+int bus_each_job(sd_bus *bus, int all, void (*each)(void *userdata, const struct bus_job *job),
+                 void *userdata);

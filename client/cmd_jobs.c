@@ -1,0 +1,129 @@
+/* bnctl ps and bnctl cancel: the one job table, whoever started the jobs. */
+
+#include <inttypes.h>
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "client/bus.h"
+#include "client/commands.h"
+#include "client/term.h"
+#include "engine/base/macro.h"
+
+enum { EXIT_USAGE = 2 };
+
+static void collect(void *userdata, const struct bus_job *j) {
+        json_t *list = userdata;
+
+        json_array_append_new(
+                list, json_pack("{s:s, s:I, s:s, s:s, s:s, s:s, s:i, s:I, s:I, s:I}", "job", j->id,
+                                "uid", (json_int_t)j->uid, "verb", j->verb, "state", j->state, "model",
+                                j->model, "priority", j->priority, "queue_position",
+                                (int)j->queue_position, "tokens_in", (json_int_t)j->tokens_in,
+                                "tokens_out", (json_int_t)j->tokens_out, "created_usec",
+                                (json_int_t)j->created_usec));
+}
+
+static const char *text_of(const json_t *job, const char *key) {
+        return json_string_value(json_object_get(job, key));
+}
+
+static long long number_of(const json_t *job, const char *key) {
+        return json_integer_value(json_object_get(job, key));
+}
+
+static void print_table(const json_t *list) {
+        long long now = (long long)time(NULL);
+        json_t *j;
+        size_t i;
+
+        if (json_array_size(list) == 0) {
+                fputs("no jobs\n", stderr);
+                return;
+        }
+        printf("%-20s %6s %-10s %-11s %-28s %8s %8s %6s\n", "JOB", "UID", "VERB", "STATE", "MODEL",
+               "READ", "WRITTEN", "AGE");
+        json_array_foreach(list, i, j) {
+                long long age = now - number_of(j, "created_usec") / 1000000;
+
+                printf("%-20s %6lld %-10s %-11s %-28s %8lld %8lld %5llds\n", text_of(j, "job"),
+                       number_of(j, "uid"), text_of(j, "verb"), text_of(j, "state"),
+                       text_of(j, "model"), number_of(j, "tokens_in"), number_of(j, "tokens_out"),
+                       age < 0 ? 0 : age);
+        }
+}
+
+int cmd_ps(struct options *o) {
+        json_t *list = json_array();
+        sd_bus *bus = NULL;
+        int status = bus_open(o, &bus);
+
+        if (!status)
+                status = bus_each_job(bus, o->all, collect, list);
+        if (!status && o->json) {
+                json_dumpf(list, stdout, JSON_INDENT(2));
+                putchar('\n');
+        } else if (!status) {
+                print_table(list);
+        }
+        sd_bus_flush_close_unref(bus);
+        json_decref(list);
+        return status;
+}
+
+static int cancel_all(sd_bus *bus) {
+        sd_bus_error error = SD_BUS_ERROR_NULL;
+        sd_bus_message *m = NULL;
+        uint32_t n = 0;
+        int status = 0;
+        int r = sd_bus_call_method(bus, BUS_NAME, BUS_ROOT, BUS_MANAGER, "CancelAll", &error, &m,
+                                   "");
+
+        if (r >= 0)
+                r = sd_bus_message_read(m, "u", &n);
+        if (r < 0)
+                status = bus_report(&error);
+        else
+                fprintf(stderr, "%" PRIu32 " job(s) cancelled\n", n);
+        sd_bus_message_unref(m);
+        sd_bus_error_free(&error);
+        return status;
+}
+
+static int cancel_one(sd_bus *bus, const char *id) {
+        sd_bus_error error = SD_BUS_ERROR_NULL;
+        char path[160];
+        int r, status = 0;
+
+        for (const char *p = id; *p; p++) {
+                if (!strchr("0123456789abcdefghijklmnopqrstuvwxyz_", *p)) {
+                        term_error("a job is named as bnctl ps shows it");
+                        return EXIT_USAGE;
+                }
+        }
+        snprintf(path, sizeof(path), BUS_ROOT "/job/%s", id);
+        r = sd_bus_call_method(bus, BUS_NAME, path, BUS_JOB, "Cancel", &error, NULL, "");
+        if (r < 0)
+                status = bus_report(&error);
+        sd_bus_error_free(&error);
+        return status;
+}
+
+int cmd_cancel(struct options *o) {
+        sd_bus *bus = NULL;
+        int status;
+
+        if (!o->all && o->n_args == 0) {
+                term_error("name a job (bnctl ps lists them) or give --all");
+                return EXIT_USAGE;
+        }
+        status = bus_open(o, &bus);
+        if (!status && o->all)
+                status = cancel_all(bus);
+        for (int i = 0; !status && i < o->n_args; i++)
+                status = cancel_one(bus, o->args[i]);
+        sd_bus_flush_close_unref(bus);
+        return status;
+}

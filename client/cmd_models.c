@@ -1,0 +1,78 @@
+/* bnctl models: what is installed. */
+
+#include <inttypes.h>
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "client/commands.h"
+#include "client/interrupt.h"
+
+struct body {
+        char *p;
+        size_t n;
+};
+
+static bool on_data(void *userdata, const char *p, size_t n) {
+        struct body *b = userdata;
+        char *bigger = realloc(b->p, b->n + n + 1);
+
+        if (!bigger)
+                return false;
+        b->p = bigger;
+        memcpy(b->p + b->n, p, n);
+        b->n += n;
+        b->p[b->n] = 0;
+        return true;
+}
+
+static bool on_idle(void *userdata) {
+        return !interrupted();
+}
+
+static void print_table(const json_t *list) {
+        json_t *m;
+        size_t i;
+
+        printf("%-32s %10s %8s  %s\n", "MODEL", "SIZE", "CONTEXT", "STATE");
+        json_array_foreach(json_object_get(list, "data"), i, m) {
+                double size = json_number_value(json_object_get(m, "size"));
+                long long context =
+                        (long long)json_integer_value(json_object_get(m, "context_length"));
+                const char *state = json_string_value(json_object_get(m, "state"));
+                char ctx[24] = "-", bytes[24] = "-";
+
+                if (context > 0)
+                        snprintf(ctx, sizeof(ctx), "%lld", context);
+                if (size > 0)
+                        snprintf(bytes, sizeof(bytes), "%.1f MB", size / 1e6);
+                printf("%-32s %10s %8s  %s%s\n", json_string_value(json_object_get(m, "id")),
+                       bytes, ctx, state ? state : "ready",
+                       json_is_true(json_object_get(m, "default")) ? ", default" : "");
+        }
+}
+
+int cmd_models(struct options *o) {
+        struct http_failure failure = {0};
+        struct body body = {0};
+        struct http_request r = {.socket = o->socket, .path = "/v1/models", .data = on_data,
+                                 .idle = on_idle, .userdata = &body};
+        int result = http_perform(&r, &failure);
+        json_t *list;
+
+        if (result < 0)
+                return EXIT_INTERRUPTED;
+        if (result > 0)
+                return report_failure(&failure);
+        list = json_loadb(body.p ? body.p : "", body.n, 0, NULL);
+        if (o->json) {
+                json_dumpf(list, stdout, JSON_INDENT(2));
+                putchar('\n');
+        } else {
+                print_table(list);
+        }
+        json_decref(list);
+        free(body.p);
+        return 0;
+}

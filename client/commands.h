@@ -1,0 +1,16 @@
+/* The verbs. Each returns the exit status (feature table in README.md). */
+#pragma once
+
+#include "client/http.h"
+#include "client/options.h"
+
+int cmd_ask(struct options *o);
+int cmd_summarize(struct options *o);
+int cmd_chat(struct options *o);
+int cmd_models(struct options *o);
+int cmd_ps(struct options *o);
+int cmd_cancel(struct options *o);
+int cmd_status(struct options *o);
+
+/* Print the failure and give its exit status. */
+int report_failure(const struct http_failure *failure);

@@ -1,0 +1,66 @@
+/* bnctl: the table of verbs. Text goes over the daemon's socket, administration over D-Bus. */
+
+#include <curl/curl.h>
+#include <locale.h>
+
+#include "client/commands.h"
+#include "client/interrupt.h"
+#include "engine/base/macro.h"
+
+#define GENERATION_HELP                                                                            \
+        "  -m, --model=NAME        model (bnctl models lists them; default: the daemon's)\n"       \
+        "  -s, --system=TEXT       system prompt\n"                                                \
+        "  -n, --max-tokens=N      longest answer, in tokens\n"                                    \
+        "      --temperature=T     0 (always the likeliest word) to 2\n"                           \
+        "      --top-k=N --top-p=P --min-p=P --repeat-penalty=R --seed=N\n"                        \
+        "      --stop=TEXT         end before this text (up to 4 times)\n"                         \
+        "      --raw               do not escape control characters on a terminal\n"               \
+        "      --no-stream         print the answer when it is complete\n"                         \
+        "  -v, --verbose           say which model answered and how many tokens it took\n"
+
+static const struct verb verbs[] = {
+        {"ask", "ask [PROMPT...]", "Ask the model", "The prompt is the arguments. Standard input or "
+         "--file is the material the prompt is\nabout; without arguments it is the prompt "
+         "itself.\n\n"
+         "  bnctl ask \"Name three rivers in Europe\"\n"
+         "  bnctl ask \"Explain this error\" < build.log\n\n"
+         "  -f, --file=FILE         material from a file instead of standard input\n"
+         GENERATION_HELP, cmd_ask},
+        {"summarize", "summarize [FILE|-]", "Summarise text of any length",
+         "Text longer than the model's context is read in pieces that cover all of it; nothing is\n"
+         "dropped silently, and the report on standard error (-v) says what was read.\n\n"
+         "      --type=TYPE         tldr (default), teaser, key-points, headline\n"
+         "      --length=LENGTH     short, medium (default), long\n"
+         "      --format=FORMAT     plain-text (default), markdown\n"
+         "      --context=TEXT      what you want to know about the text\n"
+         "  -m, --model=NAME        model\n"
+         "  -n, --max-tokens=N      longest summary, in tokens\n"
+         "      --raw --no-stream   as in ask\n"
+         "  -v, --verbose           print the coverage report\n", cmd_summarize},
+        {"chat", "chat", "Talk with the model; forgets everything at the end",
+         "One line is one message. Ctrl-C stops an answer, Ctrl-D ends.\n\n" GENERATION_HELP,
+         cmd_chat},
+        {"models", "models", "List the installed models", "", cmd_models},
+        {"ps", "ps [--all]", "List your jobs",
+         "  --all                   everybody's (root only)\n", cmd_ps},
+        {"cancel", "cancel JOB...|--all", "Stop jobs of yours",
+         "JOB is an id from bnctl ps. --all stops every job of yours.\n", cmd_cancel},
+        {"status", "status", "Show the daemon's state", "", cmd_status},
+};
+
+int main(int argc, char **argv) {
+        struct options options = {0};
+        const struct verb *verb;
+        int status;
+
+        setlocale(LC_CTYPE, "");
+        verb = options_parse(&options, verbs, ARRAY_SIZE(verbs), argc, argv, &status);
+        if (!verb)
+                return status;
+        interrupt_install();
+        if (curl_global_init(CURL_GLOBAL_DEFAULT) != CURLE_OK)
+                return 1;
+        status = verb->run(&options);
+        curl_global_cleanup();
+        return status;
+}

@@ -1,0 +1,205 @@
+/* getopt_long over one table. Finding the daemon's socket is done here too: --socket, then
+ * $BITNETD_SOCKET, then the user's own daemon if it runs, then the system's. */
+
+#include <errno.h>
+#include <getopt.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "client/options.h"
+#include "client/term.h"
+#include "engine/base/macro.h"
+#include "version.h"
+
+enum { EXIT_USAGE = 2 };
+
+enum long_only {
+        OPT_SOCKET = 256, OPT_SEED, OPT_TEMPERATURE, OPT_TOP_P, OPT_TOP_K, OPT_MIN_P,
+        OPT_REPEAT_PENALTY, OPT_STOP, OPT_NO_STREAM, OPT_RAW, OPT_ALL, OPT_TYPE, OPT_LENGTH,
+        OPT_FORMAT, OPT_CONTEXT, OPT_VERSION, OPT_PLAIN, OPT_BACKGROUND,
+};
+
+static const struct option long_options[] = {
+        {"help", no_argument, NULL, 'h'},
+        {"version", no_argument, NULL, OPT_VERSION},
+        {"socket", required_argument, NULL, OPT_SOCKET},
+        {"model", required_argument, NULL, 'm'},
+        {"system", required_argument, NULL, 's'},
+        {"file", required_argument, NULL, 'f'},
+        {"max-tokens", required_argument, NULL, 'n'},
+        {"seed", required_argument, NULL, OPT_SEED},
+        {"temperature", required_argument, NULL, OPT_TEMPERATURE},
+        {"top-p", required_argument, NULL, OPT_TOP_P},
+        {"top-k", required_argument, NULL, OPT_TOP_K},
+        {"min-p", required_argument, NULL, OPT_MIN_P},
+        {"repeat-penalty", required_argument, NULL, OPT_REPEAT_PENALTY},
+        {"stop", required_argument, NULL, OPT_STOP},
+        {"no-stream", no_argument, NULL, OPT_NO_STREAM},
+        {"raw", no_argument, NULL, OPT_RAW},
+        {"plain", no_argument, NULL, OPT_PLAIN},
+        {"background", no_argument, NULL, OPT_BACKGROUND},
+        {"all", no_argument, NULL, OPT_ALL},
+        {"type", required_argument, NULL, OPT_TYPE},
+        {"length", required_argument, NULL, OPT_LENGTH},
+        {"format", required_argument, NULL, OPT_FORMAT},
+        {"context", required_argument, NULL, OPT_CONTEXT},
+        {"json", no_argument, NULL, 'j'},
+        {"quiet", no_argument, NULL, 'q'},
+        {"verbose", no_argument, NULL, 'v'},
+        {NULL, 0, NULL, 0},
+};
+
+static void print_overview(const struct verb *verbs, size_t n) {
+        puts("bnctl: ask the local language model of this machine (bitnetd)\n\nUsage:");
+        for (size_t i = 0; i < n; i++)
+                printf("  bnctl %-28s %s\n", verbs[i].usage, verbs[i].summary);
+        puts("\nbnctl VERB --help explains a verb and its options.\n\n"
+             "Examples:\n"
+             "  bnctl ask \"What is the capital of France?\"\n"
+             "  git diff | bnctl ask \"Write a commit message for this change\"\n"
+             "  bnctl summarize report.txt --type=key-points\n\n"
+             "Everything stays on this machine. Exit status: 0 done, 2 usage, 65 bad input,\n"
+             "66 cannot open input, 69 daemon or model unavailable, 70 worker failed,\n"
+             "75 try again later, 77 not authorised, 130 interrupted.");
+}
+
+static void print_help(const struct verb *verb) {
+        printf("Usage: bnctl %s\n\n%s.\n\n%s\nEvery verb:\n"
+               "  --socket=PATH   the daemon's socket (default: $BITNETD_SOCKET, then yours, then "
+               "the system's)\n"
+               "  -j, --json      print JSON\n"
+               "  -q, --quiet     no progress and notices on standard error\n",
+               verb->usage, verb->summary, verb->help);
+}
+
+static bool is_socket(const char *path) {
+        struct stat st;
+        return stat(path, &st) == 0 && S_ISSOCK(st.st_mode);
+}
+
+static void find_socket(struct options *o) {
+        const char *runtime = getenv("XDG_RUNTIME_DIR");
+
+        if (!o->socket)
+                o->socket = getenv("BITNETD_SOCKET");
+        if (o->socket && *o->socket)
+                return;
+        o->socket = o->path;
+        if (runtime)
+                snprintf(o->path, sizeof(o->path), "%s/bitnetd/api.sock", runtime);
+        else
+                snprintf(o->path, sizeof(o->path), "/tmp/bitnetd-%u/api.sock", geteuid());
+        if (!is_socket(o->path))
+                snprintf(o->path, sizeof(o->path), "/run/bitnetd/api.sock");
+}
+
+static int add_stop(struct options *o, const char *value) {
+        if (o->n_stop == ARRAY_SIZE(o->stop)) {
+                term_error("at most 4 --stop strings");
+                return EXIT_USAGE;
+        }
+        o->stop[o->n_stop++] = value;
+        return 0;
+}
+
+/* Options with a value, by their letter or number. */
+static const char **value_slot(struct options *o, int c) {
+        switch (c) {
+        case 'm': return &o->model;
+        case 's': return &o->system;
+        case 'f': return &o->file;
+        case 'n': return &o->max_tokens;
+        case OPT_SOCKET: return &o->socket;
+        case OPT_SEED: return &o->seed;
+        case OPT_TEMPERATURE: return &o->temperature;
+        case OPT_TOP_P: return &o->top_p;
+        case OPT_TOP_K: return &o->top_k;
+        case OPT_MIN_P: return &o->min_p;
+        case OPT_REPEAT_PENALTY: return &o->repeat_penalty;
+        case OPT_TYPE: return &o->type;
+        case OPT_LENGTH: return &o->length;
+        case OPT_FORMAT: return &o->format;
+        case OPT_CONTEXT: return &o->context;
+        default: return NULL;
+        }
+}
+
+static bool *flag_slot(struct options *o, int c) {
+        switch (c) {
+        case 'j': return &o->json;
+        case 'q': return &o->quiet;
+        case 'v': return &o->verbose;
+        case OPT_NO_STREAM: return &o->no_stream;
+        case OPT_RAW: return &o->raw;
+        case OPT_PLAIN: return &o->plain;
+        case OPT_BACKGROUND: return &o->background;
+        case OPT_ALL: return &o->all;
+        default: return NULL;
+        }
+}
+
+static const struct verb *find_verb(const struct verb *verbs, size_t n, const char *name) {
+        for (size_t i = 0; i < n; i++)
+                if (strcmp(verbs[i].name, name) == 0)
+                        return &verbs[i];
+        return NULL;
+}
+
+/* 0: go on; otherwise *ret_status is set and the program ends. */
+static int take_options(struct options *o, const struct verb *verb, int argc, char **argv,
+                        int *ret_status) {
+        int c;
+
+        while ((c = getopt_long(argc, argv, "hm:s:f:n:jqv", long_options, NULL)) != -1) {
+                const char **value = value_slot(o, c);
+                bool *flag = flag_slot(o, c);
+
+                *ret_status = 0;
+                if (value)
+                        *value = optarg;
+                else if (flag)
+                        *flag = true;
+                else if (c == OPT_STOP)
+                        *ret_status = add_stop(o, optarg);
+                else if (c == 'h')
+                        return print_help(verb), 1;
+                else
+                        *ret_status = EXIT_USAGE;
+                if (*ret_status)
+                        return 1;
+        }
+        return 0;
+}
+
+const struct verb *options_parse(struct options *o, const struct verb *verbs, size_t n_verbs,
+                                 int argc, char **argv, int *ret_status) {
+        const struct verb *verb;
+
+        *ret_status = 0;
+        if (argc < 2 || strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0 ||
+            strcmp(argv[1], "help") == 0) {
+                print_overview(verbs, n_verbs);
+                *ret_status = argc < 2 ? EXIT_USAGE : 0;
+                return NULL;
+        }
+        if (strcmp(argv[1], "--version") == 0) {
+                puts("bnctl " BITNETD_VERSION);
+                return NULL;
+        }
+        verb = find_verb(verbs, n_verbs, argv[1]);
+        if (!verb) {
+                fprintf(stderr, "bnctl: there is no verb \"%s\"; bnctl --help lists them\n",
+                        argv[1]);
+                *ret_status = EXIT_USAGE;
+                return NULL;
+        }
+        if (take_options(o, verb, argc - 1, argv + 1, ret_status) != 0)
+                return NULL;
+        o->args = argv + 1 + optind;
+        o->n_args = argc - 1 - optind;
+        find_socket(o);
+        return verb;
+}

@@ -1,0 +1,32 @@
+/* Command line of bnctl: one table of options for all verbs. */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "policy/error.h"
+
+struct options {
+        const char *socket;      /* api.sock in use (owned by the environment or `path`) */
+        char path[108];
+        const char *model, *system, *file, *type, *length, *format, *context;
+        const char *stop[4];
+        size_t n_stop;
+        const char *max_tokens, *temperature, *top_p, *top_k, *min_p, *repeat_penalty, *seed;
+        bool json, quiet, verbose, no_stream, raw, all, plain, background;
+        char **args;             /* what is left, NULL-terminated */
+        int n_args;
+};
+
+struct verb {
+        const char *name;
+        const char *usage;       /* after "bnctl " */
+        const char *summary;
+        const char *help;        /* the rest of --help */
+        int (*run)(struct options *o);  /* exit status */
+};
+
+/* The verb that the command line names, or NULL with *ret_status the exit status (help, version,
+ * usage errors are printed here). */
+const struct verb *options_parse(struct options *o, const struct verb *verbs, size_t n_verbs,
+                                 int argc, char **argv, int *ret_status);
