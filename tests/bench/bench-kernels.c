@@ -1,0 +1,202 @@
+/* How fast the matrix kernels are, next to what the machine could do. Usage:
+ *
+ *   bench-kernels [LEVEL [KERNEL]]
+ *
+ * LEVEL is a name of kernels/cpu.h ("all": every level above C), KERNEL one of t2_row, t2_mantissa,
+ * s8_row. One thread. Weights are several copies of the matrix, together larger than any cache, so
+ * that a product for one token streams from memory as it does in a model. A plane counts as a
+ * matrix of its own in GMAC/s. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include "kernels/cpu.h"
+#include "kernels/kernels.h"
+#include "tests/bench/limits.h"
+
+enum kind { T2_ROW, T2_MANTISSA, S8_ROW };
+
+static const char *const kind_names[] = { "t2_row", "t2_mantissa", "s8_row" };
+
+struct shape {
+        enum kind kind;
+        uint32_t rows, cols, planes;
+};
+
+static const struct shape shapes[] = {
+        { T2_MANTISSA, 576, 576, 3 },   { T2_MANTISSA, 1536, 576, 3 },
+        { T2_MANTISSA, 576, 1536, 3 },  { T2_MANTISSA, 49152, 576, 4 },
+        { T2_ROW, 2560, 2560, 1 },      { T2_ROW, 6912, 2560, 1 },
+        { T2_ROW, 2560, 6912, 1 },      { S8_ROW, 32064, 2560, 0 },
+};
+
+enum { MAX_TOKENS = 64, MAX_COLS = 6912 };
+
+static const size_t pool_bytes = (size_t)256 << 20;
+
+struct limits {
+        double bandwidth, dots;
+};
+
+static matmul_q_fn *pick(const struct kernel_ops *ops, enum kind kind) {
+        switch (kind) {
+        case T2_ROW:
+                return ops->t2_row;
+        case T2_MANTISSA:
+                return ops->t2_mantissa;
+        case S8_ROW:
+                return ops->s8_row;
+        }
+        return NULL;
+}
+
+static void *map_bytes(size_t size) {
+        void *p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+        if (p == MAP_FAILED) {
+                fprintf(stderr, "bench-kernels: cannot map %zu bytes\n", size);
+                exit(1);
+        }
+        madvise(p, size, MADV_HUGEPAGE);
+        return p;
+}
+
+/* Everything the kernels read, made once: any bytes are valid codes and mantissas. */
+struct data {
+        uint8_t *pool, *mantissa;
+        float *scales, *y;
+        int8_t *q;
+        struct activations x;
+};
+
+static void data_init(struct data *d) {
+        uint32_t groups = groups_of(MAX_COLS);
+        uint64_t v = 1;
+        float *scale = map_bytes(MAX_TOKENS * groups * sizeof(float));
+        float *inverse = map_bytes(MAX_TOKENS * sizeof(float));
+
+        d->pool = map_bytes(pool_bytes);
+        d->mantissa = map_bytes((size_t)8 << 20);
+        d->scales = map_bytes(65536 * sizeof(float));
+        d->y = map_bytes((size_t)MAX_TOKENS * 49152 * sizeof(float));
+        d->q = map_bytes((size_t)MAX_TOKENS * groups * GROUP_COLS);
+        for (size_t i = 0; i < pool_bytes; i += 8) {
+                uint64_t codes;
+
+                v = v * 6364136223846793005 + 1442695040888963407;
+                codes = v & ~(v >> 1 & 0x5555555555555555); /* no code 3 */
+                memcpy(d->pool + i, &codes, 8);
+        }
+        memset(d->mantissa, 77, (size_t)8 << 20);
+        for (size_t i = 0; i < (size_t)MAX_TOKENS * groups * GROUP_COLS; i++)
+                d->q[i] = (int8_t)(i * 37 % 255 - 127);
+        for (size_t i = 0; i < 65536; i++)
+                d->scales[i] = 0.5f;
+        for (size_t i = 0; i < (size_t)MAX_TOKENS * groups; i++)
+                scale[i] = 0.01f;
+        for (size_t i = 0; i < MAX_TOKENS; i++)
+                inverse[i] = 80.0f;
+        d->x = (struct activations){
+                .q = d->q,
+                .scale = scale,
+                .sum = map_bytes(MAX_TOKENS * groups * sizeof(int32_t)),
+                .inverse = inverse,
+        };
+}
+
+static size_t code_bytes(const struct shape *s) {
+        size_t group = s->kind == S8_ROW ? S8_GROUP_BYTES : (size_t)s->planes * T2_PLANE_BYTES;
+
+        return (size_t)tiles_of(s->rows) * groups_of(s->cols) * group;
+}
+
+/* Seconds per product: best of a few rounds, each of which walks through the copies. */
+static double measure(const struct data *d, matmul_q_fn *fn, const struct shape *s, uint32_t n) {
+        size_t bytes = code_bytes(s), copies = pool_bytes / bytes;
+        struct weight_matrix w = { .rows = s->rows, .cols = s->cols, .planes = s->planes,
+                                   .mantissa = d->mantissa, .scales = d->scales };
+        struct activations x = d->x;
+        double best = 1e9, spent = 0;
+
+        x.n = n;
+        x.cols = s->cols;
+        x.stride = groups_of(s->cols) * GROUP_COLS;
+        for (unsigned round = 0; round < 3 || (spent < 0.25 && round < 50); round++) {
+                size_t calls = n == 1 ? copies : 1 + copies / 16;
+                double start = bench_now(), time;
+
+                for (size_t i = 0; i < calls; i++) {
+                        w.codes = d->pool + i * bytes;
+                        fn(d->y, s->rows, &w, &x, 0, tiles_of(s->rows));
+                }
+                time = bench_now() - start;
+                spent += time;
+                if (time / (double)calls < best)
+                        best = time / (double)calls;
+        }
+        return best;
+}
+
+static void report(const struct data *d, const struct limits *limits, const char *level,
+                   matmul_q_fn *fn, const struct shape *s, uint32_t n) {
+        double time = measure(d, fn, s, n);
+        double planes = s->planes ? (double)s->planes : 1;
+        double macs = (double)s->rows * s->cols * n * planes / time;
+        double mantissas = s->kind == T2_MANTISSA ? (double)s->rows * groups_of(s->cols) * planes : 0;
+        double bytes = ((double)code_bytes(s) + mantissas) / time;
+
+        printf("%-11s %-11s %5ux%-5u p%u n=%-2u %9.1f us %8.1f GMAC/s", level, kind_names[s->kind],
+               s->rows, s->cols, s->planes, n, time * 1e6, macs * 1e-9);
+        if (limits->dots > 0)
+                printf(" (%3.0f %%)", 100 * macs / limits->dots);
+        printf(" %6.1f GB/s (%3.0f %%)\n", bytes * 1e-9, 100 * bytes / limits->bandwidth);
+        fflush(stdout);
+}
+
+static void bench_level(const struct data *d, const struct limits *limits, unsigned flags,
+                        const char *kernel) {
+        static const uint32_t tokens[] = { 1, 8, 64 };
+        struct kernel_ops ops;
+
+        kernel_ops_init(&ops, flags);
+        for (size_t i = 0; i < sizeof(shapes) / sizeof(shapes[0]); i++)
+                for (size_t j = 0; j < sizeof(tokens) / sizeof(tokens[0]); j++)
+                        if (!kernel || strcmp(kernel, kind_names[shapes[i].kind]) == 0)
+                                report(d, limits, cpu_level_name(flags),
+                                       pick(&ops, shapes[i].kind), &shapes[i], tokens[j]);
+}
+
+int main(int argc, char **argv) {
+        static const char *const names[] = { "avx2", "avxvnni", "avx512vl", "avx512vnni" };
+        const char *level = argc > 1 && strcmp(argv[1], "all") != 0 ? argv[1] : NULL;
+        const char *kernel = argc > 2 ? argv[2] : NULL;
+        unsigned mask, last = 0;
+        struct limits limits;
+        struct data d;
+
+        if (cpu_mask_parse(level, &mask) < 0) {
+                fprintf(stderr, "bench-kernels: unknown level %s\n", level);
+                return 1;
+        }
+        limits = (struct limits){ limit_read_bandwidth(1), limit_dot_rate() };
+        printf("read bandwidth: %.1f GB/s (1 thread), %.1f GB/s (2 threads)\n",
+               limits.bandwidth * 1e-9, limit_read_bandwidth(2) * 1e-9);
+        printf("vpdpbusd on 512 bits: %.1f GMAC/s per core\n", limits.dots * 1e-9);
+        data_init(&d);
+        if (level) {
+                bench_level(&d, &limits, cpu_flags(mask), kernel);
+                return 0;
+        }
+        for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+                unsigned flags;
+
+                if (cpu_mask_parse(names[i], &mask) < 0)
+                        return 1;
+                flags = cpu_flags(mask);
+                if (flags != last) /* otherwise this machine lacks the level */
+                        bench_level(&d, &limits, flags, kernel);
+                last = flags;
+        }
+        return 0;
+}

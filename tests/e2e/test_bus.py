@@ -1,0 +1,93 @@
+"""The session bus: a GLib program gets a summary by descriptor, standard tools introspect, and the
+interface carries no text."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import unittest
+
+from harness import SOURCE, running
+
+CLIENT = os.path.join(SOURCE, "tests/e2e/bus_client.py")
+SYSTEM_PYTHON = "/usr/bin/python3"
+TEXT = ("The town of Marel built a new bridge over the river last year. It took eight months and "
+        "cost four million. Before the bridge, people had to take a ferry that ran twice a day. "
+        "Now farmers reach the market in ten minutes, and the ferry has become a restaurant. ")
+
+# Every string argument of the interface, and what it may hold: names and words, never text.
+WORDS = {"model", "use_case", "reason", "message", "result", "state", "verb", "name", "priority",
+         "default_model", "id", "error"}
+
+
+class Bus(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.dir = tempfile.mkdtemp(prefix="bitnetd-bus-")
+        address = "unix:path=" + os.path.join(cls.dir, "bus")
+        cls.bus = subprocess.Popen(["dbus-daemon", "--session", "--nofork", "--nopidfile",
+                                    "--address=" + address])
+        while not os.path.exists(os.path.join(cls.dir, "bus")):
+            time.sleep(0.02)
+        cls.env = dict(os.environ, DBUS_SESSION_BUS_ADDRESS=address)
+        cls.context = running(env={"DBUS_SESSION_BUS_ADDRESS": address})
+        cls.d = cls.context.__enter__()
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.context.__exit__(None, None, None)
+        cls.bus.terminate()
+        cls.bus.wait()
+        shutil.rmtree(cls.dir, ignore_errors=True)
+
+    def tool(self, *args, **kw):
+        r = subprocess.run(args, env=self.env, capture_output=True, text=True, timeout=180,
+                           check=False, **kw)
+        self.assertEqual(r.returncode, 0, r.stderr)
+        return r.stdout
+
+    def test_summarize_by_descriptor(self):
+        out = self.tool(SYSTEM_PYTHON, CLIENT, "session", "Summarize", input=TEXT)
+        self.assertIn("result: done", out)
+        self.assertIn("bridge", out.split("result:")[0].lower())
+
+    def test_generate_by_descriptor(self):
+        out = self.tool(SYSTEM_PYTHON, CLIENT, "session", "Generate",
+                        input="What is the capital of France?")
+        self.assertIn("Paris", out)
+        self.assertIn("result: done", out)
+
+    def introspect(self):
+        return self.tool("gdbus", "introspect", "--session", "--dest", "org.bitnetd.Bitnetd1",
+                         "--object-path", "/org/bitnetd/Bitnetd1", "--xml")
+
+    def test_no_text_on_the_bus(self):
+        xml = self.introspect()
+        manager = xml.split('interface name="org.bitnetd.Bitnetd1.Manager"')[1]
+        manager = manager.split("</interface>")[0]
+        self.assertIn('method name="Summarize"', manager)
+        for method in re.findall(r"<method .*?</method>", manager, re.S):
+            for tag in re.findall(r"<arg [^>]*>", method):
+                kind = re.search(r'type="([^"]*)"', tag).group(1)
+                name = re.search(r'name="([^"]*)"', tag)
+                self.assertIsNotNone(name, f"unnamed argument in {method}")
+                if kind == "s":
+                    self.assertIn(name.group(1), WORDS)
+                self.assertNotIn("ay", kind)
+
+    def test_busctl(self):
+        out = self.tool("busctl", "--address=" + self.env["DBUS_SESSION_BUS_ADDRESS"],
+                        "introspect", "org.bitnetd.Bitnetd1", "/org/bitnetd/Bitnetd1",
+                        "org.bitnetd.Bitnetd1.Manager")
+        for member in (".Generate", ".Summarize", ".ListJobs", ".CancelAll", ".GetAvailability"):
+            self.assertIn(member, out)
+
+
+if __name__ == "__main__":
+    if subprocess.run([SYSTEM_PYTHON, "-c", "import gi"], check=False).returncode != 0:
+        print("skipped: python3-gi is not installed")
+        sys.exit(77)
+    unittest.main(verbosity=2)

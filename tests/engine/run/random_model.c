@@ -1,0 +1,198 @@
+/* Random packed matrices of plausible size: outputs of a layer are of the order of its inputs, so
+ * that logits differ and nothing overflows. A model owns one block per array, kept in a list
+ * behind model->map for freeing; no file stands behind it and there is no vocabulary. */
+#include "tests/engine/run/random_model.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "engine/base/macro.h"
+#include "kernels/ref/fp16.h"
+
+struct block {
+        struct block *next;
+        _Alignas(64) uint8_t bytes[];
+};
+
+struct maker {
+        struct block *blocks;
+        uint64_t random;
+};
+
+static void *take(struct maker *k, size_t n) {
+        struct block *b = aligned_alloc(64, sizeof(*b) + (n + 63) / 64 * 64);
+
+        if (!b)
+                abort();
+        b->next = k->blocks;
+        k->blocks = b;
+        return memset(b->bytes, 0, n);
+}
+
+static uint32_t random_bits(struct maker *k) {
+        k->random = k->random * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
+        return (uint32_t)(k->random >> 33);
+}
+
+/* Uniform in [-1, 1). */
+static float random_float(struct maker *k) {
+        return (float)(int32_t)(random_bits(k) & 0xffffff) / 8388608.0F - 1;
+}
+
+static float *random_floats(struct maker *k, size_t n, float middle, float spread) {
+        float *v = take(k, n * sizeof(*v));
+
+        for (size_t i = 0; i < n; i++)
+                v[i] = middle + spread * random_float(k);
+        return v;
+}
+
+static const void *ternary_codes(struct maker *k, size_t n) {
+        uint8_t *codes = take(k, n);
+
+        for (size_t i = 0; i < n; i++)
+                for (int j = 0; j < 8; j += 2)
+                        codes[i] |= (uint8_t)(random_bits(k) % 3 << j);
+        return codes;
+}
+
+static const void *random_bytes(struct maker *k, size_t n, uint32_t least) {
+        uint8_t *bytes = take(k, n);
+
+        for (size_t i = 0; i < n; i++)
+                bytes[i] = (uint8_t)(least + random_bits(k) % (256 - least));
+        return bytes;
+}
+
+/* A matrix of the given form; columns past `cols` hold random codes too, which must not matter. */
+static struct weight_matrix quantized_matrix(struct maker *k, enum weight_form form,
+                                             enum scale_form scale, uint32_t rows, uint32_t cols,
+                                             uint32_t planes, uint32_t group, bool with_mins) {
+        size_t tiles = tiles_of(rows), groups = tiles * groups_of(cols);
+        float size = 1 / sqrtf((float)cols) / (form == WEIGHT_S8 ? 70 : 0.8F);
+        struct weight_matrix w = {.form = form, .scale = scale, .rows = rows, .cols = cols,
+                                  .planes = planes, .group = group};
+        size_t n_scales = tiles * TILE_ROWS *
+                          (scale == SCALE_GROUP ? cols / group + (cols % group != 0) : 1);
+
+        w.codes = form == WEIGHT_T2 ? ternary_codes(k, groups * planes * T2_PLANE_BYTES)
+                                    : random_bytes(k, groups * S8_GROUP_BYTES, 1);
+        if (scale == SCALE_MANTISSA) {
+                w.mantissa = random_bytes(k, groups * planes * TILE_ROWS, 0);
+                size /= 200;
+        }
+        w.scales = random_floats(k, n_scales, size, size / 4);
+        if (with_mins)
+                w.mins = random_floats(k, n_scales, 0, size);
+        return w;
+}
+
+static struct weight_matrix float_matrix(struct maker *k, enum weight_form form, uint32_t rows,
+                                         uint32_t cols, float size) {
+        size_t n = (size_t)tiles_of(rows) * TILE_ROWS * cols;
+        struct weight_matrix w = {.form = form, .scale = SCALE_NONE, .rows = rows, .cols = cols};
+        const float *values = random_floats(k, n, 0, size);
+        uint16_t *halves;
+
+        w.codes = values;
+        if (form == WEIGHT_F32)
+                return w;
+        halves = take(k, n * sizeof(*halves));
+        for (size_t i = 0; i < n; i++)
+                halves[i] = form == WEIGHT_F16 ? f32_to_f16(values[i])
+                                               : (uint16_t)(f32_to_bits(values[i]) >> 16);
+        w.codes = halves;
+        return w;
+}
+
+/* The matrix of a place in the layer; `place` counts q, k, v, o, gate, up, down. */
+static struct weight_matrix layer_matrix(struct maker *k, enum random_model_kind kind, unsigned place,
+                                         uint32_t rows, uint32_t cols) {
+        if (kind == RANDOM_BITNET)
+                return quantized_matrix(k, WEIGHT_T2, SCALE_ROW, rows, cols, 1, 0, false);
+        if (kind == RANDOM_PLANES)
+                return quantized_matrix(k, WEIGHT_T2, SCALE_MANTISSA, rows, cols, 3, 0, false);
+        switch (place) {
+        case 0: return quantized_matrix(k, WEIGHT_T2, SCALE_GROUP, rows, cols, 1, 64, false);
+        case 1: return quantized_matrix(k, WEIGHT_S8, SCALE_GROUP, rows, cols, 0, 32, true);
+        case 2: return quantized_matrix(k, WEIGHT_S8, SCALE_ROW, rows, cols, 0, 0, false);
+        case 3: return float_matrix(k, WEIGHT_BF16, rows, cols, 1.7F / sqrtf((float)cols));
+        case 4: return quantized_matrix(k, WEIGHT_T2, SCALE_GROUP, rows, cols, 1, 256, false);
+        case 5: return float_matrix(k, WEIGHT_F32, rows, cols, 1.7F / sqrtf((float)cols));
+        default: return quantized_matrix(k, WEIGHT_S8, SCALE_GROUP, rows, cols, 0, 16, false);
+        }
+}
+
+static void make_layer(struct maker *k, enum random_model_kind kind, const struct hparams *hp,
+                       struct layer *l) {
+        uint32_t heads = hp->n_head * hp->head_dim, heads_kv = hp->n_head_kv * hp->head_dim;
+
+        l->attn_norm = random_floats(k, hp->n_embd, 1, 0.3F);
+        l->ffn_norm = random_floats(k, hp->n_embd, 1, 0.3F);
+        if (hp->sub_norms) {
+                l->attn_sub_norm = random_floats(k, heads, 1, 0.3F);
+                l->ffn_sub_norm = random_floats(k, hp->n_ff, 1, 0.3F);
+        }
+        l->q = layer_matrix(k, kind, 0, heads, hp->n_embd);
+        l->k = layer_matrix(k, kind, 1, heads_kv, hp->n_embd);
+        l->v = layer_matrix(k, kind, 2, heads_kv, hp->n_embd);
+        l->o = layer_matrix(k, kind, 3, hp->n_embd, heads);
+        l->gate = layer_matrix(k, kind, 4, hp->n_ff, hp->n_embd);
+        l->up = layer_matrix(k, kind, 5, hp->n_ff, hp->n_embd);
+        l->down = layer_matrix(k, kind, 6, hp->n_embd, hp->n_ff);
+}
+
+static struct hparams shape_of(enum random_model_kind kind) {
+        struct hparams hp = {
+                .arch = kind == RANDOM_BITNET ? ARCH_BITNET_B158 : ARCH_LLAMA,
+                .n_layer = 3, .n_embd = 200, .n_ff = 328, .n_head = 6, .n_head_kv = 2,
+                .head_dim = 32, .rope_dim = 32, .n_vocab = 331, .n_ctx = 256,
+                .rms_eps = 1e-5F, .rope_base = 10000, .rope_neox = kind == RANDOM_BITNET,
+                .activation = kind == RANDOM_BITNET ? ACTIVATION_RELU2 : ACTIVATION_SILU,
+                .sub_norms = kind == RANDOM_BITNET, .token_quant = kind == RANDOM_BITNET,
+        };
+
+        if (kind == RANDOM_MIXED) {
+                hp.head_dim = 40;
+                hp.rope_dim = 20;
+        }
+        return hp;
+}
+
+struct model *random_model_new(enum random_model_kind kind) {
+        struct maker k = {.random = 1 + (uint64_t)kind};
+        struct model *m = take(&k, sizeof(*m));
+
+        m->hp = shape_of(kind);
+        m->layers = take(&k, m->hp.n_layer * sizeof(*m->layers));
+        for (uint32_t i = 0; i < m->hp.n_layer; i++)
+                make_layer(&k, kind, &m->hp, &m->layers[i]);
+        if (kind == RANDOM_PLANES)
+                m->token_embd = quantized_matrix(&k, WEIGHT_T2, SCALE_MANTISSA, m->hp.n_vocab,
+                                                 m->hp.n_embd, 4, 0, false);
+        else
+                m->token_embd = float_matrix(&k, WEIGHT_F16, m->hp.n_vocab, m->hp.n_embd, 0.2F);
+        m->output = m->token_embd;
+        m->tied = kind != RANDOM_MIXED;
+        if (kind == RANDOM_MIXED) {
+                m->output = quantized_matrix(&k, WEIGHT_S8, SCALE_ROW, m->hp.n_vocab, m->hp.n_embd,
+                                             0, 0, false);
+                m->rope_freqs = random_floats(&k, m->hp.rope_dim / 2, 2, 0.9F);
+        }
+        m->output_norm = random_floats(&k, m->hp.n_embd, 1, 0.3F);
+        m->map = k.blocks;
+        return m;
+}
+
+struct model *random_model_free(struct model *m) {
+        struct block *b = m ? (struct block *)m->map : NULL;
+
+        while (b) {
+                struct block *next = b->next;
+
+                free(b);
+                b = next;
+        }
+        return NULL;
+}

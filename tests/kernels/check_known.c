@@ -1,0 +1,218 @@
+/* Numbers that do not come from the reference: products computed here from plain matrices with a
+ * packer of our own, a published example, and the properties of exp and binary16. Runs on every
+ * level, C included, so that a mistake shared by all kernels cannot hide. */
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "kernels/ref/expf.h"
+#include "tests/kernels/checkasm.h"
+
+enum { ROWS = 37, COLS = 203, MAX_COLS = 256, MAX_TILES = 3, GROUPS = MAX_COLS / GROUP_COLS };
+
+static void expect(struct checkasm *c, const char *what, double expected, double got,
+                   double tolerance) {
+        c->compared++;
+        if (fabs(expected - got) <= tolerance)
+                return;
+        c->failed++;
+        fprintf(stderr, "%s %s: expected %.9g, got %.9g\n", c->level, what, expected, got);
+}
+
+/* Where layout.h puts the code of (row, col): tile by tile, group by group, block by block. */
+static void pack_t2(uint8_t *codes, uint32_t cols, uint32_t row, uint32_t col, int trit) {
+        size_t group = (size_t)(row / 16) * groups_of(cols) + col / 64;
+        size_t byte = group * 256 + col % 64 / 16 * 64 + 4 * (row % 16) + col % 4;
+        unsigned shift = 2 * (col % 16 / 4);
+
+        codes[byte] = (uint8_t)((codes[byte] & ~(3U << shift)) | (unsigned)(trit + 1) << shift);
+}
+
+static size_t s8_index(uint32_t cols, uint32_t row, uint32_t col) {
+        return ((size_t)(row / 16) * groups_of(cols) + col / 64) * 1024 + col % 64 / 4 * 64 +
+               4 * (row % 16) + col % 4;
+}
+
+struct token {
+        int8_t q[MAX_COLS];
+        float scale[GROUPS];
+        int32_t sum[GROUPS];
+        float inverse;
+        struct activations x;
+};
+
+static void token_init(struct token *t, uint32_t cols) {
+        t->x = (struct activations){
+                .n = 1,
+                .cols = cols,
+                .stride = 64 * groups_of(cols),
+                .q = t->q,
+                .scale = t->scale,
+                .sum = t->sum,
+                .inverse = &t->inverse,
+        };
+}
+
+static void check_t2_naive(struct checkasm *c) {
+        _Alignas(64) uint8_t codes[MAX_TILES * GROUPS * 256];
+        _Alignas(64) float scales[MAX_TILES * 16], y[MAX_TILES * 16];
+        static int8_t trit[ROWS][COLS];
+        struct weight_matrix w = { .form = WEIGHT_T2, .rows = ROWS, .cols = COLS, .planes = 1,
+                                   .codes = codes, .scales = scales };
+        struct token t = { 0 };
+        float x[COLS];
+
+        memset(codes, 0x55, sizeof(codes));
+        for (uint32_t r = 0; r < MAX_TILES * 16; r++)
+                scales[r] = 0.25f + (float)r;
+        for (uint32_t r = 0; r < ROWS; r++)
+                for (uint32_t col = 0; col < COLS; col++) {
+                        trit[r][col] = (int8_t)((int)rng_below(c, 3) - 1);
+                        pack_t2(codes, COLS, r, col, trit[r][col]);
+                }
+        for (uint32_t col = 0; col < COLS; col++)
+                x[col] = rng_float(c, 3);
+        token_init(&t, COLS);
+        c->new->quantize_token(t.q, t.scale, t.sum, &t.inverse, x, COLS);
+        c->new->t2_row(y, MAX_TILES * 16, &w, &t.x, 0, MAX_TILES);
+        for (uint32_t r = 0; r < ROWS; r++) {
+                int64_t sum = 0;
+                double exact = 0;
+
+                for (uint32_t col = 0; col < COLS; col++) {
+                        sum += trit[r][col] * lrintf(x[col] * t.inverse);
+                        exact += trit[r][col] * (double)x[col];
+                }
+                expect(c, "t2_row", (double)(((float)sum / t.inverse) * scales[r]), (double)y[r],
+                       0);
+                /* each of COLS values is off by at most half a step */
+                expect(c, "t2_row, unquantised", exact * (double)scales[r], (double)y[r],
+                       0.51 * COLS / (double)t.inverse * (double)scales[r]);
+        }
+}
+
+static void check_s8_naive(struct checkasm *c) {
+        _Alignas(64) static uint8_t codes[MAX_TILES * GROUPS * 1024];
+        _Alignas(64) float scales[MAX_TILES * 16], y[MAX_TILES * 16];
+        static int weight[ROWS][COLS];
+        struct weight_matrix w = { .form = WEIGHT_S8, .rows = ROWS, .cols = COLS, .codes = codes,
+                                   .scales = scales };
+        struct token t = { 0 };
+        float x[COLS];
+
+        memset(codes, 128, sizeof(codes));
+        for (uint32_t r = 0; r < MAX_TILES * 16; r++)
+                scales[r] = 0.001f * (float)(r + 1);
+        for (uint32_t r = 0; r < ROWS; r++)
+                for (uint32_t col = 0; col < COLS; col++) {
+                        weight[r][col] = (int)rng_below(c, 256) - 128;
+                        codes[s8_index(COLS, r, col)] = (uint8_t)(weight[r][col] + 128);
+                }
+        for (uint32_t col = 0; col < COLS; col++)
+                x[col] = rng_float(c, 3);
+        token_init(&t, COLS);
+        c->new->quantize_group(t.q, t.scale, t.sum, x, COLS);
+        c->new->s8_row(y, MAX_TILES * 16, &w, &t.x, 0, MAX_TILES);
+        for (uint32_t r = 0; r < ROWS; r++) {
+                double sum = 0;
+
+                for (uint32_t col = 0; col < COLS; col++)
+                        sum += weight[r][col] * (double)t.q[col] * (double)t.scale[col / 64];
+                sum *= (double)scales[r];
+                expect(c, "s8_row", sum, (double)y[r], 1e-5 * fabs(sum) + 1e-4);
+        }
+}
+
+/* Ternary row t(i) of the conformance vectors. */
+static int conformance_trit(uint32_t i) {
+        return (int)((i * i + 3 * i + i / 5) % 7 % 3) - 1;
+}
+
+/* The published dot product: four rows of 256 trits, scale 0.5, one quantised token. */
+static void check_conformance(struct checkasm *c) {
+        static const int8_t first_q[] = { -113, -66, -19, 28, 75, 122, -86, -39 };
+        static const double expected[] = { 4.5029531, 6.8836122, 0.6582185, 4.2384353 };
+        _Alignas(64) uint8_t codes[GROUPS * 256];
+        _Alignas(64) float scales[16], y[16];
+        struct weight_matrix w = { .form = WEIGHT_T2, .rows = 4, .cols = 256, .planes = 1,
+                                   .codes = codes, .scales = scales };
+        struct token t = { 0 };
+        float x[256];
+        int32_t sum = 0;
+
+        memset(codes, 0x55, sizeof(codes));
+        for (uint32_t r = 0; r < 16; r++)
+                scales[r] = 0.5f;
+        for (uint32_t i = 0; i < 1024; i++)
+                pack_t2(codes, 256, i / 256, i % 256, conformance_trit(i));
+        for (int i = 0; i < 256; i++)
+                x[i] = (float)((37 * i + 11) % 201 - 100) / 64.0f;
+        token_init(&t, 256);
+        c->new->quantize_token(t.q, t.scale, t.sum, &t.inverse, x, 256);
+        expect(c, "conformance inverse", 81.27999878, (double)t.inverse, 1e-8);
+        for (uint32_t i = 0; i < 8; i++)
+                expect(c, "conformance q", first_q[i], t.q[i], 0);
+        for (uint32_t g = 0; g < GROUPS; g++)
+                sum += t.sum[g];
+        expect(c, "conformance sum", 2, sum, 0);
+        c->new->t2_row(y, 16, &w, &t.x, 0, 1);
+        for (uint32_t r = 0; r < 4; r++)
+                expect(c, "conformance y", expected[r], (double)y[r], 1e-6);
+}
+
+/* At most 2 units in the last place from exp in double precision, subnormals included. */
+static void check_exp(struct checkasm *c) {
+        double worst = 0;
+
+        for (unsigned i = 0; i < 400000; i++) {
+                float x = -104.0f + 193.0f * (float)i / 400000.0f;
+                double exact = exp((double)x), got = (double)expf_fixed(x);
+                double ulp = exact < 0x1p-126 ? 0x1p-149 : ldexp(1, ilogb(exact) - 23);
+
+                if (exact < 3.4028234e38 && fabs(got - exact) / ulp > worst)
+                        worst = fabs(got - exact) / ulp;
+        }
+        expect(c, "worst error of exp in ulp", 0, worst, 2);
+        expect(c, "exp(0)", 1, (double)expf_fixed(0), 0);
+        expect(c, "exp(-0)", 1, (double)expf_fixed(-0.0f), 0);
+        expect(c, "exp(-inf)", 0, (double)expf_fixed(-INFINITY), 0);
+        expect(c, "exp(inf) is infinite", 1, isinf(expf_fixed(INFINITY)) != 0, 0);
+        expect(c, "exp(nan) is nan", 1, isnan(expf_fixed(NAN)) != 0, 0);
+}
+
+/* Every binary16 number survives the way to binary32 and back; known values are right. */
+static void check_f16_round_trip(struct checkasm *c) {
+        static const struct {
+                float f;
+                uint16_t h;
+        } known[] = { { 1.0f, 0x3c00 },       { -2.0f, 0xc000 },   { 65504.0f, 0x7bff },
+                      { 65519.9f, 0x7bff },   { 65520.0f, 0x7c00 }, { 0x1p-24f, 0x0001 },
+                      { 0x1p-25f, 0x0000 },   { 0x1.8p-25f, 0x0001 }, { 0x1.002p0f, 0x3c00 },
+                      { 0x1.006p0f, 0x3c02 }, { 0.333251953125f, 0x3555 } };
+
+        for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++) {
+                uint16_t h;
+
+                c->new->f32_to_f16(&h, &known[i].f, 1);
+                expect(c, "f32_to_f16", known[i].h, h, 0);
+        }
+        for (uint32_t h = 0; h <= 0xffff; h++) {
+                float f = f16_to_f32((uint16_t)h);
+                uint16_t back;
+
+                c->new->f32_to_f16(&back, &f, 1);
+                if ((h & 0x7fff) > 0x7c00)
+                        expect(c, "NaN of binary16", h | 0x0200, back, 0);
+                else
+                        expect(c, "binary16 round trip", h, back, 0);
+        }
+}
+
+void check_known(struct checkasm *c) {
+        check_begin(c, "known values");
+        check_t2_naive(c);
+        check_s8_naive(c);
+        check_conformance(c);
+        check_exp(c);
+        check_f16_round_trip(c);
+}

@@ -1,0 +1,291 @@
+/* Integer matrix products: all forms, all tails, adversarial values, tile sub-ranges. */
+#include <string.h>
+
+#include "tests/kernels/checkasm.h"
+
+enum kind { T2_ROW, T2_MANTISSA, T2_GROUP, S8_ROW, S8_GROUP, _KIND_MAX };
+
+static const char *const kind_names[_KIND_MAX] = { "t2_row", "t2_mantissa", "t2_group", "s8_row",
+                                                   "s8_group" };
+
+/* Values of weights and activations. Byte patterns of the weights are given per form. */
+enum weights { W_RANDOM, W_TERNARY, W_MINUS, W_ZERO, W_PLUS, W_ALTERNATE, _WEIGHTS_MAX };
+enum values { Q_RANDOM, Q_ZERO, Q_PLUS, Q_MINUS, Q_ALTERNATE, Q_PAIRS, _VALUES_MAX };
+
+struct shape {
+        enum kind kind;
+        uint32_t rows, cols, n, planes, group;
+        bool mins;
+        enum weights weights;
+        enum values values;
+        enum place place;
+};
+
+static matmul_q_fn *pick(const struct kernel_ops *ops, enum kind kind) {
+        switch (kind) {
+        case T2_ROW:
+                return ops->t2_row;
+        case T2_MANTISSA:
+                return ops->t2_mantissa;
+        case T2_GROUP:
+                return ops->t2_group;
+        case S8_ROW:
+                return ops->s8_row;
+        case S8_GROUP:
+                return ops->s8_group;
+        case _KIND_MAX:
+                break;
+        }
+        return NULL;
+}
+
+static uint8_t ternary_byte(struct checkasm *c) {
+        uint8_t b = 0;
+
+        for (unsigned k = 0; k < 4; k++)
+                b |= (uint8_t)(rng_below(c, 3) << 2 * k);
+        return b;
+}
+
+/* W_RANDOM has code 3 too: a file may hold it and every level must agree on it. */
+static void fill_codes(struct checkasm *c, const struct buffer *b, enum weights weights, bool t2) {
+        uint8_t *p = b->p;
+
+        for (size_t i = 0; i < b->size; i++) {
+                switch (weights) {
+                case W_RANDOM:
+                        p[i] = (uint8_t)rng_next(c);
+                        break;
+                case W_TERNARY:
+                        p[i] = ternary_byte(c);
+                        break;
+                case W_MINUS:
+                        p[i] = 0;
+                        break;
+                case W_ZERO:
+                        p[i] = t2 ? 0x55 : 0x80;
+                        break;
+                case W_PLUS:
+                        p[i] = t2 ? 0xaa : 0xff;
+                        break;
+                case W_ALTERNATE:
+                        p[i] = t2 ? (uint8_t)(i % 2 ? 0x88 : 0x22) : (uint8_t)(i % 2 ? 0xff : 0);
+                        break;
+                case _WEIGHTS_MAX:
+                        break;
+                }
+        }
+}
+
+static int8_t value(struct checkasm *c, enum values values, uint32_t col) {
+        switch (values) {
+        case Q_RANDOM:
+                return (int8_t)((int)rng_below(c, 255) - 127);
+        case Q_PLUS:
+                return 127;
+        case Q_MINUS:
+                return -127;
+        case Q_ALTERNATE:
+                return col % 2 ? 127 : -127;
+        case Q_PAIRS:
+                return col / 4 % 2 ? 127 : -127;
+        case Q_ZERO:
+        case _VALUES_MAX:
+                break;
+        }
+        return 0;
+}
+
+struct input {
+        struct buffer codes, mantissa, scales, mins, q, scale, sum, inverse;
+        struct weight_matrix w;
+        struct activations x;
+};
+
+static void fill_floats(struct checkasm *c, const struct buffer *b) {
+        float *p = b->p;
+
+        for (size_t i = 0; i < b->size / sizeof(float); i++)
+                p[i] = rng_below(c, 16) == 0 ? 0 : rng_float(c, 2);
+}
+
+static void input_weights(struct checkasm *c, struct input *in, const struct shape *s) {
+        uint32_t tiles = tiles_of(s->rows), groups = groups_of(s->cols);
+        bool t2 = s->kind <= T2_GROUP, grouped = s->kind == T2_GROUP || s->kind == S8_GROUP;
+        size_t tile_scales = grouped ? (s->cols - 1) / s->group + 1 : 1;
+        size_t group_bytes = t2 ? (size_t)s->planes * T2_PLANE_BYTES : S8_GROUP_BYTES;
+
+        buffer_init(&in->codes, tiles * groups * group_bytes, s->place);
+        buffer_init(&in->mantissa, (size_t)tiles * groups * s->planes * TILE_ROWS, s->place);
+        buffer_init(&in->scales, tiles * tile_scales * TILE_ROWS * sizeof(float), s->place);
+        buffer_init(&in->mins, tiles * tile_scales * TILE_ROWS * sizeof(float), s->place);
+        fill_codes(c, &in->codes, s->weights, t2);
+        if (s->weights != W_RANDOM)
+                memset(in->mantissa.p, 255, in->mantissa.size);
+        else
+                rng_fill(c, in->mantissa.p, in->mantissa.size);
+        fill_floats(c, &in->scales);
+        fill_floats(c, &in->mins);
+        in->w = (struct weight_matrix){
+                .form = t2 ? WEIGHT_T2 : WEIGHT_S8,
+                .scale = s->kind == T2_MANTISSA ? SCALE_MANTISSA : grouped ? SCALE_GROUP
+                                                                           : SCALE_ROW,
+                .rows = s->rows,
+                .cols = s->cols,
+                .planes = t2 ? s->planes : 0,
+                .group = grouped ? s->group : 0,
+                .codes = in->codes.p,
+                .mantissa = s->kind == T2_MANTISSA ? in->mantissa.p : NULL,
+                .scales = in->scales.p,
+                .mins = s->mins ? in->mins.p : NULL,
+        };
+}
+
+static void input_activations(struct checkasm *c, struct input *in, const struct shape *s) {
+        uint32_t groups = groups_of(s->cols), stride = groups * GROUP_COLS;
+        int8_t *q;
+        int32_t *sum;
+        float *scale, *inverse;
+
+        buffer_init(&in->q, (size_t)s->n * stride, s->place);
+        buffer_init(&in->scale, (size_t)s->n * groups * sizeof(float), s->place);
+        buffer_init(&in->sum, (size_t)s->n * groups * sizeof(int32_t), s->place);
+        buffer_init(&in->inverse, s->n * sizeof(float), s->place);
+        q = in->q.p;
+        sum = in->sum.p;
+        scale = in->scale.p;
+        inverse = in->inverse.p;
+        memset(sum, 0, in->sum.size);
+        fill_floats(c, &in->scale);
+        for (uint32_t t = 0; t < s->n; t++) {
+                inverse[t] = 0.01f + (float)rng_below(c, 100000) / 7.0f;
+                scale[t * groups] = 0.5f;
+                for (uint32_t i = 0; i < stride; i++) {
+                        int8_t v = i < s->cols ? value(c, s->values, i) : 0;
+
+                        q[(size_t)t * stride + i] = v;
+                        sum[t * groups + i / GROUP_COLS] += v;
+                }
+        }
+        in->x = (struct activations){
+                .n = s->n,
+                .cols = s->cols,
+                .stride = stride,
+                .q = q,
+                .scale = scale,
+                .sum = sum,
+                .inverse = s->kind == T2_ROW ? inverse : NULL,
+        };
+}
+
+static void input_done(struct input *in) {
+        buffer_done(&in->codes);
+        buffer_done(&in->mantissa);
+        buffer_done(&in->scales);
+        buffer_done(&in->mins);
+        buffer_done(&in->q);
+        buffer_done(&in->scale);
+        buffer_done(&in->sum);
+        buffer_done(&in->inverse);
+}
+
+static void check_shape(struct checkasm *c, const struct shape *s) {
+        uint32_t tiles = tiles_of(s->rows), begin = 0, end = tiles;
+        size_t y_stride, size;
+        struct buffer expected, got;
+        struct input in;
+
+        if (pick(c->new, s->kind) == pick(c->old, s->kind))
+                return;
+        input_weights(c, &in, s);
+        input_activations(c, &in, s);
+        if (rng_below(c, 3) == 0) {
+                begin = rng_below(c, tiles);
+                end = begin + 1 + rng_below(c, tiles - begin);
+        }
+        y_stride = (size_t)end * TILE_ROWS + rng_below(c, 3);
+        size = ((s->n - 1) * y_stride + (size_t)end * TILE_ROWS) * sizeof(float);
+        buffer_init(&expected, size, s->place);
+        buffer_init(&got, size, s->place);
+        check_begin(c, "%s rows %u cols %u n %u planes %u group %u mins %d w %d q %d tiles %u-%u",
+                    kind_names[s->kind], s->rows, s->cols, s->n, s->planes, s->group, s->mins,
+                    (int)s->weights, (int)s->values, begin, end);
+        pick(c->ref, s->kind)(expected.p, y_stride, &in.w, &in.x, begin, end);
+        pick(c->new, s->kind)(got.p, y_stride, &in.w, &in.x, begin, end);
+        check_equal(c, &expected, &got, sizeof(float));
+        buffer_done(&expected);
+        buffer_done(&got);
+        input_done(&in);
+}
+
+/* The parts of a shape that are not under systematic test, drawn at random. */
+static struct shape random_shape(struct checkasm *c, enum kind kind) {
+        static const uint32_t rows[] = { 1, 15, 16, 17, 33, 48, 64, 65, 79, 100, 129 };
+        struct shape s = {
+                .kind = kind,
+                .rows = rows[rng_below(c, 11)],
+                .cols = 1 + rng_below(c, 200),
+                .n = 1 + rng_below(c, 9),
+                .planes = kind == T2_MANTISSA ? 1 + rng_below(c, MAX_PLANES) : 1,
+                .mins = kind == S8_GROUP && rng_below(c, 2),
+                .weights = rng_below(c, 2) ? W_RANDOM : (enum weights)rng_below(c, _WEIGHTS_MAX),
+                .values = rng_below(c, 2) ? Q_RANDOM : (enum values)rng_below(c, _VALUES_MAX),
+                .place = (enum place)rng_below(c, _PLACE_MAX),
+        };
+
+        if (kind == T2_GROUP)
+                s.group = rng_below(c, 2) ? 256 : 64;
+        if (kind == S8_GROUP)
+                s.group = rng_below(c, 2) ? 16 : 32;
+        return s;
+}
+
+static void check_kind(struct checkasm *c, enum kind kind) {
+        static const uint32_t big[] = { 191, 192, 193, 256, 257, 320, 511, 576, 1000, 1025 };
+        static const uint32_t many[] = { 31, 32, 63, 64, 65, 70, 130 };
+        struct shape s;
+
+        for (uint32_t cols = 1; cols <= 140; cols++)
+                for (unsigned place = 0; place < _PLACE_MAX; place++) {
+                        s = random_shape(c, kind);
+                        s.cols = cols;
+                        s.place = (enum place)place;
+                        check_shape(c, &s);
+                        s.n = 1;
+                        check_shape(c, &s);
+                }
+        for (size_t i = 0; i < sizeof(big) / sizeof(big[0]); i++) {
+                s = random_shape(c, kind);
+                s.cols = big[i];
+                check_shape(c, &s);
+                s.n = 1;
+                check_shape(c, &s);
+        }
+        for (uint32_t n = 1; n <= 17; n++)
+                for (unsigned i = 0; i < 6; i++) {
+                        s = random_shape(c, kind);
+                        s.n = n;
+                        check_shape(c, &s);
+                }
+        for (size_t i = 0; i < sizeof(many) / sizeof(many[0]); i++) {
+                s = random_shape(c, kind);
+                s.n = many[i];
+                check_shape(c, &s);
+        }
+        for (unsigned w = 0; w < _WEIGHTS_MAX; w++)
+                for (unsigned q = 0; q < _VALUES_MAX; q++)
+                        for (uint32_t planes = 1; planes <= MAX_PLANES; planes++) {
+                                s = random_shape(c, kind);
+                                s.weights = (enum weights)w;
+                                s.values = (enum values)q;
+                                s.planes = kind == T2_MANTISSA ? planes : 1;
+                                check_shape(c, &s);
+                                s.n = 1;
+                                check_shape(c, &s);
+                        }
+}
+
+void check_matmul_q(struct checkasm *c) {
+        for (unsigned kind = 0; kind < _KIND_MAX; kind++)
+                check_kind(c, (enum kind)kind);
+}
