@@ -131,18 +131,21 @@ static int each_path(sd_bus *bus, sd_bus_message *m,
                      void (*each)(void *userdata, const struct bus_job *job), void *userdata) {
         int r = sd_bus_message_enter_container(m, 'a', NULL);
 
-        while (r >= 0 && (r = sd_bus_message_enter_container(m, 'r', NULL)) > 0) {
+        while (r >= 0 && sd_bus_message_at_end(m, false) == 0) {
                 struct bus_job job = {0};
                 const char *path;
 
-                r = sd_bus_message_read(m, "o", &path);
+                r = sd_bus_message_enter_container(m, 'r', NULL);
+                if (r >= 0)
+                        r = sd_bus_message_read(m, "o", &path);
                 if (r < 0)
                         break;
                 snprintf(job.path, sizeof(job.path), "%s", path);
                 snprintf(job.id, sizeof(job.id), "%s", strrchr(path, '/') + 1);
                 if (get_job(bus, &job) >= 0) /* gone in the meantime: not listed */
                         each(userdata, &job);
-                r = sd_bus_message_skip(m, NULL);
+                while (r >= 0 && sd_bus_message_at_end(m, false) == 0)
+                        r = sd_bus_message_skip(m, NULL);
                 if (r >= 0)
                         r = sd_bus_message_exit_container(m);
         }

@@ -226,8 +226,6 @@ static void handle(struct conn *c, short events) {
                 else if (c->state == CONN_DRAINING)
                         discard(c);
         }
-        if (c->exchange)
-                exchange_tick(c->exchange);
         expire(c);
         if (c->out.failed)
                 c->dead = true;
@@ -235,6 +233,8 @@ static void handle(struct conn *c, short events) {
                 flush(c);
                 process(c); /* a pipelined request may be waiting */
         } while (c->out.n > 0 && c->write_deadline == 0 && !c->dead);
+        if (c->exchange)
+                exchange_tick(c->exchange); /* after the flush, which may end a pause */
         if (c->state == CONN_READING && c->eof && c->out.n == 0)
                 c->dead = true;
         if (c->state == CONN_DRAINING && c->out.n == 0)

@@ -181,6 +181,7 @@ void job_pause(struct job *j, bool pause) {
         if (j->paused == pause)
                 return;
         j->paused = pause;
+        j->progress_new = true;
         if (j->generation)
                 scheduler_pause(j->w->scheduler, j->generation, pause);
         else if (j->summarize)

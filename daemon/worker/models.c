@@ -109,11 +109,17 @@ const struct wire_catalog *models_find(const struct models *m, const char *name)
         return NULL;
 }
 
+/* A model that was asked for while it was still being packed had size 0 then: it is the same model
+ * and must not be mapped twice. */
 static struct slot *find_slot(struct models *m, const struct wire_catalog *c) {
-        for (struct slot *s = m->slots; s; s = s->next)
-                if (strcmp(s->name, c->name) == 0 && s->size == c->size &&
-                    s->created == c->created)
+        for (struct slot *s = m->slots; s; s = s->next) {
+                if (strcmp(s->name, c->name) != 0 || s->created != c->created)
+                        continue;
+                if (s->size == 0)
+                        s->size = c->size;
+                if (s->size == c->size)
                         return s;
+        }
         return NULL;
 }
 

@@ -75,6 +75,8 @@ static int on_header_field(http_parser *parser, const char *p, size_t n) {
 
         if (r->value_open)
                 finish_header(r);
+        if (memchr(p, ' ', n)) /* the parser lets it pass */
+                return refuse(r, 400, "A header name contains a space.");
         return add_header_bytes(r, &r->name, p, n);
 }
 

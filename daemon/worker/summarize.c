@@ -122,9 +122,9 @@ static int set_limits(struct summarize *s) {
 
         s->answer_tokens = answer_tokens(&s->request, s->room);
         s->notes_tokens = MIN((uint32_t)NOTES_TOKENS, MAX(s->room / (2 * NOTES_SHARE), 1U));
-        s->final_limit = text_limit(s->room, final, s->answer_tokens);
+        s->final_limit = MIN(1536U, text_limit(s->room, final, s->answer_tokens));
         s->piece_limit = MIN((uint32_t)PIECE_TOKENS, text_limit(s->room, notes, s->notes_tokens));
-        if (s->final_limit < s->room / CONTEXT_SHARE || s->piece_limit < 2 * SPLIT_MIN_TOKENS)
+        if (s->final_limit < MIN(s->room / CONTEXT_SHARE, 64U) || s->piece_limit < 2 * SPLIT_MIN_TOKENS)
                 return -E2BIG;
         return 0;
 }

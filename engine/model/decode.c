@@ -1,7 +1,7 @@
 /* Row decoders. Problem: ten storage types, three of them ternary in different bit orders, have to
  * end up as the same bytes; and the contents may be hostile. Invariant: sizes were checked against
- * the shape before, so a decoder that stays inside its row stays inside the file; what remains to be
- * checked here are values (a code that is no trit, a scale that is no number). Owns nothing. */
+ * the shape before, so a decoder that stays inside its row stays inside the file; what remains to
+ * be checked here are values (a code that is no trit, a scale that is no number). Owns nothing. */
 
 #include <math.h>
 #include <string.h>

@@ -7,7 +7,7 @@
 /* container */
 #define LIMIT_TENSORS        UINT64_C(65536)
 #define LIMIT_KVS            UINT64_C(65536)
-#define LIMIT_KV_BYTES_MIN   UINT64_C(14)   /* smallest entry: length, one byte of key, type, value */
+#define LIMIT_KV_BYTES_MIN   UINT64_C(14)   /* smallest entry: key of one byte, value */
 #define LIMIT_INFO_BYTES_MIN UINT64_C(33)   /* smallest tensor entry */
 #define LIMIT_KEY_BYTES      UINT64_C(65535)
 #define LIMIT_STRING_BYTES   (UINT64_C(64) << 20)

@@ -1,9 +1,9 @@
-/* Opening a packed file: map it, check every name, shape and size against the hyper-parameters, set
- * pointers. Problem: a packed file is still input; it may be damaged or made by hand. Invariant:
- * a pointer in struct model points to exactly as many bytes inside the mapping as its matrix or
- * vector needs, aligned to 64. Weight bytes are not looked at (any code is harmless to the kernels).
- * Calls lseek, mmap and munmap only, so that it works behind the system call filter. The model owns
- * the mapping, the layer table and the vocabulary. */
+/* Opening a packed file: map it, check every name, shape and size against the hyper-parameters,
+ * set pointers. Problem: a packed file is still input; it may be damaged or made by hand.
+ * Invariant: a pointer in struct model points to exactly as many bytes inside the mapping as its
+ * matrix or vector needs, aligned to 64. Weight bytes are not looked at (any code is harmless to
+ * the kernels). Calls lseek, mmap and munmap only, so that it works behind the system call filter.
+ * The model owns the mapping, the layer table and the vocabulary. */
 
 #include <errno.h>
 #include <stdio.h>
@@ -212,7 +212,8 @@ static int open_tensors(struct opening *o) {
 
 /* The two arrays that describe the matrices, and the rows of the first one (the embedding). */
 static int open_description(struct opening *o, uint32_t *ret_embd_rows) {
-        static const char names_key[] = "bitnetd.packed.matrices", info_key[] = "bitnetd.packed.info";
+        static const char names_key[] = "bitnetd.packed.matrices";
+        static const char info_key[] = "bitnetd.packed.info";
         const struct gguf_kv *names = gguf_find(o->g, names_key);
         const struct gguf_kv *info = gguf_find(o->g, info_key);
         uint32_t version;

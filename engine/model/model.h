@@ -22,7 +22,7 @@ struct hparams {
         bool rope_neox;           /* pairs (i, i + half), else (2 i, 2 i + 1) */
         enum model_activation activation;
         bool sub_norms;           /* bitnet families: attn_sub_norm and ffn_sub_norm */
-        bool token_quant;         /* one activation scale per token (BitNet families), else per 64 */
+        bool token_quant;         /* one activation scale per token, else one per 64 */
 };
 
 /* Vectors are float32 in the mapping; matrices are [rows = outputs, cols = inputs]. */

@@ -1,7 +1,7 @@
 /* The packer: plan, header, tensors. Problem: turn a file from anybody into one that can be mapped
  * and computed with at once, while holding never more than a tile row of weights. Invariants: the
- * size and every offset are known before the first byte is written (the caller may limit the file to
- * it); each part of a matrix has its own place in the output and is written front to back; only
+ * size and every offset are known before the first byte is written (the caller may limit the file
+ * to it); each part of a matrix has its own place in the output and is written front to back; only
  * pwrite64 touches the descriptor. Owns nothing after return.
  *
  * A packed file is a GGUF v3 file with 4096-byte alignment (each tensor starts on a page; the loss

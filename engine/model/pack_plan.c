@@ -1,8 +1,9 @@
-/* Finding and checking the tensors of a foreign file. Problem: a tensor that is missing, has another
- * shape than the metadata says, or is there without us knowing what it is for, makes either a crash
- * or fluent nonsense. Invariant: when pack_plan_init() succeeds, every source tensor has exactly the
- * size that its rows and columns need, and no tensor that takes part in the forward pass is left
- * over (rules 14 and 16 of formats-and-models 1.3). The plan owns its two lists. */
+/* Finding and checking the tensors of a foreign file. Problem: a tensor that is missing, has
+ * another shape than the metadata says, or is there without us knowing what it is for, makes
+ * either a crash or fluent nonsense. Invariant: when pack_plan_init() succeeds, every source
+ * tensor has exactly the size that its rows and columns need, and no tensor that takes part in the
+ * forward pass is left over (rules 14 and 16 of formats-and-models 1.3). The plan owns its two
+ * lists. */
 
 #include <errno.h>
 #include <math.h>
@@ -262,7 +263,7 @@ static bool known_layer_tensor(const struct hparams *hp, const char *name) {
         return layer < hp->n_layer && *end == '.' && known_in_layer(hp, end + 1);
 }
 
-/* Names that begin like a part of the forward pass must be known; others may be somebody's notes. */
+/* Names that begin like a part of the forward pass must be known; others may be notes. */
 static bool tensor_acceptable(const struct hparams *hp, const char *name) {
         static const char *const parts[] = {"blk.", "output", "token_", "position_", "rope"};
         static const char *const heads[] = {"token_embd.", "output."};

@@ -44,7 +44,11 @@ int32_t vocab_special(const struct vocab *v, const char *text);
 
 /* Append the ids of text[0..n). Any bytes are legal. No BOS. parse_special: recognise control
  * tokens in the text; never true for bytes that came from a user (user-defined tokens are always
- * recognised). Returns 0, -ENOMEM, or -E2BIG when out would pass max ids (0: no limit).
+ * recognised). A byte for which the vocabulary has no token becomes the unknown token, or is left
+ * out when there is none (SmolLM2 lacks 21 of the 256: control characters, and bytes that UTF-8
+ * hardly or never uses).
+ * Returns 0, -ENOMEM, or -E2BIG when out would pass max ids (0: no limit); an error leaves out as
+ * it was.
  * Time O(n log n) in the worst case. */
 int vocab_encode(const struct vocab *v, const char *text, size_t n, bool parse_special, size_t max,
                  struct tokens *out);

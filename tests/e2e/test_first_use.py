@@ -9,7 +9,7 @@ from harness import SMOL, TINY, events, running
 DOCUMENT = "\n\n".join(
     f"Paragraph {i}. The committee met on day {i} and talked about the new harbour. The engineers "
     f"said that wall number {i} needs {i * 3 + 1} tons of concrete, and the mayor agreed to pay."
-    for i in range(400))
+    for i in range(170))
 
 
 class FirstUse(unittest.TestCase):

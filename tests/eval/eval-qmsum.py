@@ -2,7 +2,7 @@
 """Summaries of whole meetings (QMSum, validation) against the answer to their general query.
 
 eval-qmsum.py SUMMARIZE-FILE MODEL [--count N] [--type T] [--length L] [--truncate TOKENS]
-              [--context TEXT] [--show]
+              [--context TEXT] [--threads N] [--show]
 
 Prints ROUGE-1, 2 and L (stemmed). With --truncate the model sees only the first TOKENS tokens
 of a meeting, in a single prompt: what a program without map and reduce would do. Needs the package
@@ -38,6 +38,7 @@ def main():
     parser.add_argument("--length", default="long")
     parser.add_argument("--truncate", type=int, default=0)
     parser.add_argument("--context")
+    parser.add_argument("--threads", default="2")
     parser.add_argument("--show", action="store_true")
     arguments = parser.parse_args()
     try:
@@ -49,7 +50,8 @@ def main():
     rows = [json.loads(line) for line in lzma.open(DATA, "rt", encoding="utf-8")]
     rows = rows[:arguments.count]
     lines = "".join(json.dumps(request(row, arguments)) + "\n" for row in rows)
-    done = subprocess.run([arguments.program, "--jobs", "4", arguments.model], input=lines,
+    done = subprocess.run([arguments.program, "--jobs", "4", "--threads", arguments.threads,
+                           arguments.model], input=lines,
                           stdout=subprocess.PIPE, text=True, check=True)
     total = [0.0] * len(KINDS)
     for row, line in zip(rows, done.stdout.splitlines(), strict=True):

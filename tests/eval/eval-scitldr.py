@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """One-sentence summaries of 72 scientific abstracts (SciTLDR, dev) against their references.
 
-eval-scitldr.py SUMMARIZE-FILE MODEL [--count N] [--show]
+eval-scitldr.py SUMMARIZE-FILE MODEL [--count N] [--threads N] [--show]
 
 Prints ROUGE-1, 2 and L (stemmed, the best reference for each) of the summaries and of the first
 sentence alone. Needs the package rouge-score; exit status 77 where it is missing. Fails below
@@ -19,10 +19,10 @@ KINDS = ("rouge1", "rouge2", "rougeL")
 WANTED = {"rouge1": 33.0, "rougeL": 23.5}
 
 
-def summarize(program, model, requests):
+def summarize(program, model, threads, requests):
     lines = "".join(json.dumps(r) + "\n" for r in requests)
-    done = subprocess.run([program, "--jobs", "16", model], input=lines, stdout=subprocess.PIPE,
-                          text=True, check=True)
+    done = subprocess.run([program, "--jobs", "16", "--threads", threads, model], input=lines,
+                          stdout=subprocess.PIPE, text=True, check=True)
     answers = [json.loads(line) for line in done.stdout.splitlines()]
     if [a["id"] for a in answers] != [r["id"] for r in requests]:
         sys.exit("answers do not match the requests")
@@ -43,6 +43,7 @@ def main():
     parser.add_argument("program")
     parser.add_argument("model")
     parser.add_argument("--count", type=int, default=72)
+    parser.add_argument("--threads", default="2")
     parser.add_argument("--show", action="store_true")
     arguments = parser.parse_args()
     try:
@@ -53,7 +54,7 @@ def main():
     scorer = rouge_scorer.RougeScorer(KINDS, use_stemmer=True)
     rows = [json.loads(line) for line in lzma.open(DATA, "rt", encoding="utf-8")]
     rows = rows[:arguments.count]
-    answers = summarize(arguments.program, arguments.model, [
+    answers = summarize(arguments.program, arguments.model, arguments.threads, [
         {"id": r["id"], "text": " ".join(r["source"]), "type": "tldr", "length": "short"}
         for r in rows])
     for row, answer in zip(rows, answers):

@@ -1,5 +1,5 @@
-/* Fuzzing of everything that reads a model file: parse, pack, open, read rows. The input is taken as
- * a file from outside, and as a packed file. Built with -DFUZZ_MAIN it is a plain program:
+/* Fuzzing of everything that reads a model file: parse, pack, open, read rows. The input is taken
+ * as a file from outside, and as a packed file. Built with -DFUZZ_MAIN it is a plain program:
  * `fuzz-model [--rounds N] FILE…` runs each file as it is and N times with a few random changes to
  * its metadata, always the same ones, and the same again for its packed form. */
 

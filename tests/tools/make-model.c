@@ -1,5 +1,5 @@
-/* make-model: a model file with random weights of any shape and type (synthetic.h), for measurements
- * and tests. Not installed. */
+/* make-model: a model file with random weights of any shape and type (synthetic.h), for
+ * measurements and tests. Not installed. */
 
 #include <errno.h>
 #include <fcntl.h>

@@ -1,5 +1,6 @@
 /* Models with random weights, for tests and measurements: right shapes and metadata, activations
- * that stay finite, a working byte-level tokenizer, no meaning. The same seed gives the same file. */
+ * that stay finite, a working byte-level tokenizer, no meaning. The same seed gives the same
+ * file. */
 #pragma once
 
 #include <stdbool.h>
@@ -27,8 +28,8 @@ extern const struct synthetic synthetic_tiny;
 /* BitNet b1.58 2B4T: 30 layers, 2560 wide, 128256 tokens. */
 extern const struct synthetic synthetic_2b4t;
 
-/* "i2_s", "tq1_0", "tq2_0", "q8_0", "q4_0", "q4_1", "q6_k", "f16", "bf16", "f32", "trits1".."trits4".
- * 0 or -EINVAL. */
+/* "i2_s", "tq1_0", "tq2_0", "q8_0", "q4_0", "q4_1", "q6_k", "f16", "bf16", "f32", "trits1" to
+ * "trits4". 0 or -EINVAL. */
 int synthetic_type_parse(const char *name, struct synthetic_type *ret);
 
 /* Write the file from offset 0 with pwrite. 0; -EINVAL when a width does not suit a type or the

@@ -44,7 +44,7 @@ static const struct row rows[] = {
         { "GET /health HTTP/1.1\r\n" HOST "\r\n", 0, true, "", 0 },
         { "GET / HTTP/1.0\r\n\r\n", 0, true, "", 0 },
         { "\r\n\r\nGET / HTTP/1.1\r\n\r\n", 0, true, "", 0 },
-        { "GET /a HTTP/1.1\r\n\r\nGET /b HTTP/1.1\r\n\r\n", 0, true, "", 22 },
+        { "GET /a HTTP/1.1\r\n\r\nGET /b HTTP/1.1\r\n\r\n", 0, true, "", 19 },
         { "POST / HTTP/1.1\r\nContent-Length: 3\r\n\r\nabcGET", 0, true, "abc", 3 },
         { "POST / HTTP/1.1\r\nContent-Length: 3\r\n\r\nab", 0, false, "ab", 0 },
         { "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2;x=y\r\nde\r\n0\r\n\r\n",

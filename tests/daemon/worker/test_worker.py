@@ -1,1 +1,668 @@
-print('hi')
+"""The worker program, seen from both its sides: an HTTP client or a bus client on one, the broker
+on the other. Arguments: the worker, a small real model (GGUF), a model with a long context."""
+import http.client
+import json
+import os
+import re
+import shutil
+import socket
+import struct
+import sys
+import tempfile
+import time
+import unittest
+
+import fake_broker as fb
+from fake_broker import FakeBroker, pack_file
+
+WORKER, STORY, WIDE = sys.argv[1:4]
+DIR = tempfile.mkdtemp(prefix='bitnetd-worker-test-')
+PACKED = {}
+STORY_PROMPT = 'Once upon a time'
+
+
+def setUpModule():
+    os.chmod(DIR, 0o755)
+    for name, path in (('story', STORY), ('wide', WIDE)):
+        PACKED[name] = os.path.join(DIR, name)
+        error, size = pack_file(WORKER, path, PACKED[name])
+        assert error == 0, 'model error %d' % error
+        assert size == os.path.getsize(PACKED[name])
+
+
+def tearDownModule():
+    shutil.rmtree(DIR)
+
+
+class Case(unittest.TestCase):
+    limits = {}
+    models = ('story', 'wide')
+
+    def setUp(self):
+        self.b = FakeBroker(WORKER, {n: PACKED[n] for n in self.models}, self.limits)
+        self.addCleanup(self.stop)
+
+    def stop(self):
+        self.assertEqual(self.b.stop(), 0)
+
+    def open(self):
+        sock, conn = self.b.connect()
+        self.addCleanup(sock.close)
+        return sock, conn
+
+    def start(self, method, path, body=None, headers=None):
+        sock, conn = self.open()
+        c = http.client.HTTPConnection('localhost')
+        c.sock = sock
+        if isinstance(body, dict):
+            body = json.dumps(body)
+        c.request(method, path, body, headers or {})
+        return c, conn
+
+    def ask(self, method, path, body=None, headers=None):
+        c, _ = self.start(method, path, body, headers)
+        r = c.getresponse()
+        return r, r.read()
+
+    def ask_json(self, method, path, body=None, status=200, headers=None):
+        r, data = self.ask(method, path, body, headers)
+        self.assertEqual(r.status, status, data)
+        self.assertEqual(r.getheader('content-type'), 'application/json')
+        self.headers = r
+        return json.loads(data)
+
+    def events(self, path, body, headers=None):
+        r, data = self.ask('POST', path, body, headers)
+        self.assertEqual(r.status, 200, data)
+        self.assertEqual(r.getheader('content-type'), 'text/event-stream')
+        self.assertTrue(data.endswith(b'\n\n'))
+        return data.decode().split('\n\n')[:-1]
+
+    def chat(self, **fields):
+        return dict({'model': 'story', 'max_tokens': 16,
+                     'messages': [{'role': 'user', 'content': STORY_PROMPT}]}, **fields)
+
+    def raw(self, data, end=True):
+        """Bytes in, bytes out until the worker closes."""
+        sock, _ = self.open()
+        sock.sendall(data)
+        if end:
+            sock.shutdown(socket.SHUT_WR)
+        return read_all(sock)
+
+
+def read_all(sock):
+    parts = []
+    while True:
+        try:
+            data = sock.recv(65536)
+        except ConnectionResetError:
+            break
+        if not data:
+            break
+        parts.append(data)
+    return b''.join(parts)
+
+
+class Answers(Case):
+    def test_chat(self):
+        v = self.ask_json('POST', '/v1/chat/completions', self.chat())
+        self.assertEqual(v['object'], 'chat.completion')
+        self.assertEqual(v['model'], 'story')
+        self.assertRegex(v['system_fingerprint'], r'^bitnetd-\d')
+        self.assertEqual(v['id'], 'chatcmpl-' + self.headers.getheader('x-request-id'))
+        choice, = v['choices']
+        self.assertEqual(choice['message']['role'], 'assistant')
+        self.assertGreater(len(choice['message']['content']), 16)
+        self.assertEqual(choice['finish_reason'], 'length')
+        self.assertIsNone(choice['logprobs'])
+        u = v['usage']
+        self.assertEqual(u['completion_tokens'], 16)
+        self.assertEqual(u['total_tokens'], u['prompt_tokens'] + 16)
+        self.assertEqual(u['prompt_tokens_details'], {'cached_tokens': 0})
+        done = self.b.wait_for(lambda: self.b.done)
+        self.assertEqual(list(done), [int(self.headers.getheader('x-request-id'), 16)])
+        done, = done.values()
+        self.assertEqual((done['error'], done['finish'], done['tokens_out']), (0, 1, 16))
+        admit, = self.b.admits
+        self.assertEqual((admit['model'], admit['verb'], admit['tokens_in'], admit['wanted']),
+                         ('story', fb.CHAT, u['prompt_tokens'], 16))
+        self.assertTrue(admit['ref'] >> 63)
+
+    def test_chat_stream(self):
+        whole = self.ask_json('POST', '/v1/chat/completions', self.chat())
+        for usage in (False, True):
+            body = self.chat(stream=True)
+            if usage:
+                body['stream_options'] = {'include_usage': True}
+            events = self.events('/v1/chat/completions', body)
+            self.assertEqual(events.pop(), 'data: [DONE]')
+            chunks = [json.loads(e[len('data: '):]) for e in events]
+            self.assertEqual(len({(c['id'], c['created'], c['model'], c['object']) for c in chunks}),
+                             1)
+            self.assertEqual(chunks[0]['object'], 'chat.completion.chunk')
+            if usage:
+                last = chunks.pop()
+                self.assertEqual(last['choices'], [])
+                self.assertEqual(last['usage'], whole['usage'])
+                self.assertTrue(all(c['usage'] is None for c in chunks))
+            else:
+                self.assertTrue(all('usage' not in c for c in chunks))
+            deltas = [c['choices'][0] for c in chunks]
+            self.assertEqual(deltas[0]['delta'], {'role': 'assistant', 'content': ''})
+            self.assertEqual(deltas[-1]['delta'], {})
+            self.assertEqual(deltas[-1]['finish_reason'], 'length')
+            self.assertTrue(all(d['finish_reason'] is None for d in deltas[:-1]))
+            text = ''.join(d['delta']['content'] for d in deltas[1:-1])
+            self.assertEqual(text, whole['choices'][0]['message']['content'])
+
+    def test_completion(self):
+        body = {'prompt': STORY_PROMPT, 'max_tokens': 12}
+        v = self.ask_json('POST', '/v1/completions', body)
+        self.assertEqual(v['object'], 'text_completion')
+        text = v['choices'][0]['text']
+        self.assertGreater(len(text), 10)
+        events = self.events('/v1/completions', dict(body, stream=True))
+        self.assertEqual(events.pop(), 'data: [DONE]')
+        parts = [json.loads(e[6:])['choices'][0] for e in events]
+        self.assertEqual(''.join(p['text'] for p in parts), text)
+        self.assertEqual(parts[-1]['finish_reason'], 'length')
+
+    def test_stop_and_seed(self):
+        body = {'prompt': STORY_PROMPT, 'max_tokens': 40}
+        text = self.ask_json('POST', '/v1/completions', body)['choices'][0]['text']
+        stop = text[15:19]
+        v = self.ask_json('POST', '/v1/completions', dict(body, stop=[stop, 'QQQ']))
+        self.assertEqual(v['choices'][0]['text'], text[:text.index(stop)])
+        self.assertEqual(v['choices'][0]['finish_reason'], 'stop')
+        hot = dict(body, temperature=1, seed=5)
+        first, second = (self.ask_json('POST', '/v1/completions', hot)['choices'] for _ in '12')
+        self.assertEqual(first, second)
+        others = {self.ask_json('POST', '/v1/completions',
+                                dict(body, temperature=1.5))['choices'][0]['text'] for _ in '123'}
+        self.assertEqual(len(others), 3, 'without a seed every answer draws anew')
+
+    def test_summarize(self):
+        text = 'The cat sat on the mat. Then a dog came and the cat ran away. ' * 2
+        v = self.ask_json('POST', '/v1/summarize?type=tldr&length=short&model=story', text,
+                          headers={'Content-Type': 'application/x-www-form-urlencoded'})
+        self.assertEqual(v['model'], 'story')
+        self.assertEqual(v['coverage']['bytes'], len(text))
+        self.assertEqual(v['coverage']['dropped'], 0)
+        self.assertEqual(v['coverage']['tokens'], v['coverage']['tokens_used'])
+        self.assertGreater(v['usage']['completion_tokens'], 0)
+        self.assertEqual(int(v['job'], 16), list(self.b.wait_for(lambda: self.b.done))[0])
+        r, bare = self.ask('POST', '/v1/summarize?type=tldr&length=short&model=story', text,
+                           {'Accept': 'text/plain', 'Content-Type': 'text/plain; charset=utf-8'})
+        self.assertEqual((r.status, bare.decode()), (200, v['summary']))
+        self.assertEqual(r.getheader('x-bitnetd-bytes'), str(len(text)))
+        self.assertEqual(r.getheader('x-bitnetd-dropped'), '0')
+        events = self.events('/v1/summarize?stream=true&length=short&model=story', text)
+        kinds = [e.split('\n')[0] for e in events]
+        datas = [json.loads(e.split('\n')[1][len('data: '):]) for e in events]
+        self.assertEqual(kinds[-1], 'event: done')
+        self.assertIn('event: progress', kinds)
+        self.assertEqual(datas[-1]['coverage']['bytes'], len(text))
+        self.assertEqual(''.join(d['text'] for k, d in zip(kinds, datas) if k == 'event: delta'),
+                         v['summary'])
+
+    def test_models_and_health(self):
+        v = self.ask_json('GET', '/v1/models')
+        self.assertEqual([m['id'] for m in v['data']], ['story', 'wide'])
+        self.assertEqual(self.ask_json('GET', '/v1/models/wide'), v['data'][1])
+        self.assertEqual(self.ask_json('GET', '/health'), {'status': 'ok'})
+        r, data = self.ask('HEAD', '/v1/models')
+        self.assertEqual((r.status, data), (200, b''))
+        self.assertEqual(int(r.getheader('content-length')), len(json.dumps(v, separators=(',', ':'))))
+        r, data = self.ask('OPTIONS', '/v1/chat/completions')
+        self.assertEqual((r.status, r.getheader('allow')), (204, 'POST, OPTIONS'))
+
+    def test_two_models_and_default(self):
+        for asked, got in (('wide', 'wide'), ('story', 'story'), ('', 'story'), ('default', 'story')):
+            v = self.ask_json('POST', '/v1/chat/completions', self.chat(model=asked, max_tokens=2))
+            self.assertEqual(v['model'], got)
+
+    def test_concurrent(self):
+        alone = self.ask_json('POST', '/v1/chat/completions', self.chat())
+        running = [self.start('POST', '/v1/chat/completions', self.chat())[0] for _ in range(12)]
+        for c in running:
+            v = json.loads(c.getresponse().read())
+            self.assertEqual(v['choices'], alone['choices'])
+
+
+class Refusals(Case):
+    limits = dict(max_input_bytes=100000, max_output_tokens=20)
+
+    def error(self, body, status, code, param=None, path='/v1/chat/completions', headers=None):
+        v = self.ask_json('POST', path, body, status, headers)['error']
+        self.assertEqual((v['code'], v['param']), (code, param), v)
+        self.assertGreater(len(v['message']), 10)
+        return v
+
+    def test_requests(self):
+        bad = 'invalid_input'
+        self.error(self.chat(model='none-such'), 404, 'model_not_found', 'model')
+        self.error(self.chat(temperature=3), 400, bad, 'temperature')
+        self.error(self.chat(n=2), 400, 'unsupported', 'n')
+        self.error(self.chat(messages=[]), 400, bad, 'messages')
+        self.error('{"messages":', 400, bad)
+        self.error('', 400, bad)
+        self.error({'prompt': ['a']}, 400, bad, 'prompt', '/v1/completions')
+        self.error('text', 400, bad, 'type', '/v1/summarize?type=poem')
+        self.error('text', 400, bad, 'content-type', '/v1/summarize',
+                   {'Content-Type': 'application/pdf'})
+        self.error('', 400, bad, 'body', '/v1/summarize')
+        v = self.error(b'abc\xffdef', 400, bad, 'body', '/v1/summarize')
+        self.assertEqual((v['value'], v['limit']), (3, 7))
+        self.assertEqual(self.b.admits, [])
+        self.assertEqual(self.b.done, {})
+
+    def test_paths(self):
+        self.assertEqual(self.ask_json('GET', '/nothing', status=404)['error']['code'], 'not_found')
+        self.assertEqual(self.ask_json('GET', '/v1/models/x', status=404)['error']['code'],
+                         'model_not_found')
+        self.ask_json('GET', '/v1/chat/completions', status=405)
+        self.assertEqual(self.headers.getheader('allow'), 'POST, OPTIONS')
+        self.ask_json('DELETE', '/v1/models', status=405)
+
+    def test_context(self):
+        long = self.chat(messages=[{'role': 'user', 'content': 'word ' * 3000}])
+        v = self.error(long, 400, 'context_length_exceeded', 'messages')
+        self.assertGreater(v['n_prompt_tokens'], v['n_ctx'])
+        self.assertGreater(v['n_prompt_tokens'], 3000)
+        self.assertIn(str(v['n_ctx']), v['message'])
+        near = {'prompt': 'a ' * (v['n_ctx'] - 40), 'max_tokens': 4000}
+        r = self.ask_json('POST', '/v1/completions', near)
+        self.assertLessEqual(r['usage']['total_tokens'], v['n_ctx'])
+
+    def test_output_limit(self):
+        v = self.ask_json('POST', '/v1/completions', {'prompt': STORY_PROMPT, 'max_tokens': 500})
+        self.assertEqual(v['usage']['completion_tokens'], 20)
+
+    def test_body_limit(self):
+        v = self.error(b'x' * 100001, 413, 'input_too_large', path='/v1/summarize')
+        self.assertEqual((v['value'], v['limit']), (100001, 100000))
+        head = b'POST /v1/summarize HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n'
+        chunk = b'4000\r\n' + b'y' * 0x4000 + b'\r\n'
+        self.assertIn(b' 413 ', self.raw(head + chunk * 20, end=False))
+
+    def test_broker_refuses(self):
+        self.b.admission = lambda a: (fb.ERROR_QUEUE_FULL, 2500, 17, 16)
+        v = self.error(self.chat(), 429, 'queue_full')
+        self.assertEqual((v['value'], v['limit']), (17, 16))
+        self.assertEqual(self.headers.getheader('retry-after'), '3')
+        self.assertEqual(self.headers.getheader('retry-after-ms'), '2500')
+        self.assertEqual(self.headers.getheader('x-should-retry'), 'true')
+        self.b.admission = lambda a: (fb.ERROR_RATE_LIMITED, 0, 0, 0)
+        self.error(self.chat(stream=True), 429, 'rate_limit_exceeded')
+        self.assertEqual(self.headers.getheader('x-should-retry'), 'false')
+        self.assertEqual(self.b.done, {}, 'a refused job from HTTP has no id to end')
+
+    def test_model_errors(self):
+        self.b.model_errors = {'story': fb.ERROR_MODEL_BAD, 'wide': fb.ERROR_MODEL_LOADING}
+        self.error(self.chat(), 500, 'model_integrity', 'model')
+        self.assertEqual(self.headers.getheader('x-should-retry'), 'false')
+        self.error(self.chat(model='wide'), 503, 'model_loading', 'model')
+        self.assertEqual(self.headers.getheader('x-should-retry'), 'true')
+        self.b.model_errors = {}
+        time.sleep(1.1)
+        self.ask_json('POST', '/v1/chat/completions', self.chat())
+
+    def test_bad_model_file(self):
+        self.b.models = dict(self.b.models, story=WORKER)
+        self.error(self.chat(), 500, 'model_integrity', 'model')
+
+    def test_deadline(self):
+        self.b.leasing = False
+        v = self.error(self.chat(bn={'deadline_ms': 300}), 408, 'deadline_exceeded')
+        self.assertEqual(v['type'], 'server_error')
+        self.assertEqual(self.headers.getheader('x-should-retry'), 'false')
+        done = self.b.wait_for(lambda: self.b.done)
+        self.assertEqual([d['error'] for d in done.values()], [fb.ERROR_DEADLINE])
+
+
+class Http(Case):
+    limits = dict(max_connections=4, idle_timeout_ms=700)
+
+    def test_pipelining(self):
+        body = json.dumps(self.chat(max_tokens=3)).encode()
+        one = b'POST /v1/chat/completions HTTP/1.1\r\nContent-Length: %d\r\n\r\n%s' % (len(body), body)
+        data = self.raw(one + b'GET /health HTTP/1.1\r\n\r\n' + one +
+                        b'GET /none HTTP/1.1\r\nConnection: close\r\n\r\n')
+        statuses = re.findall(rb'HTTP/1.1 (\d+)', data)
+        self.assertEqual(statuses, [b'200', b'200', b'200', b'404'])
+        self.assertEqual(data.count(b'"chat.completion"'), 2)
+
+    def test_many_pipelined(self):
+        data = self.raw(b'GET /v1/models HTTP/1.1\r\n\r\n' * 5000)
+        self.assertEqual(data.count(b'HTTP/1.1 200'), 5000)
+
+    def test_keep_alive(self):
+        c, conn = self.start('GET', '/health')
+        sock = c.sock
+        for _ in range(5):
+            self.assertEqual(c.getresponse().read(), b'{"status":"ok"}')
+            c.request('GET', '/health')
+        c.getresponse().read()
+        self.assertEqual(self.b.closed, [])
+        sock.close()
+        c.close()
+        self.b.wait_for(lambda: self.b.closed == [conn])
+
+    def test_chunked_body_in_pieces(self):
+        sock, _ = self.open()
+        body = json.dumps(self.chat(max_tokens=2)).encode()
+        data = b'POST /v1/chat/completions HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n'
+        for i in range(0, len(body), 50):
+            data += b'%x\r\n%s\r\n' % (len(body[i:i + 50]), body[i:i + 50])
+        data += b'0\r\n\r\n'
+        for i in range(0, len(data), 7):
+            sock.sendall(data[i:i + 7])
+        sock.shutdown(socket.SHUT_WR)
+        self.assertTrue(read_all(sock).startswith(b'HTTP/1.1 200'))
+
+    def test_expect_continue(self):
+        sock, _ = self.open()
+        body = json.dumps(self.chat(max_tokens=2)).encode()
+        sock.sendall(b'POST /v1/chat/completions HTTP/1.1\r\nExpect: 100-continue\r\n'
+                     b'Content-Length: %d\r\n\r\n' % len(body))
+        self.assertEqual(sock.recv(100), b'HTTP/1.1 100 Continue\r\n\r\n')
+        sock.sendall(body)
+        self.assertTrue(sock.recv(1000).startswith(b'HTTP/1.1 200'))
+        too_large = b'POST / HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 9999999\r\n\r\n'
+        data = self.raw(too_large, end=False)
+        self.assertTrue(data.startswith(b'HTTP/1.1 413'), data)
+
+    def test_http10(self):
+        data = self.raw(b'GET /health HTTP/1.0\r\n\r\n', end=False)
+        self.assertTrue(data.endswith(b'{"status":"ok"}'))
+        body = json.dumps(self.chat(stream=True)).encode()
+        data = self.raw(b'POST /v1/chat/completions HTTP/1.0\r\nContent-Length: %d\r\n\r\n%s' %
+                        (len(body), body), end=False)
+        self.assertNotIn(b'chunked', data)
+        self.assertTrue(data.endswith(b'\n\ndata: [DONE]\n\n'))
+
+    def test_broken(self):
+        for data, status in ((b'hello\r\n\r\n', 400), (b'\x00\xff\x16', 400),
+                             (b'GET / HTTP/1.1\r\nX: ' + b'a' * 40000 + b'\r\n\r\n', 431),
+                             (b'POST / HTTP/1.1\r\nContent-Length: 1\r\nTransfer-Encoding: chunked'
+                              b'\r\n\r\n', 400),
+                             (b'GET / HTTP/1.1\r\nExpect: magic\r\n\r\n', 417)):
+            answer = self.raw(data)
+            self.assertTrue(answer.startswith(b'HTTP/1.1 %d ' % status), (data[:40], answer[:80]))
+            self.assertIn(b'Connection: close', answer)
+            self.assertIn(b'"error"', answer)
+
+    def test_idle(self):
+        sock, conn = self.open()
+        begin = time.monotonic()
+        self.assertEqual(sock.recv(10), b'')
+        self.assertGreater(time.monotonic() - begin, 0.5)
+        self.b.wait_for(lambda: conn in self.b.closed)
+
+    def test_connection_limit(self):
+        socks = [self.open()[0] for _ in range(4)]
+        extra, conn = self.open()
+        self.assertEqual(extra.recv(1), b'')
+        self.b.wait_for(lambda: conn in self.b.closed)
+        socks[0].sendall(b'GET /health HTTP/1.1\r\n\r\n')
+        self.assertIn(b'200 OK', socks[0].recv(1000))
+
+
+class Cancelling(Case):
+    def wide(self, **fields):
+        return dict({'model': 'wide', 'prompt': 'abc', 'max_tokens': 4000, 'temperature': 2,
+                     'stream': True}, **fields)
+
+    def test_hang_up(self):
+        c, conn = self.start('POST', '/v1/completions', self.wide())
+        sock = c.sock
+        sock.recv(4096)
+        c.close()
+        sock.close()
+        done = self.b.wait_for(lambda: self.b.done, 5)
+        self.assertEqual([d['error'] for d in done.values()], [fb.ERROR_CANCELLED])
+        self.b.wait_for(lambda: self.b.closed == [conn])
+        self.ask_json('GET', '/health')
+
+    def test_half_close_is_no_hang_up(self):
+        c, _ = self.start('POST', '/v1/chat/completions', self.chat())
+        c.sock.shutdown(socket.SHUT_WR)
+        v = json.loads(c.getresponse().read())
+        self.assertEqual(v['usage']['completion_tokens'], 16)
+
+    def test_hang_up_before_the_answer_to_admit(self):
+        self.b.admission = lambda a: None
+        c, conn = self.start('POST', '/v1/completions', self.wide())
+        admit = self.b.wait_for(lambda: self.b.admits)[0]
+        sock = c.sock
+        c.close()
+        sock.close()
+        self.b.wait_for(lambda: self.b.closed == [conn])
+        self.assertEqual(self.b.done, {})
+        self.b.admit(admit)
+        self.b.wait_for(lambda: self.b.done.get(admit['job'], {}).get('error') == fb.ERROR_CANCELLED)
+
+    def test_queued_then_admitted(self):
+        self.b.admission = lambda a: 'queue'
+        c, _ = self.start('POST', '/v1/chat/completions', self.chat())
+        admit = self.b.wait_for(lambda: self.b.admits)[0]
+        self.b.wait_for(lambda: any(p[0] == admit['job'] and p[1] == 0 for p in self.b.progress))
+        self.b.admit(admit)
+        self.assertEqual(json.loads(c.getresponse().read())['usage']['completion_tokens'], 16)
+
+    def test_cancelled_while_queued(self):
+        self.b.admission = lambda a: 'queue'
+        c, _ = self.start('POST', '/v1/chat/completions', self.chat())
+        admit = self.b.wait_for(lambda: self.b.admits)[0]
+        self.b.cancel(admit['job'])
+        r = c.getresponse()
+        self.assertEqual((r.status, json.loads(r.read())['error']['code']), (499, 'cancelled'))
+        self.b.wait_for(lambda: self.b.done[admit['job']]['error'] == fb.ERROR_CANCELLED)
+
+    def test_cancelled_while_streaming(self):
+        c, _ = self.start('POST', '/v1/completions', self.wide())
+        r = c.getresponse()
+        r.read(500)
+        self.b.cancel(self.b.admits[0]['job'])
+        rest = r.read().decode()
+        self.assertIn('data: {"error":{"message":"The job was cancelled."', rest)
+        self.assertNotIn('[DONE]', rest)
+        self.assertEqual(c.sock is None or c.sock.recv(1), True if c.sock is None else b'')
+
+    def test_slow_reader_pauses(self):
+        sock, conn = self.b.connect(bufsize=16384)
+        self.addCleanup(sock.close)
+        body = json.dumps(self.wide(max_tokens=16000)).encode()
+        sock.sendall(b'POST /v1/completions HTTP/1.1\r\nContent-Length: %d\r\n\r\n%s' %
+                     (len(body), body))
+        paused = self.b.wait_for(lambda: [p for p in self.b.progress if p[1] == 6], 60)
+        self.assertLess(paused[0][7], 16000)
+        time.sleep(0.5)
+        before = len(self.b.progress)
+        self.assertEqual(self.b.done, {})
+        got = 0
+        while got < 400000:
+            got += len(sock.recv(65536))
+        self.b.wait_for(lambda: [p for p in self.b.progress[before:] if p[1] == 4])
+        sock.close()
+        done = self.b.wait_for(lambda: self.b.done)
+        self.assertEqual([d['error'] for d in done.values()], [fb.ERROR_CANCELLED])
+
+    def test_no_lease_no_text(self):
+        self.b.leasing = False
+        c, _ = self.start('POST', '/v1/completions', self.wide(max_tokens=5))
+        c.sock.settimeout(0.5)
+        r = c.getresponse()
+        with self.assertRaises(TimeoutError):
+            r.read()
+        self.b.leasing = True
+        self.b.lease()
+
+    def test_illegal_message_ends_the_worker(self):
+        b = FakeBroker(WORKER, {'story': PACKED['story']})
+        fb.send(b.sock, fb.header(fb.READY) + struct.pack('<IIII', 0, 1, 0, 2))
+        self.assertNotEqual(b.proc.wait(5), 0)
+        b.stop()
+
+    def test_broker_gone(self):
+        proc, sock = fb.start_worker(WORKER)
+        fb.send(sock, fb.hello(1, 1, 0xffffffff, 0, fb.LIMITS))
+        sock.recv(256)
+        sock.close()
+        self.assertEqual(proc.wait(5), 0)
+
+
+class Bus(Case):
+    limits = dict(max_input_bytes=200000)
+
+    def job(self, verb, data, **options):
+        """Input by memfd, output by socket. Returns (bytes, the DONE)."""
+        fd = os.memfd_create('input')
+        os.write(fd, data if isinstance(data, bytes) else json.dumps(data).encode())
+        out, theirs = socket.socketpair()
+        with out, theirs:
+            self.b.bus_job(5, verb, fd, theirs.fileno(), **options)
+            os.close(fd)
+            theirs.close()
+            out.settimeout(60)
+            data = read_all(out)
+        return data, self.b.wait_for(lambda: self.b.done.get(5))
+
+    def text_of(self, events):
+        lines = [json.loads(l) for l in events.decode().splitlines()]
+        self.assertTrue(lines[-1]['done'])
+        self.assertTrue(all('done' not in l for l in lines[:-1]))
+        return ''.join(l.get('text', '') for l in lines), lines[-1]
+
+    def test_complete(self):
+        data, done = self.job(fb.COMPLETE, STORY_PROMPT.encode(), max_tokens=10)
+        self.assertGreater(len(data), 5)
+        self.assertEqual((done['error'], done['tokens_out'], done['bytes_in']), (0, 10, 16))
+        self.assertEqual(self.b.admits[0]['ref'], 5)
+        self.assertEqual(self.b.admits[0]['conn'], 0)
+
+    def test_chat_same_on_all_ways(self):
+        chat = self.chat(max_tokens=10)
+        http_text = self.ask_json('POST', '/v1/chat/completions',
+                                  chat)['choices'][0]['message']['content']
+        data, _ = self.job(fb.CHAT, STORY_PROMPT.encode(), max_tokens=10)
+        self.assertEqual(data.decode(), http_text)
+        self.b.done.clear()
+        data, _ = self.job(fb.CHAT, {'messages': chat['messages']}, input_format=fb.CHAT_JSON,
+                           max_tokens=10, events=True)
+        text, last = self.text_of(data)
+        self.assertEqual(text, http_text)
+        self.assertEqual((last['result'], last['error'], last['coverage']), ('length', None, None))
+        self.assertEqual(last['usage']['completion_tokens'], 10)
+
+    def test_request_json_stop(self):
+        whole, _ = self.job(fb.COMPLETE, STORY_PROMPT.encode(), max_tokens=30)
+        self.b.done.clear()
+        stop = whole.decode()[12:15]
+        data, done = self.job(fb.COMPLETE, {'prompt': STORY_PROMPT, 'stop': stop}, max_tokens=30,
+                              input_format=fb.REQUEST_JSON)
+        self.assertEqual(data.decode(), whole.decode()[:whole.decode().index(stop)])
+        self.assertEqual(done['finish'], 0)
+
+    def test_summarize(self):
+        text = b'The cat sat on the mat. ' * 8
+        data, done = self.job(fb.SUMMARIZE, {'text': text.decode(), 'context': 'about the cat'},
+                              input_format=fb.REQUEST_JSON, events=True)
+        summary, last = self.text_of(data)
+        self.assertGreater(len(summary), 0)
+        self.assertEqual(last['coverage']['bytes'], len(text))
+        self.assertEqual(last['coverage']['dropped'], 0)
+        self.assertEqual(done['pieces'], last['coverage']['pieces'])
+
+    def test_bad_input(self):
+        for data, options, error in (
+                (b'', {}, fb.ERROR_INVALID_INPUT),
+                (b'ab\xc3', {}, fb.ERROR_INVALID_INPUT),
+                (b'x' * 200001, {}, fb.ERROR_INPUT_TOO_LARGE),
+                (b'{"prompt":3}', dict(input_format=fb.REQUEST_JSON), fb.ERROR_INVALID_INPUT),
+                (b'{"messages":[]}', dict(input_format=fb.CHAT_JSON), fb.ERROR_INVALID_INPUT),
+                (b'hi', dict(model='none-such'), fb.ERROR_MODEL_NOT_FOUND),
+                (b'word ' * 20000, {}, fb.ERROR_CONTEXT_TOO_LONG)):
+            out, done = self.job(fb.COMPLETE, data, events=True, **options)
+            self.assertEqual(done['error'], error, data[:40])
+            _, last = self.text_of(out)
+            self.assertEqual(last['result'], 'failed')
+            self.assertGreater(len(last['error']['message']), 10)
+            self.b.done.clear()
+
+    def test_pipes(self):
+        in_r, in_w = os.pipe()
+        out_r, out_w = os.pipe()
+        self.b.bus_job(9, fb.COMPLETE, in_r, out_w, max_tokens=5)
+        os.close(in_r)
+        os.close(out_w)
+        for part in (b'Once ', b'upon'):
+            os.write(in_w, part)
+            time.sleep(0.05)
+        self.assertEqual(self.b.admits, [])
+        os.close(in_w)
+        with os.fdopen(out_r, 'rb') as f:
+            self.assertGreater(len(f.read()), 3)
+        self.assertEqual(self.b.wait_for(lambda: self.b.done.get(9))['error'], 0)
+
+    def test_strange_descriptors(self):
+        with open('/dev/null', 'r+b') as null:
+            out, theirs = socket.socketpair()
+            self.b.bus_job(7, fb.COMPLETE, null.fileno(), theirs.fileno())
+            self.assertEqual(self.b.wait_for(lambda: self.b.done.get(7))['error'],
+                             fb.ERROR_INVALID_INPUT)
+            self.b.bus_job(8, fb.COMPLETE, theirs.fileno(), null.fileno())
+            self.assertEqual(self.b.wait_for(lambda: self.b.done.get(8))['error'],
+                             fb.ERROR_INVALID_INPUT)
+            out.close()
+            theirs.close()
+
+    def test_reader_gone(self):
+        for step in ('reading', 'running'):
+            in_r, in_w = os.pipe()
+            out_r, out_w = os.pipe()
+            job = 20 if step == 'reading' else 21
+            self.b.bus_job(job, fb.COMPLETE, in_r, out_w, model='wide', max_tokens=8000,
+                           temperature=2.0)
+            os.close(in_r)
+            os.close(out_w)
+            if step == 'running':
+                os.write(in_w, b'abc')
+                os.close(in_w)
+                os.read(out_r, 10)
+            os.close(out_r)
+            self.assertEqual(self.b.wait_for(lambda: self.b.done.get(job))['error'],
+                             fb.ERROR_CANCELLED)
+            if step == 'reading':
+                os.close(in_w)
+
+    def test_cancel_while_reading(self):
+        in_r, in_w = os.pipe()
+        out, theirs = socket.socketpair()
+        self.b.bus_job(30, fb.COMPLETE, in_r, theirs.fileno(), events=True)
+        theirs.close()
+        os.close(in_r)
+        self.b.cancel(30, fb.ERROR_DEADLINE)
+        self.assertEqual(self.b.wait_for(lambda: self.b.done.get(30))['error'], fb.ERROR_DEADLINE)
+        _, last = self.text_of(read_all(out))
+        self.assertEqual(last['error']['code'], 'deadline_exceeded')
+        os.close(in_w)
+        out.close()
+
+
+class Packing(unittest.TestCase):
+    def test_garbage(self):
+        path = os.path.join(DIR, 'garbage')
+        with open(STORY, 'rb') as f:
+            cut = f.read(100000)
+        for data in (b'', b'GGUF', b'no model at all' * 100, cut):
+            with open(path, 'wb') as f:
+                f.write(data)
+            error, size = pack_file(WORKER, path, path + '.out')
+            self.assertNotEqual(error, 0)
+            self.assertEqual(size, 0)
+
+
+if __name__ == '__main__':
+    unittest.main(argv=sys.argv[:1] + sys.argv[4:])

@@ -1,7 +1,7 @@
 /* The container reader against malformed files: one row for every rule of formats-and-models 1.3
  * (1 to 14) and every published vulnerability of other readers (1.4) that concerns the container.
- * Every file is built here, byte by byte, in memory of exactly its size, so that a checker of memory
- * sees one byte read too many. */
+ * Every file is built here, byte by byte, in memory of exactly its size, so that a checker of
+ * memory sees one byte read too many. */
 
 #include <setjmp.h>
 #include <stdarg.h>

@@ -186,7 +186,8 @@ static void test_tensors(void **state) {
                 {{SET_U32, A "block_count", 2}, MODEL_E_TENSOR_MISSING},
                 {{SET_U32, A "attention.key_length", 32}, MODEL_E_META_RANGE}, /* rope too wide */
                 {{COPY_TENSOR, "token_embd.weight", 0, "output.weight"}, MODEL_OK},
-                {{COPY_TENSOR, "blk.0.attn_q.weight", 0, "output.weight"}, MODEL_E_TYPE_UNSUPPORTED},
+                {{COPY_TENSOR, "blk.0.attn_q.weight", 0, "output.weight"},
+                 MODEL_E_TYPE_UNSUPPORTED},
                 {{COPY_TENSOR, "blk.0.attn_norm.weight", 0, "output.weight"}, MODEL_E_SHAPE},
                 {{COPY_TENSOR, "blk.0.attn_q.weight", 0, "blk.0.attn_q.trits"},
                  MODEL_E_TENSOR_DUPLICATE},

@@ -1,0 +1,193 @@
+/* The test program is a sub-reaper, so a worker that outlives its broker becomes its child and is
+ * noticed. Paths of the programs are compiled in. */
+#undef NDEBUG
+#include <errno.h>
+#include <ftw.h>
+#include <poll.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/fsuid.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "tests/daemon/broker/fake-worker.h"
+#include "tests/daemon/broker/harness.h"
+
+enum { MAX_ARGS = 40 };
+
+static void nap(void) {
+        nanosleep(&(struct timespec){ .tv_nsec = 5000000 }, NULL);
+}
+
+static void write_file(const char *dir, const char *name, const char *text) {
+        char path[160];
+        FILE *f;
+
+        snprintf(path, sizeof(path), "%s/%s", dir, name);
+        f = fopen(path, "we");
+        assert_non_null(f);
+        fputs(text, f);
+        fclose(f);
+}
+
+static void exec_daemon(const struct daemon *d, const char *const *options, bool config) {
+        char models[96], state[96], conf[96];
+        const char *argv[MAX_ARGS] = { BITNETD_PATH, "--user", "--socket", d->api, "--state-dir",
+                                       state, "--model-dir", models };
+        size_t n = 8;
+
+        snprintf(models, sizeof(models), "%s/models", d->dir);
+        snprintf(state, sizeof(state), "%s/state", d->dir);
+        snprintf(conf, sizeof(conf), "%s/conf", d->dir);
+        if (config) {
+                argv[n++] = "--config";
+                argv[n++] = conf;
+        }
+        while (options && *options && n < MAX_ARGS - 1)
+                argv[n++] = *options++;
+        setenv("BITNETD_WORKER", FAKE_WORKER_PATH, 1);
+        if (!getenv("TEST_VERBOSE")) {
+                freopen("/dev/null", "w", stderr);
+        }
+        execv(BITNETD_PATH, (char **)argv);
+        _exit(99);
+}
+
+static bool answers(const char *path) {
+        struct sockaddr_un sa = { .sun_family = AF_UNIX };
+        int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0), r;
+
+        snprintf(sa.sun_path, sizeof(sa.sun_path), "%s", path);
+        r = connect(fd, (struct sockaddr *)&sa, sizeof(sa));
+        close(fd);
+        return r == 0;
+}
+
+void daemon_start(struct daemon *d, const char *const *options, const char *config) {
+        char models[96];
+
+        assert_int_equal(prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0), 0);
+        snprintf(d->dir, sizeof(d->dir), "/tmp/bitnetd-test-XXXXXX");
+        assert_non_null(mkdtemp(d->dir));
+        chmod(d->dir, 0711);
+        snprintf(d->api, sizeof(d->api), "%s/api.sock", d->dir);
+        snprintf(d->bus, sizeof(d->bus), "%s/bus.sock", d->dir);
+        snprintf(models, sizeof(models), "%s/models", d->dir);
+        mkdir(models, 0700);
+        write_file(models, "Alpha.gguf", "A source");
+        write_file(models, "bad.gguf", "B source");
+        write_file(models, "not a name.gguf", "A source");
+        write_file(models, "readme.txt", "nothing");
+        if (config)
+                write_file(d->dir, "conf", config);
+        d->pid = fork();
+        assert_true(d->pid >= 0);
+        if (d->pid == 0)
+                exec_daemon(d, options, config);
+        for (unsigned i = 0; !answers(d->bus); i++) {
+                assert_int_equal(waitpid(d->pid, NULL, WNOHANG), 0);
+                assert_true(i < 2000);
+                nap();
+        }
+}
+
+static int remove_one(const char *path, const struct stat *st, int type, struct FTW *ftw) {
+        return remove(path);
+}
+
+void daemon_stop(struct daemon *d) {
+        int status = -1;
+        unsigned i = 0;
+
+        kill(d->pid, SIGTERM);
+        while (waitpid(d->pid, &status, WNOHANG) == 0 && i++ < 2000)
+                nap();
+        if (status == -1)
+                kill(d->pid, SIGKILL);
+        assert_int_equal(status, 0);
+        assert_int_equal(access(d->api, F_OK), -1);
+        assert_int_equal(access(d->bus, F_OK), -1);
+        assert_int_equal(waitpid(-1, NULL, WNOHANG), -1);
+        assert_int_equal(errno, ECHILD);
+        nftw(d->dir, remove_one, 16, FTW_DEPTH | FTW_PHYS);
+}
+
+int api_connect(const struct daemon *d, uid_t uid) {
+        struct sockaddr_un sa = { .sun_family = AF_UNIX };
+        int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0), r;
+
+        snprintf(sa.sun_path, sizeof(sa.sun_path), "%s", d->api);
+        /* The peer's credentials are those of the thread that connects. */
+        if (uid != (uid_t)-1)
+                assert_int_equal(syscall(SYS_setresuid, -1, uid, -1), 0);
+        r = connect(fd, (struct sockaddr *)&sa, sizeof(sa));
+        if (uid != (uid_t)-1)
+                assert_int_equal(syscall(SYS_setresuid, -1, 0, -1), 0);
+        assert_int_equal(r, 0);
+        return fd;
+}
+
+void say(int fd, const char *line) {
+        assert_int_equal(send(fd, line, strlen(line), MSG_NOSIGNAL), (ssize_t)strlen(line));
+}
+
+static const char *read_text(int fd, char *buf, size_t size, bool line) {
+        size_t n = 0;
+
+        while (n < size - 1) {
+                struct pollfd p = { fd, POLLIN, 0 };
+                ssize_t r;
+
+                assert_int_equal(poll(&p, 1, 10000), 1);
+                r = read(fd, buf + n, 1);
+                if (r <= 0)
+                        break;
+                n++;
+                if (line && buf[n - 1] == '\n')
+                        break;
+        }
+        buf[n] = '\0';
+        return buf;
+}
+
+const char *hear(int fd, char *buf, size_t size) {
+        return read_text(fd, buf, size, true);
+}
+
+const char *hear_all(int fd, char *buf, size_t size) {
+        return read_text(fd, buf, size, false);
+}
+
+pid_t worker_pid(int fd, uid_t *ret_process_uid, uid_t *ret_served_uid) {
+        unsigned process_uid, served_uid;
+        char buf[64];
+        int pid;
+
+        say(fd, "pid\n");
+        if (sscanf(hear(fd, buf, sizeof(buf)), "%d %u %u", &pid, &process_uid, &served_uid) != 3)
+                fail_msg("no pid: '%s'", buf);
+        if (ret_process_uid)
+                *ret_process_uid = process_uid;
+        if (ret_served_uid)
+                *ret_served_uid = served_uid;
+        return pid;
+}
+
+void wait_until_gone(pid_t pid) {
+        for (unsigned i = 0; kill(pid, 0) == 0; i++) {
+                assert_true(i < 2000);
+                nap();
+        }
+}

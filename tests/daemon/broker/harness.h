@@ -1,0 +1,29 @@
+/* Starts bitnetd --user with the fake worker in a folder of its own, talks to it, and ends it with
+ * a check that nothing is left behind. */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <sys/types.h>
+
+struct daemon {
+        pid_t pid;
+        char dir[64];
+        char api[96], bus[96];
+};
+
+/* options: NULL-terminated further arguments, may be NULL. config: text of a file, may be NULL. */
+void daemon_start(struct daemon *d, const char *const *options, const char *config);
+/* Exit status 0, no socket file, no process. */
+void daemon_stop(struct daemon *d);
+
+/* Connect to the API socket, as uid if it is not (uid_t)-1 (root only). */
+int api_connect(const struct daemon *d, uid_t uid);
+void say(int fd, const char *line);
+/* Up to a newline or end of file, NUL-terminated; fails after ten seconds. */
+const char *hear(int fd, char *buf, size_t size);
+/* Everything until end of file. */
+const char *hear_all(int fd, char *buf, size_t size);
+/* Pid of the worker behind a connection. */
+pid_t worker_pid(int fd, uid_t *ret_process_uid, uid_t *ret_served_uid);
+void wait_until_gone(pid_t pid);

@@ -1,0 +1,322 @@
+/* The broker against good, bad and dying workers and greedy clients, over the API socket. */
+#undef NDEBUG
+#include <errno.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "policy/error.h"
+#include "tests/daemon/broker/fake-worker.h"
+#include "tests/daemon/broker/harness.h"
+
+#define SELF ((uid_t)-1)
+
+static void test_queue_limits_are_exact(void **state) {
+        struct daemon d;
+        char buf[128], expect[64];
+        int c[21];
+
+        daemon_start(&d, NULL, NULL);
+        for (unsigned i = 0; i < 21; i++) {
+                c[i] = api_connect(&d, SELF);
+                say(c[i], "job\n");
+                hear(c[i], buf, sizeof(buf));
+                if (i < 4)
+                        assert_memory_equal(buf, "admitted ", 9);
+                else if (i < 20) {
+                        snprintf(expect, sizeof(expect), "queued %u\n", i - 3);
+                        assert_string_equal(buf, expect);
+                } else {
+                        snprintf(expect, sizeof(expect), "refused %u 20 20\n", ERROR_QUEUE_FULL);
+                        assert_string_equal(buf, expect);
+                }
+        }
+        /* The first ends: the fifth runs, and there is room for one more. */
+        say(c[0], "end\n");
+        assert_memory_equal(hear(c[4], buf, sizeof(buf)), "admitted ", 9);
+        say(c[20], "job\n");
+        assert_string_equal(hear(c[20], buf, sizeof(buf)), "queued 16\n");
+        for (unsigned i = 0; i < 21; i++)
+                close(c[i]);
+        daemon_stop(&d);
+}
+
+static void test_too_many_connections(void **state) {
+        static const char config[] = "[Limits]\nMaxConnections = 3\n";
+        struct daemon d;
+        char buf[1024];
+        int c[3], refused, again;
+
+        daemon_start(&d, NULL, config);
+        for (unsigned i = 0; i < 3; i++) {
+                c[i] = api_connect(&d, SELF);
+                worker_pid(c[i], NULL, NULL);
+        }
+        refused = api_connect(&d, SELF);
+        say(refused, "GET /v1/models HTTP/1.1\r\nHost: x\r\n\r\n"); /* never read */
+        hear_all(refused, buf, sizeof(buf));
+        assert_memory_equal(buf, "HTTP/1.1 429 Too Many Requests\r\n", 32);
+        assert_non_null(strstr(buf, "\r\nRetry-After: 1\r\n"));
+        assert_non_null(strstr(buf, "\"code\":\"too_many_connections\""));
+        assert_non_null(strstr(buf, "\r\n\r\n{"));
+        close(refused);
+        say(c[1], "close\n");
+        assert_string_equal(hear_all(c[1], buf, sizeof(buf)), "");
+        again = api_connect(&d, SELF);
+        worker_pid(again, NULL, NULL);
+        close(again);
+        for (unsigned i = 0; i < 3; i++)
+                close(c[i]);
+        daemon_stop(&d);
+}
+
+static void test_dead_worker_is_replaced(void **state) {
+        struct daemon d;
+        char buf[64];
+        pid_t first, second;
+        int a, b;
+
+        daemon_start(&d, NULL, NULL);
+        a = api_connect(&d, SELF);
+        b = api_connect(&d, SELF);
+        first = worker_pid(a, NULL, NULL);
+        assert_int_equal(worker_pid(b, NULL, NULL), first); /* one worker per uid */
+        say(a, "exit\n");
+        assert_string_equal(hear_all(b, buf, sizeof(buf)), ""); /* both connections end */
+        close(a);
+        close(b);
+        a = api_connect(&d, SELF);
+        second = worker_pid(a, NULL, NULL);
+        assert_int_not_equal(first, second);
+        kill(second, SIGKILL);
+        hear_all(a, buf, sizeof(buf));
+        close(a);
+        a = api_connect(&d, SELF);
+        assert_int_not_equal(worker_pid(a, NULL, NULL), second);
+        close(a);
+        daemon_stop(&d);
+}
+
+static void test_illegal_messages_end_the_worker(void **state) {
+        for (unsigned kind = 0; kind < FAKE_ILLEGAL_KINDS; kind++) {
+                struct daemon d;
+                char buf[64];
+                pid_t pid;
+                int c;
+
+                daemon_start(&d, NULL, NULL);
+                c = api_connect(&d, SELF);
+                pid = worker_pid(c, NULL, NULL);
+                snprintf(buf, sizeof(buf), "illegal %u\n", kind);
+                say(c, buf);
+                hear_all(c, buf, sizeof(buf));
+                wait_until_gone(pid);
+                close(c);
+                c = api_connect(&d, SELF);
+                if (worker_pid(c, NULL, NULL) == pid)
+                        fail_msg("illegal message %u was accepted", kind);
+                close(c);
+                daemon_stop(&d);
+        }
+}
+
+/* Workers that never get ready: the client gets 503 and the broker does not spin. */
+static void test_bad_starts(void **state) {
+        static const char *const threads[] = { "13", "15" };
+
+        for (unsigned i = 0; i < 2; i++) {
+                const char *const options[] = { "--threads", threads[i], NULL };
+                struct daemon d;
+                char buf[1024];
+
+                daemon_start(&d, options, NULL);
+                for (unsigned k = 0; k < 3; k++) {
+                        int c = api_connect(&d, SELF);
+
+                        hear_all(c, buf, sizeof(buf));
+                        assert_memory_equal(buf, "HTTP/1.1 503 ", 13);
+                        assert_non_null(strstr(buf, "\"code\":\"unavailable\""));
+                        close(c);
+                }
+                daemon_stop(&d);
+        }
+}
+
+static void test_stop_with_silent_worker(void **state) {
+        const char *const options[] = { "--threads", "14", NULL };
+        struct daemon d;
+        int c;
+
+        daemon_start(&d, options, NULL);
+        c = api_connect(&d, SELF);
+        daemon_stop(&d); /* checks that no process is left */
+        close(c);
+}
+
+static void test_idle_worker_ends(void **state) {
+        struct daemon d;
+        pid_t pid;
+        int c;
+
+        daemon_start(&d, NULL, "[Limits]\nIdleTimeoutSec = 1\n");
+        c = api_connect(&d, SELF);
+        pid = worker_pid(c, NULL, NULL);
+        usleep(1300000); /* a connection keeps it */
+        assert_int_equal(worker_pid(c, NULL, NULL), pid);
+        close(c);
+        wait_until_gone(pid);
+        c = api_connect(&d, SELF);
+        assert_int_not_equal(worker_pid(c, NULL, NULL), pid);
+        close(c);
+        daemon_stop(&d);
+}
+
+static void test_two_uids_two_workers(void **state) {
+        const char *const options[] = { "--socket-mode", "0666", NULL };
+        uid_t process_uid[2], served[2];
+        struct daemon d;
+        char buf[64];
+        int a, b, many[20];
+
+        if (geteuid() != 0) {
+                print_message("skipped: only root can connect as two users\n");
+                skip();
+        }
+        daemon_start(&d, options, NULL);
+        a = api_connect(&d, 1234);
+        b = api_connect(&d, 1235);
+        assert_int_not_equal(worker_pid(a, &process_uid[0], &served[0]),
+                             worker_pid(b, &process_uid[1], &served[1]));
+        assert_int_equal(served[0], 1234);
+        assert_int_equal(served[1], 1235);
+        assert_true(process_uid[0] >= 61184 && process_uid[1] >= 61184);
+        assert_int_not_equal(process_uid[0], process_uid[1]);
+        /* One user's full queue is not the other's. */
+        for (unsigned i = 0; i < 20; i++) {
+                many[i] = api_connect(&d, 1234);
+                say(many[i], "job\n");
+                hear(many[i], buf, sizeof(buf));
+        }
+        say(a, "job\n");
+        assert_memory_equal(hear(a, buf, sizeof(buf)), "refused ", 8);
+        say(b, "job\n");
+        assert_memory_equal(hear(b, buf, sizeof(buf)), "admitted ", 9);
+        for (unsigned i = 0; i < 20; i++)
+                close(many[i]);
+        close(a);
+        close(b);
+        daemon_stop(&d);
+}
+
+static void test_second_instance_is_refused(void **state) {
+        struct daemon d, second;
+        int status;
+
+        daemon_start(&d, NULL, NULL);
+        second.pid = fork();
+        if (second.pid == 0) {
+                freopen("/dev/null", "w", stderr);
+                execl(BITNETD_PATH, BITNETD_PATH, "--user", "--socket", d.api, "--state-dir", d.dir,
+                      NULL);
+                _exit(99);
+        }
+        assert_int_equal(waitpid(second.pid, &status, 0), second.pid);
+        assert_true(WIFEXITED(status) && WEXITSTATUS(status) != 0 && WEXITSTATUS(status) != 99);
+        assert_int_equal(access(d.api, F_OK), 0);
+        daemon_stop(&d);
+}
+
+static void test_reload(void **state) {
+        struct daemon d;
+        char buf[1024], path[128];
+        FILE *f;
+        int a, b;
+
+        daemon_start(&d, NULL, "[Limits]\nMaxConnections = 1\n");
+        a = api_connect(&d, SELF);
+        worker_pid(a, NULL, NULL);
+        b = api_connect(&d, SELF);
+        assert_memory_equal(hear_all(b, buf, sizeof(buf)), "HTTP/1.1 429", 12);
+        close(b);
+        snprintf(path, sizeof(path), "%s/conf", d.dir);
+        f = fopen(path, "we");
+        fputs("[Limits]\nMaxConnections = 2\n", f);
+        fclose(f);
+        kill(d.pid, SIGHUP);
+        usleep(200000);
+        b = api_connect(&d, SELF);
+        assert_int_equal(worker_pid(b, NULL, NULL), worker_pid(a, NULL, NULL));
+        close(b);
+        f = fopen(path, "we");
+        fputs("[Limits]\nMaxConnections = none\n", f); /* refused, the old one stays */
+        fclose(f);
+        kill(d.pid, SIGHUP);
+        usleep(200000);
+        b = api_connect(&d, SELF);
+        worker_pid(b, NULL, NULL);
+        close(a);
+        close(b);
+        daemon_stop(&d);
+}
+
+static int run_daemon(const char *const *options) {
+        const char *argv[16] = { BITNETD_PATH };
+        int status;
+        pid_t pid = fork();
+
+        for (unsigned i = 0; options[i]; i++)
+                argv[i + 1] = options[i];
+        if (pid == 0) {
+                freopen("/dev/null", "w", stderr);
+                freopen("/dev/null", "w", stdout);
+                execv(BITNETD_PATH, (char **)argv);
+                _exit(99);
+        }
+        assert_int_equal(waitpid(pid, &status, 0), pid);
+        assert_true(WIFEXITED(status));
+        return WEXITSTATUS(status);
+}
+
+static void test_command_line(void **state) {
+        char bad[] = "/tmp/bitnetd-test-XXXXXX";
+        int fd = mkstemp(bad);
+
+        assert_int_equal(write(fd, "[Limits]\nWhat=1\n", 16), 16);
+        close(fd);
+        assert_int_equal(run_daemon((const char *[]){ "--version", NULL }), 0);
+        assert_int_equal(run_daemon((const char *[]){ "--help", NULL }), 0);
+        assert_int_equal(run_daemon((const char *[]){ "--what", NULL }), 2);
+        assert_int_equal(run_daemon((const char *[]){ "argument", NULL }), 2);
+        assert_int_equal(run_daemon((const char *[]){ "--threads", "65", NULL }), 2);
+        assert_int_equal(run_daemon((const char *[]){ "--cpu", "sse9", NULL }), 2);
+        assert_int_equal(run_daemon((const char *[]){ "--user", "--config", bad, NULL }), 78);
+        assert_int_equal(run_daemon((const char *[]){ "--user", "--config", "/nowhere", NULL }), 78);
+        unlink(bad);
+}
+
+int main(void) {
+        const struct CMUnitTest tests[] = {
+                cmocka_unit_test(test_queue_limits_are_exact),
+                cmocka_unit_test(test_too_many_connections),
+                cmocka_unit_test(test_dead_worker_is_replaced),
+                cmocka_unit_test(test_illegal_messages_end_the_worker),
+                cmocka_unit_test(test_bad_starts),
+                cmocka_unit_test(test_stop_with_silent_worker),
+                cmocka_unit_test(test_idle_worker_ends),
+                cmocka_unit_test(test_two_uids_two_workers),
+                cmocka_unit_test(test_second_instance_is_refused),
+                cmocka_unit_test(test_reload),
+                cmocka_unit_test(test_command_line),
+        };
+
+        return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,442 @@
+/* The scheduler with a real model of three million weights: what a generation says does not depend
+ * on its company, and lease, pause, cancel, sequences and KV budget do what they promise. */
+#include <errno.h>
+#include <poll.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "daemon/worker/scheduler_internal.h"
+#include "engine/base/macro.h"
+#include "kernels/cpu.h"
+#include "tests/tools/open_model.h"
+
+enum { MAX_N = 16, LEASE = 200000, PATIENCE_USEC = 60000000 };
+
+static struct model *model;
+static const char *const beginnings[] = {
+        "Once upon a time", "Tom had a red ball.", "The dog", "One day, a little girl named Lily",
+        "It was raining", "\"Mom, look!\"", "A bird sat on", "They lived in a big house",
+        "Sam and Anna were", "The cat did not", "In the park there was", "Every night",
+};
+
+struct result {
+        struct generation *g; /* NULL: ended */
+        struct secure_buf text;
+        enum finish finish;
+        uint32_t read, out, prompt_n, ends, order;
+        uint32_t *ended_before; /* counts ends */
+        uint32_t cancel_at_out; /* cancel inside the callback at so many tokens; 0: never */
+        struct scheduler *s;
+};
+
+static void on_text(void *userdata, const char *text, size_t n) {
+        struct result *r = userdata;
+
+        assert_true(n > 0);
+        secure_buf_append(&r->text, text, n);
+}
+
+static void on_progress(void *userdata, uint32_t tokens_read, uint32_t tokens_out) {
+        struct result *r = userdata;
+
+        assert_true(tokens_read >= r->read && tokens_out >= r->out);
+        r->read = tokens_read;
+        r->out = tokens_out;
+        if (r->cancel_at_out > 0 && tokens_out >= r->cancel_at_out)
+                scheduler_cancel(r->s, r->g);
+}
+
+static void on_end(void *userdata, enum finish finish, uint32_t tokens_out) {
+        struct result *r = userdata;
+
+        r->finish = finish;
+        r->out = tokens_out;
+        r->ends++;
+        r->g = NULL;
+        if (r->ended_before)
+                r->order = (*r->ended_before)++;
+}
+
+static struct scheduler *new_scheduler(uint32_t max_sequences, size_t kv_tokens) {
+        const struct hparams *hp = &model->hp;
+        size_t kv = kv_tokens * hp->n_layer * hp->n_head_kv * hp->head_dim * 4;
+        struct scheduler *s = NULL;
+
+        assert_int_equal(scheduler_new(&s, 2, cpu_flags(CPU_ALL), max_sequences), 0);
+        assert_int_equal(scheduler_add_model(s, model, kv), 0);
+        return s;
+}
+
+static int submit(struct scheduler *s, struct result *r, const char *text, uint32_t max_tokens,
+                  bool background) {
+        struct generation_request request = {
+                .model = model, .max_tokens = max_tokens, .sampling = SAMPLING_GREEDY,
+                .ignore_end = true, .background = background, .text = on_text,
+                .progress = on_progress, .end = on_end, .userdata = r,
+        };
+        int error;
+
+        r->s = s;
+        assert_int_equal(tokens_push(&request.prompt, vocab_bos(model->vocab)), 0);
+        assert_int_equal(vocab_encode(model->vocab, text, strlen(text), false, 0,
+                                      &request.prompt), 0);
+        r->prompt_n = (uint32_t)request.prompt.n;
+        error = scheduler_submit(s, &request, &r->g);
+        if (error < 0)
+                tokens_done(&request.prompt);
+        return error;
+}
+
+/* Wait for the scheduler's descriptor, without granting anything. */
+static bool wait_event(struct scheduler *s, int ms) {
+        struct pollfd p = {.fd = scheduler_fd(s), .events = POLLIN};
+
+        if (poll(&p, 1, ms) <= 0)
+                return false;
+        scheduler_dispatch(s);
+        return true;
+}
+
+/* Grant and dispatch until the result has ended. */
+static void finish(struct scheduler *s, const struct result *r) {
+        uint64_t begin = scheduler_now();
+
+        while (r->ends == 0) {
+                assert_true(scheduler_now() - begin < PATIENCE_USEC);
+                scheduler_grant(s, scheduler_now() + LEASE);
+                wait_event(s, 50);
+        }
+        assert_int_equal(r->ends, 1);
+}
+
+static void done(struct result *r) {
+        secure_buf_done(&r->text);
+}
+
+/* One generation on a scheduler of its own: what all others are compared with. */
+static struct result alone(const char *text, uint32_t max_tokens) {
+        struct scheduler *s = new_scheduler(1, 512);
+        struct result r = {0};
+
+        assert_int_equal(submit(s, &r, text, max_tokens, false), 0);
+        finish(s, &r);
+        assert_int_equal(r.finish, FINISH_LENGTH);
+        assert_int_equal(r.out, max_tokens);
+        assert_int_equal(r.read, r.prompt_n);
+        scheduler_free(s);
+        return r;
+}
+
+static void assert_same_text(const struct result *a, const struct result *b) {
+        assert_int_equal(a->text.n, b->text.n);
+        assert_memory_equal(a->text.p, b->text.p, a->text.n);
+}
+
+static void company_does_not_matter(void **state) {
+        struct scheduler *s = new_scheduler(MAX_N, 8192);
+        struct result r[ARRAY_SIZE(beginnings)] = {0};
+
+        (void)state;
+        for (size_t i = 0; i < ARRAY_SIZE(r); i++)
+                assert_int_equal(submit(s, &r[i], beginnings[i], 40 + (uint32_t)i, i % 3 == 0), 0);
+        for (size_t i = 0; i < ARRAY_SIZE(r); i++) {
+                struct result one = alone(beginnings[i], 40 + (uint32_t)i);
+
+                finish(s, &r[i]);
+                assert_same_text(&one, &r[i]);
+                done(&one);
+                done(&r[i]);
+        }
+        scheduler_free(s);
+}
+
+static const char *long_prompt(void) {
+        static char text[1200];
+
+        memset(text, 0, sizeof(text));
+        while (strlen(text) < 900)
+                strcat(text, "The little dog ran to the big tree. ");
+        return text;
+}
+
+static void cancel_in_prefill(void **state) {
+        struct scheduler *s = new_scheduler(4, 2048);
+        struct result r = {0};
+
+        (void)state;
+        assert_int_equal(submit(s, &r, long_prompt(), 8, false), 0);
+        assert_true(r.prompt_n > 2 * FIRST_CHUNK);
+        scheduler_grant(s, scheduler_now() + 1000000);
+        while (r.read == 0)
+                assert_true(wait_event(s, 5000));
+        scheduler_cancel(s, r.g);
+        scheduler_cancel(s, r.g); /* the second one changes nothing */
+        while (r.ends == 0)
+                assert_true(wait_event(s, 5000)); /* needs no lease */
+        assert_int_equal(r.finish, FINISH_CANCELLED);
+        assert_int_equal(r.out, 0);
+        assert_int_equal(r.text.n, 0);
+        assert_true(r.read < r.prompt_n);
+        scheduler_free(s);
+}
+
+static void cancel_from_callback_and_while_waiting(void **state) {
+        struct scheduler *s = new_scheduler(1, 512);
+        struct result r[2] = {{.cancel_at_out = 3}};
+
+        (void)state;
+        assert_int_equal(submit(s, &r[0], beginnings[0], 100, false), 0);
+        assert_int_equal(submit(s, &r[1], beginnings[1], 100, false), 0);
+        scheduler_cancel(s, r[1].g);
+        while (r[1].ends == 0)
+                assert_true(wait_event(s, 5000));
+        assert_int_equal(r[1].finish, FINISH_CANCELLED);
+        assert_int_equal(r[1].read, 0);
+        finish(s, &r[0]);
+        assert_int_equal(r[0].finish, FINISH_CANCELLED);
+        assert_true(r[0].out >= 3 && r[0].out < 100);
+        done(&r[0]);
+        scheduler_free(s);
+}
+
+static void pause_and_go_on(void **state) {
+        struct scheduler *s = new_scheduler(2, 1024);
+        struct result r = {0}, one = alone(beginnings[0], 60);
+        uint32_t out;
+
+        (void)state;
+        assert_int_equal(submit(s, &r, beginnings[0], 60, false), 0);
+        scheduler_grant(s, scheduler_now() + LEASE);
+        while (r.out < 5) {
+                scheduler_grant(s, scheduler_now() + LEASE);
+                assert_true(wait_event(s, 5000));
+        }
+        scheduler_pause(s, r.g, true);
+        while (scheduler_state(s).has_work || scheduler_state(s).computing)
+                assert_true(wait_event(s, 5000));
+        wait_event(s, 0);
+        out = r.out;
+        assert_true(out < 60);
+        scheduler_grant(s, scheduler_now() + LEASE);
+        wait_event(s, 30);
+        wait_event(s, 30);
+        assert_int_equal(r.out, out);
+        assert_int_equal(scheduler_state(s).until_usec, 0); /* given back: nothing to do */
+        scheduler_pause(s, r.g, false);
+        finish(s, &r);
+        assert_same_text(&one, &r);
+        done(&one);
+        done(&r);
+        scheduler_free(s);
+}
+
+static void lease_ends_and_goes_on(void **state) {
+        struct scheduler *s = new_scheduler(2, 1024);
+        struct result r = {0}, one = alone(beginnings[3], 200);
+        unsigned leases = 0;
+
+        (void)state;
+        assert_int_equal(submit(s, &r, beginnings[3], 200, false), 0);
+        while (!scheduler_state(s).has_work)
+                assert_true(wait_event(s, 5000));
+        wait_event(s, 10); /* the event that goes with what was just seen */
+        assert_false(scheduler_state(s).computing);
+        assert_false(wait_event(s, 20)); /* no lease, no step, nothing new */
+        assert_int_equal(r.read, 0);
+        while (r.ends == 0) {
+                assert_true(leases++ < 1000);
+                scheduler_grant(s, scheduler_now() + 3000);
+                while (scheduler_state(s).until_usec != 0 || scheduler_state(s).computing)
+                        assert_true(wait_event(s, 5000));
+                wait_event(s, 0);
+                if (r.ends == 0) {
+                        uint32_t out = r.out;
+
+                        assert_true(scheduler_state(s).has_work);
+                        wait_event(s, 5);
+                        assert_int_equal(r.out, out);
+                }
+        }
+        assert_true(leases > 3);
+        assert_same_text(&one, &r);
+        done(&one);
+        done(&r);
+        scheduler_free(s);
+}
+
+static void renewal_is_asked_for(void **state) {
+        struct scheduler *s = new_scheduler(1, 512);
+        struct result r = {0};
+        uint64_t until;
+
+        (void)state;
+        assert_int_equal(submit(s, &r, beginnings[0], 450, false), 0);
+        /* A busy machine may let a whole lease go by before this thread looks. */
+        for (unsigned i = 0; i < 20 && !scheduler_state(s).renew; i++) {
+                until = scheduler_now() + 20000;
+                scheduler_grant(s, until);
+                while (scheduler_state(s).until_usec == until && !scheduler_state(s).renew)
+                        assert_true(wait_event(s, 5000));
+        }
+        assert_true(scheduler_state(s).renew);
+        assert_int_equal(r.ends, 0);
+        scheduler_grant(s, scheduler_now() + LEASE);
+        assert_false(scheduler_state(s).renew);
+        finish(s, &r);
+        done(&r);
+        while (scheduler_state(s).computing)
+                assert_true(wait_event(s, 5000));
+        assert_int_equal(scheduler_state(s).until_usec, 0);
+        assert_false(scheduler_state(s).has_work);
+        scheduler_free(s);
+}
+
+static void kv_budget_queues(void **state) {
+        struct scheduler *s = new_scheduler(8, 256); /* room for two of the five */
+        struct result r[5] = {0};
+        uint32_t ended = 0;
+
+        (void)state;
+        for (size_t i = 0; i < ARRAY_SIZE(r); i++) {
+                r[i].ended_before = &ended;
+                assert_int_equal(submit(s, &r[i], beginnings[i], 100, false), 0);
+        }
+        while (ended < ARRAY_SIZE(r)) {
+                uint32_t begun = 0;
+
+                scheduler_grant(s, scheduler_now() + LEASE);
+                wait_event(s, 50);
+                for (size_t i = 0; i < ARRAY_SIZE(r); i++)
+                        begun += r[i].read > 0 && r[i].ends == 0;
+                assert_true(begun <= 2);
+        }
+        for (size_t i = 0; i < ARRAY_SIZE(r); i++) {
+                struct result one = alone(beginnings[i], 100);
+
+                assert_int_equal(r[i].finish, FINISH_LENGTH);
+                assert_same_text(&one, &r[i]);
+                done(&one);
+                done(&r[i]);
+        }
+        scheduler_free(s);
+}
+
+static void first_come_first_served(void **state) {
+        struct scheduler *s = new_scheduler(1, 512);
+        struct result r[5] = {0};
+        uint32_t ended = 0;
+
+        (void)state;
+        for (size_t i = 0; i < ARRAY_SIZE(r); i++) {
+                r[i].ended_before = &ended;
+                assert_int_equal(submit(s, &r[i], beginnings[i], 20, i < 2), 0);
+        }
+        finish(s, &r[0]);
+        finish(s, &r[1]);
+        for (size_t i = 2; i < ARRAY_SIZE(r); i++)
+                assert_int_equal(r[i].ends, 1);
+        assert_true(r[2].order < r[3].order && r[3].order < r[4].order);
+        assert_true(r[0].order < r[1].order);
+        for (size_t i = 0; i < ARRAY_SIZE(r); i++)
+                done(&r[i]);
+        scheduler_free(s);
+}
+
+/* Many generations of a document leave a sequence to a question that comes later. */
+static void background_leaves_room(void **state) {
+        struct scheduler *s = new_scheduler(2, 2048);
+        struct result r[4] = {0};
+        uint32_t ended = 0;
+
+        (void)state;
+        for (size_t i = 0; i < ARRAY_SIZE(r); i++)
+                r[i].ended_before = &ended;
+        for (size_t i = 0; i < 3; i++)
+                assert_int_equal(submit(s, &r[i], beginnings[i], 150, true), 0);
+        scheduler_grant(s, scheduler_now() + LEASE);
+        while (r[0].out == 0) {
+                scheduler_grant(s, scheduler_now() + LEASE);
+                assert_true(wait_event(s, 5000));
+        }
+        assert_int_equal(submit(s, &r[3], beginnings[3], 10, false), 0);
+        finish(s, &r[3]);
+        assert_int_equal(ended, 1);
+        assert_int_equal(r[1].read, 0);
+        for (size_t i = 0; i < 3; i++)
+                finish(s, &r[i]);
+        for (size_t i = 0; i < ARRAY_SIZE(r); i++)
+                done(&r[i]);
+        scheduler_free(s);
+}
+
+static void bad_requests(void **state) {
+        struct scheduler *s = new_scheduler(1, 256);
+        struct generation_request request = {.model = model, .max_tokens = 5,
+                                             .sampling = SAMPLING_GREEDY, .end = on_end};
+        struct model other = *model;
+        struct generation *g;
+        struct result r = {0};
+
+        (void)state;
+        assert_int_equal(scheduler_max_tokens(s, model), 256);
+        assert_int_equal(scheduler_max_tokens(s, &other), 0);
+        assert_int_equal(submit(s, &r, "A", model->hp.n_ctx, false), -E2BIG);
+        assert_int_equal(submit(s, &r, "A", 300, false), -ENOMEM);
+        assert_int_equal(submit(s, &r, "A", 0, false), -EINVAL);
+        assert_int_equal(scheduler_submit(s, &request, &g), -EINVAL);
+        assert_int_equal(tokens_push(&request.prompt, (int32_t)model->hp.n_vocab), 0);
+        assert_int_equal(scheduler_submit(s, &request, &g), -EINVAL);
+        request.prompt.ids[0] = 1;
+        request.model = &other;
+        assert_int_equal(scheduler_submit(s, &request, &g), -ENOENT);
+        tokens_done(&request.prompt);
+        assert_int_equal(scheduler_new(&s, 1, 0, 0), -EINVAL);
+        assert_int_equal(scheduler_new(&s, 1, 0, SCHEDULER_MAX_SEQUENCES + 1), -EINVAL);
+        scheduler_free(s);
+}
+
+static void free_in_the_middle(void **state) {
+        struct scheduler *s = new_scheduler(2, 1024);
+        struct result r[3] = {0};
+
+        (void)state;
+        for (size_t i = 0; i < ARRAY_SIZE(r); i++)
+                assert_int_equal(submit(s, &r[i], long_prompt(), 50, false), 0);
+        scheduler_grant(s, scheduler_now() + LEASE);
+        wait_event(s, 1000);
+        scheduler_free(s);
+        for (size_t i = 0; i < ARRAY_SIZE(r); i++) {
+                assert_int_equal(r[i].ends, 0);
+                done(&r[i]);
+        }
+}
+
+int main(int argc, char **argv) {
+        const struct CMUnitTest tests[] = {
+                cmocka_unit_test(company_does_not_matter),
+                cmocka_unit_test(cancel_in_prefill),
+                cmocka_unit_test(cancel_from_callback_and_while_waiting),
+                cmocka_unit_test(pause_and_go_on),
+                cmocka_unit_test(lease_ends_and_goes_on),
+                cmocka_unit_test(renewal_is_asked_for),
+                cmocka_unit_test(kv_budget_queues),
+                cmocka_unit_test(first_come_first_served),
+                cmocka_unit_test(background_leaves_room),
+                cmocka_unit_test(bad_requests),
+                cmocka_unit_test(free_in_the_middle),
+        };
+        int r;
+
+        if (argc != 2 || open_model(&model, argv[1]) < 0)
+                return 2;
+        r = cmocka_run_group_tests(tests, NULL, NULL);
+        model_free(model);
+        return r;
+}

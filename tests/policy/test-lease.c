@@ -1,0 +1,262 @@
+/* CPU leases under a clock of our own. A simulated domain computes whenever it holds a lease, for as
+ * long as it has work, and gives the lease back when its time is over. */
+#undef NDEBUG
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "engine/base/macro.h"
+#include "policy/lease.h"
+
+enum { MS = 1000, THREADS = 2, MAX_DOMAINS = 4 };
+
+struct sim_domain {
+        struct lease_domain d;
+        uint64_t until, seq;   /* the lease it holds; until 0 = none */
+        bool has_work;
+        bool deaf;             /* never gives a lease back */
+        uint64_t computed;     /* microseconds */
+};
+
+struct sim {
+        struct lease_scheduler s;
+        struct sim_domain domains[MAX_DOMAINS];
+        unsigned n;
+        uint64_t now;
+};
+
+static void deliver(struct sim *m) {
+        uint64_t usec, seq;
+        struct lease_domain *d;
+
+        while ((d = lease_next(&m->s, m->now, &usec, &seq))) {
+                struct sim_domain *x = (struct sim_domain *)d;
+
+                x->until = m->now + usec;
+                x->seq = seq;
+        }
+}
+
+static void want(struct sim *m, unsigned i, bool work) {
+        m->domains[i].has_work = work;
+        if (work)
+                lease_used(&m->s, &m->domains[i].d, true, false, m->domains[i].seq, m->now);
+        deliver(m);
+}
+
+static void give_back(struct sim *m, struct sim_domain *x) {
+        x->until = 0;
+        lease_used(&m->s, &x->d, x->has_work, true, x->seq, m->now);
+        deliver(m);
+}
+
+/* One millisecond at a time, which is finer than any time in the rules. */
+static void run(struct sim *m, uint64_t ms) {
+        for (uint64_t t = 0; t < ms; t++) {
+                m->now += MS;
+                for (unsigned i = 0; i < m->n; i++)
+                        if (m->domains[i].until > 0 && m->domains[i].has_work)
+                                m->domains[i].computed += MS;
+                for (unsigned i = 0; i < m->n; i++) {
+                        struct sim_domain *x = &m->domains[i];
+
+                        if (x->until > 0 && !x->deaf && (!x->has_work || m->now >= x->until))
+                                give_back(m, x);
+                }
+                if (m->now >= lease_wakeup(&m->s))
+                        deliver(m);
+        }
+}
+
+static struct sim sim_new(unsigned n) {
+        return (struct sim){ .s.threads = THREADS, .n = n, .now = 5000000 };
+}
+
+static void sim_add(struct sim *m) {
+        for (unsigned i = 0; i < m->n; i++)
+                lease_add(&m->s, &m->domains[i].d);
+}
+
+static void test_lone_user_never_waits(void **state) {
+        struct sim m = sim_new(2);
+
+        sim_add(&m);
+        want(&m, 0, true);
+        assert_true(m.domains[0].until > 0); /* at once */
+        for (unsigned i = 0; i < 3000; i++) {
+                run(&m, 1);
+                assert_true(m.domains[0].until > m.now);
+        }
+        assert_int_equal(m.domains[0].computed, 3000 * MS);
+        assert_int_equal(m.domains[0].d.overruns, 0);
+}
+
+static void test_two_share_equally(void **state) {
+        struct sim m = sim_new(2);
+        uint64_t a, b;
+
+        sim_add(&m);
+        want(&m, 0, true);
+        want(&m, 1, true);
+        run(&m, 10000);
+        a = m.domains[0].computed;
+        b = m.domains[1].computed;
+        assert_in_range(a > b ? a - b : b - a, 0, LEASE_SLICE_USEC);
+        assert_in_range(a + b, 9900 * MS, 10000 * MS);
+        /* charged = measured time times threads */
+        assert_in_range(m.domains[0].d.charged, a * THREADS,
+                        (a + LEASE_SLICE_USEC) * THREADS);
+}
+
+static void test_waiting_is_short(void **state) {
+        struct sim m = sim_new(2);
+        uint64_t waited = 0;
+
+        sim_add(&m);
+        want(&m, 0, true);
+        run(&m, 1000);
+        want(&m, 1, true);
+        while (m.domains[1].until == 0) {
+                run(&m, 1);
+                waited++;
+        }
+        assert_in_range(waited, 0, LEASE_SLICE_USEC / MS);
+}
+
+/* One that pauses often gets its turn soon after each pause, but no more than its share. */
+static void test_lift_rule(void **state) {
+        struct sim m = sim_new(2);
+        uint64_t before;
+
+        sim_add(&m);
+        want(&m, 0, true);
+        run(&m, 20000);
+        assert_int_equal(m.domains[1].d.counter, 0);
+        want(&m, 1, true);
+        assert_true(m.domains[1].d.counter > 0); /* idleness was no savings account */
+        before = m.domains[0].computed;
+        run(&m, 4000);
+        assert_in_range(m.domains[0].computed - before, 1900 * MS, 2100 * MS);
+}
+
+static void test_lift_after_all_were_idle(void **state) {
+        struct sim m = sim_new(2);
+
+        sim_add(&m);
+        want(&m, 0, true);
+        run(&m, 5000);
+        want(&m, 0, false);
+        run(&m, 500);
+        want(&m, 1, true);
+        run(&m, 10);
+        want(&m, 0, true);
+        run(&m, 2000);
+        assert_in_range(m.domains[0].computed, 5900 * MS, 6150 * MS);
+}
+
+static void test_background_has_a_tenth(void **state) {
+        struct sim m = sim_new(2);
+        uint64_t total;
+
+        m.domains[1].d.class = LEASE_BACKGROUND;
+        sim_add(&m);
+        want(&m, 0, true);
+        want(&m, 1, true);
+        run(&m, 30000);
+        total = m.domains[0].computed + m.domains[1].computed;
+        assert_in_range(m.domains[1].computed * 1000 / total, 90, 110);
+        want(&m, 0, false);
+        run(&m, 100);
+        m.domains[1].computed = 0;
+        run(&m, 1000);
+        assert_int_equal(m.domains[1].computed, 1000 * MS); /* alone it has everything */
+}
+
+static void test_overrun_is_taken_back(void **state) {
+        struct sim m = sim_new(2);
+        uint64_t start;
+
+        m.domains[0].deaf = true;
+        sim_add(&m);
+        want(&m, 0, true);
+        run(&m, 10);
+        want(&m, 1, true);
+        start = m.now;
+        while (m.domains[1].until == 0)
+                run(&m, 1);
+        assert_in_range(m.now - start, 0, LEASE_SLICE_USEC + LEASE_GRACE_USEC + MS);
+        assert_int_equal(m.domains[0].d.overruns, 1);
+        assert_true(m.domains[0].d.charged >= LEASE_SLICE_USEC * THREADS);
+}
+
+static void test_stale_returns(void **state) {
+        struct sim m = sim_new(2);
+        uint64_t old;
+
+        sim_add(&m);
+        want(&m, 0, true);
+        old = m.domains[0].seq;
+        run(&m, 70); /* renewed meanwhile */
+        assert_true(m.domains[0].seq > old);
+        lease_used(&m.s, &m.domains[0].d, true, true, old, m.now);
+        assert_ptr_equal(m.s.holder, &m.domains[0].d);
+        lease_used(&m.s, &m.domains[1].d, false, true, m.domains[0].seq, m.now); /* not the holder */
+        assert_ptr_equal(m.s.holder, &m.domains[0].d);
+        lease_used(&m.s, &m.domains[0].d, false, true, old, m.now); /* wants nothing: over */
+        assert_null(m.s.holder);
+        assert_int_equal(lease_wakeup(&m.s), UINT64_MAX);
+}
+
+static void test_removed_holder(void **state) {
+        struct sim m = sim_new(2);
+
+        sim_add(&m);
+        want(&m, 0, true);
+        want(&m, 1, true);
+        run(&m, 30);
+        lease_remove(&m.s, &m.domains[0].d, m.now);
+        lease_remove(&m.s, &m.domains[0].d, m.now);
+        deliver(&m);
+        assert_ptr_equal(m.s.holder, &m.domains[1].d);
+        assert_int_equal(m.domains[0].d.charged, 30 * MS * THREADS);
+        lease_remove(&m.s, &m.domains[1].d, m.now);
+        deliver(&m);
+        assert_null(m.s.holder);
+}
+
+static void test_four_share_whatever_they_do(void **state) {
+        struct sim m = sim_new(4);
+
+        sim_add(&m);
+        for (unsigned i = 0; i < 4; i++)
+                want(&m, i, true);
+        for (unsigned round = 0; round < 400; round++) {
+                /* domain 3 asks again and again, which must not help it */
+                for (unsigned k = 0; k < 50; k++)
+                        lease_used(&m.s, &m.domains[3].d, true, false, 0, m.now);
+                run(&m, 50);
+        }
+        for (unsigned i = 0; i < 4; i++)
+                assert_in_range(m.domains[i].computed, 4800 * MS, 5200 * MS);
+}
+
+int main(void) {
+        const struct CMUnitTest tests[] = {
+                cmocka_unit_test(test_lone_user_never_waits),
+                cmocka_unit_test(test_two_share_equally),
+                cmocka_unit_test(test_waiting_is_short),
+                cmocka_unit_test(test_lift_rule),
+                cmocka_unit_test(test_lift_after_all_were_idle),
+                cmocka_unit_test(test_background_has_a_tenth),
+                cmocka_unit_test(test_overrun_is_taken_back),
+                cmocka_unit_test(test_stale_returns),
+                cmocka_unit_test(test_removed_holder),
+                cmocka_unit_test(test_four_share_whatever_they_do),
+        };
+
+        return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,300 @@
+"""Runs inside the booted container as root; writes TAP to the file named on the command line.
+
+Every check is about the real units: what a user gets, what a worker may do, what another user
+sees, and that no text is left behind.
+"""
+import glob
+import os
+import re
+import subprocess
+import sys
+import time
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+CANARY = "zq7canary" + os.urandom(8).hex()
+DYNAMIC = range(61184, 65520)
+PATIENCE = 150   # seconds until the embedded model is packed and verified
+
+checks = []
+
+
+def check(fn):
+    checks.append(fn)
+    return fn
+
+
+def fail(text):
+    raise AssertionError(text)
+
+
+def command(*argv, user=None, stdin=None, timeout=90):
+    if user:
+        argv = ("runuser", "-u", user, "--", *argv)
+    return subprocess.run(argv, input=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                          text=True, timeout=timeout, cwd="/")
+
+
+def expect_success(result):
+    if result.returncode != 0:
+        fail(f"exit {result.returncode}: {result.stdout[-300:]} {result.stderr[-300:]}")
+    return result.stdout
+
+
+def ask(user, prompt, tokens=8):
+    """The prompt goes through standard input: arguments are visible to everybody."""
+    return command("bnctl", "ask", "--quiet", "--no-stream", f"--max-tokens={tokens}",
+                   "--temperature=0", user=user, stdin=prompt)
+
+
+def workers():
+    """Process id -> lines of /proc/PID/status, of all workers."""
+    found = {}
+    for path in glob.glob("/proc/[0-9]*/comm"):
+        try:
+            if open(path).read().strip() == "bitnetd-worker":
+                pid = int(path.split("/")[2])
+                text = open(f"/proc/{pid}/status").read()
+                found[pid] = dict(line.split(":\t", 1) for line in text.splitlines() if ":\t" in line)
+        except OSError:
+            pass
+    return found
+
+
+@check
+def sockets_are_listening():
+    for unit in ["bitnetd.socket", "bitnetd-bus.socket", "bitnetd-worker.socket"]:
+        state = command("systemctl", "is-active", unit).stdout.strip()
+        if state != "active":
+            fail(f"{unit} is {state}")
+
+
+@check
+def alice_gets_an_answer():
+    end = time.monotonic() + PATIENCE
+    while True:
+        result = ask("alice", "Name one colour.")
+        # 75: the embedded model is still being packed
+        if result.returncode != 75 or time.monotonic() > end:
+            break
+        time.sleep(1)
+    if not expect_success(result).strip():
+        fail("empty answer")
+
+
+@check
+def summarize_over_the_system_bus():
+    text = ("The harbour was built in 1871. It has two piers and a lighthouse. Most boats carry "
+            "fish and timber. In winter the northern pier is closed because of ice. ") * 8
+    out = expect_success(command("/usr/bin/python3", f"{HERE}/summarize.py", user="alice",
+                                 stdin=text, timeout=150))
+    n = len(text.encode())
+    if f"done  bytes {n} covered {n}" not in out:
+        fail(f"not every byte was covered: {out[-200:]}")
+
+
+@check
+def curl_lists_models():
+    out = expect_success(command("curl", "-sS", "--unix-socket", "/run/bitnetd/api.sock",
+                                 "http://localhost/v1/models", user="alice"))
+    if '"object"' not in out:
+        fail(out[:300])
+
+
+@check
+def workers_are_locked_in():
+    expect_success(ask("alice", "Name one animal."))
+    found = workers()
+    if not found:
+        fail("no worker runs")
+    for pid, status in found.items():
+        for key, value in {"Seccomp": "2", "NoNewPrivs": "1", "CapEff": "0" * 16,
+                           "CapPrm": "0" * 16, "CapBnd": "0" * 16}.items():
+            if status[key] != value:
+                fail(f"worker {pid}: {key} is {status[key]}, not {value}")
+        uid = int(status["Uid"].split()[0])
+        if uid not in DYNAMIC or len(set(status["Uid"].split())) != 1:
+            fail(f"worker {pid} has uid {status['Uid']}")
+
+
+@check
+def workers_have_own_namespaces():
+    for pid in workers():
+        for kind in ["net", "mnt", "user", "ipc"]:
+            if os.readlink(f"/proc/{pid}/ns/{kind}") == os.readlink(f"/proc/1/ns/{kind}"):
+                fail(f"worker {pid} is in the {kind} namespace of process 1")
+        names = [line.split(":")[0].strip() for line in open(f"/proc/{pid}/net/dev") if ":" in line]
+        if names != ["lo"]:
+            fail(f"worker {pid} sees the interfaces {names}")
+
+
+@check
+def workers_see_an_empty_root():
+    for pid in workers():
+        root = f"/proc/{pid}/root"
+        for path in ["etc/passwd", "run/bitnetd/api.sock", "run/dbus/system_bus_socket", "home",
+                     "usr/bin", "var/lib/bitnetd", "var/lib/private"]:
+            if os.path.exists(f"{root}/{path}"):
+                fail(f"worker {pid} could see /{path}")
+
+
+@check
+def workers_hold_only_the_link_and_connections():
+    for pid in workers():
+        for fd in os.listdir(f"/proc/{pid}/fd"):
+            target = os.readlink(f"/proc/{pid}/fd/{fd}")
+            if not (target == "/dev/null" or target.startswith(("socket:", "anon_inode:[eventfd]"))):
+                fail(f"worker {pid} holds {target} as {fd}")
+
+
+@check
+def second_user_gets_a_second_worker_and_shares_weights():
+    expect_success(ask("alice", "Name one city."))
+    expect_success(ask("bob", "Name one river."))
+    expect_success(ask("alice", "Name one lake."))
+    found = workers()
+    uids = {int(s["Uid"].split()[0]) for s in found.values()}
+    if len(found) < 2 or len(uids) != len(found):
+        fail(f"{len(found)} workers with the uids {sorted(uids)}")
+    pss, size, sharers = weights(found)
+    if sharers < 2:
+        fail(f"{sharers} workers map a model")
+    if not 0.95 * size <= pss <= 1.05 * size:
+        fail(f"{sharers} workers: PSS {pss} of a file of {size} bytes")
+    print(f"# {sharers} workers, PSS {pss} of {size} bytes", file=tap)
+
+
+def weights(found):
+    """Sum of PSS over all mappings of the biggest packed file, its size, how many map it."""
+    sizes = {os.stat(p).st_ino: os.stat(p).st_size
+             for p in glob.glob("/var/lib/bitnetd/**", recursive=True) if os.path.isfile(p)}
+    model = max(sizes, key=sizes.get)
+    pss, sharers = 0, set()
+    for pid in found:
+        inode = None
+        for line in open(f"/proc/{pid}/smaps"):
+            head = re.match(r"[0-9a-f]+-[0-9a-f]+ \S+ [0-9a-f]+ \S+ (\d+)", line)
+            if head:
+                inode = int(head[1])
+            elif line.startswith("Pss:") and inode == model:
+                pss += int(line.split()[1]) * 1024
+                sharers.add(pid)
+    return pss, sizes[model], len(sharers)
+
+
+@check
+def users_cannot_touch_workers():
+    pid = next(iter(workers()))
+    for argv in [["kill", "-0", str(pid)], ["cat", f"/proc/{pid}/mem"], ["cat", f"/proc/{pid}/maps"],
+                 ["ls", f"/proc/{pid}/fd"]]:
+        if command(*argv, user="bob").returncode == 0:
+            fail(f"bob could {' '.join(argv)}")
+    connect = ("import socket; socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)"
+               ".connect('/run/bitnetd/worker.sock')")
+    result = command("/usr/bin/python3", "-c", connect, user="bob")
+    if "PermissionError" not in result.stderr:
+        fail(f"bob at worker.sock: {result.stderr[-200:]}")
+    if command("ls", "/var/lib/bitnetd", user="bob").returncode == 0:
+        fail("bob can list the state directory")
+
+
+@check
+def nobody_else_can_own_the_name():
+    result = command("/usr/bin/python3", f"{HERE}/own_name.py", user="bob")
+    if result.returncode != 0:
+        fail(f"exit {result.returncode}: {result.stderr[-300:]}")
+
+
+@check
+def users_do_not_see_each_others_jobs():
+    job = subprocess.Popen(["runuser", "-u", "alice", "--", "bnctl", "ask", "--max-tokens=400",
+                            "Tell a very long story about the sea."], stdout=subprocess.PIPE,
+                           stderr=subprocess.DEVNULL)
+    try:
+        job.stdout.read(1)
+        own = expect_success(command("bnctl", "ps", "--json", user="alice"))
+        other = expect_success(command("bnctl", "ps", "--json", "--all", user="bob"))
+        if '"job"' not in own and "/job/" not in own and '"id"' not in own:
+            fail(f"alice does not see her own job: {own[:200]}")
+        running = [line for line in other.splitlines() if "generating" in line]
+        if running:
+            fail(f"bob sees {running[0][:200]}")
+    finally:
+        job.kill()
+        job.wait()
+
+
+@check
+def killed_worker_gives_a_clear_error_and_the_next_request_works():
+    job = subprocess.Popen(["runuser", "-u", "alice", "--", "bnctl", "ask", "--max-tokens=400",
+                            "Tell a very long story about the sea."], stdout=subprocess.PIPE,
+                           stderr=subprocess.PIPE, text=True)
+    job.stdout.read(1)
+    for pid in workers():
+        try:
+            os.kill(pid, 9)
+        except ProcessLookupError:
+            pass
+    _, errors = job.communicate(timeout=60)
+    if job.returncode != 70 or "worker" not in errors.lower():
+        fail(f"exit {job.returncode}: {errors[-300:]}")
+    expect_success(ask("alice", "Name one tree."))
+
+
+@check
+def broker_restart_loses_no_socket():
+    old = command("systemctl", "show", "-P", "MainPID", "bitnetd.service").stdout.strip()
+    os.kill(int(old), 9)
+    end = time.monotonic() + PATIENCE
+    result = ask("alice", "Name one metal.")
+    while result.returncode == 75 and time.monotonic() < end:
+        time.sleep(1)
+        result = ask("alice", "Name one metal.")
+    expect_success(result)
+    new = command("systemctl", "show", "-P", "MainPID", "bitnetd.service").stdout.strip()
+    if new in ("0", old):
+        fail(f"main process {old}, then {new}")
+
+
+@check
+def canary_is_nowhere():
+    ask("alice", f"Repeat this word: {CANARY}", tokens=24)
+    document = f"{CANARY} is the name of a ship. {CANARY} sails on Mondays. " * 3
+    command("/usr/bin/python3", f"{HERE}/summarize.py", user="alice", stdin=document, timeout=150)
+    command("journalctl", "--sync")
+    journal = subprocess.run(["journalctl", "-o", "export", "--no-pager"], stdout=subprocess.PIPE)
+    if not journal.stdout:
+        fail("the journal is empty")
+    if CANARY.encode() in journal.stdout:
+        line = next(x for x in journal.stdout.split(b"\n") if CANARY.encode() in x)
+        fail(f"in the journal, in a field of {len(line)} bytes: {line[:60]!r}")
+    for place in ["/var/lib", "/var/log", "/var/tmp", "/tmp", "/run", "/home", "/root"]:
+        found = command("grep", "-rlsF", "--devices=skip", CANARY, place).stdout.strip()
+        if found:
+            fail(f"in {found}")
+    if glob.glob("/var/lib/systemd/coredump/*"):
+        fail("there is a core file")
+
+
+@check
+def no_unit_has_failed():
+    out = command("systemctl", "list-units", "--failed", "--plain", "--no-legend", "bitnetd*").stdout
+    if out.strip():
+        fail(out.strip())
+
+
+def main():
+    print(f"1..{len(checks)}", file=tap)
+    for number, fn in enumerate(checks, 1):
+        name = fn.__name__.replace("_", " ")
+        start = time.monotonic()
+        try:
+            fn()
+            print(f"ok {number} - {name} # {time.monotonic() - start:.1f} s", file=tap, flush=True)
+        except Exception as error:
+            print(f"not ok {number} - {name}", file=tap)
+            for line in f"{type(error).__name__}: {error}".splitlines():
+                print(f"# {line}", file=tap, flush=True)
+
+
+with open(sys.argv[1], "w") as tap:
+    main()
