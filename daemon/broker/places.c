@@ -116,24 +116,28 @@ static bool somebody_answers(const struct sockaddr_un *sa) {
                            errno == EAGAIN);
 }
 
+/* The socket appears under its name only when it listens already: whoever sees it can connect. */
 int places_listen(const char *path, mode_t mode, int *ret_fd) {
-        struct sockaddr_un sa = { .sun_family = AF_UNIX };
+        struct sockaddr_un final = { .sun_family = AF_UNIX }, sa = final;
         _cleanup_close_ int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
         mode_t old;
         int r;
 
         if (fd < 0)
                 return -errno;
-        snprintf(sa.sun_path, sizeof(sa.sun_path), "%s", path);
-        if (somebody_answers(&sa))
+        snprintf(final.sun_path, sizeof(final.sun_path), "%s", path);
+        if (somebody_answers(&final))
                 return -EADDRINUSE;
-        unlink(path);
+        if (snprintf(sa.sun_path, sizeof(sa.sun_path), "%s~", path) >= (int)sizeof(sa.sun_path))
+                return -ENAMETOOLONG;
+        unlink(sa.sun_path);
         old = umask(0177);
         r = bind(fd, (struct sockaddr *)&sa, sizeof(sa)) < 0 ? -errno : 0;
         umask(old);
         if (r < 0)
                 return r;
-        if (chmod(path, mode) < 0 || listen(fd, 128) < 0)
+        if (chmod(sa.sun_path, mode) < 0 || listen(fd, 128) < 0 ||
+            rename(sa.sun_path, path) < 0)
                 return -errno;
         *ret_fd = TAKE_FD(fd);
         return 0;

@@ -19,6 +19,9 @@ static uint64_t next_seed(uint64_t *state) {
 struct sampling default_sampling(uint32_t verb, uint64_t *seed_state) {
         struct sampling s = SAMPLING_GREEDY;
 
+        s.dry_multiplier = 0.8F;
+        s.dry_base = 1.75F;
+        s.dry_allowed_length = 4;
         s.seed = next_seed(seed_state);
         return s;
 }

@@ -1,6 +1,7 @@
 /* Ties one job to one connection. The head of a stream is sent when the job is admitted (so that a
- * refusal still gets its own status), or at the first heartbeat when waiting takes long; errors
- * after the head become the last event. The exchange is freed in its job's end callback or when
+ * refusal still gets its own status), or at the first heartbeat when waiting takes long; the first
+ * event always waits for admission, because it names the job. Errors after the head become the last
+ * event. The exchange is freed in its job's end callback or when
  * the connection goes, whichever is first, and each side forgets the other then. */
 #include <errno.h>
 #include <inttypes.h>
@@ -20,18 +21,19 @@ static void send_head(struct exchange *x) {
         if (x->head_sent)
                 return;
         x->head_sent = true;
-        snprintf(x->model, sizeof(x->model), "%s", job_model_name(x->job));
         reply_stream(x->conn, x->bare ? "text/plain; charset=utf-8" : "text/event-stream",
                      job_id(x->job));
-        if (x->format->begin && !x->bare)
-                x->format->begin(x);
 }
 
 static void on_admitted(void *userdata) {
         struct exchange *x = userdata;
 
-        if (x->stream)
-                send_head(x);
+        snprintf(x->model, sizeof(x->model), "%s", job_model_name(x->job));
+        if (!x->stream)
+                return;
+        send_head(x);
+        if (x->format->begin && !x->bare)
+                x->format->begin(x);
 }
 
 static void on_text(void *userdata, const char *text, size_t n) {
@@ -75,17 +77,13 @@ static void on_end(void *userdata, const struct job_result *r) {
         struct conn *c = x->conn;
 
         c->exchange = NULL;
-        snprintf(x->model, sizeof(x->model), "%s", job_model_name(x->job));
         if (x->head_sent)
                 end_stream(x, r);
         else if (r->error.code != ERROR_NONE)
                 reply_error(c, &r->error, job_id(x->job));
         else if (x->text.failed)
                 reply_memory(c);
-        else if (x->stream) {
-                send_head(x);
-                end_stream(x, r);
-        } else
+        else
                 x->format->whole(x, r);
         exchange_free(x);
 }

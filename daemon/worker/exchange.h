@@ -13,7 +13,7 @@ struct exchange;
 
 struct exchange_format {
         const char *id_prefix;                       /* "chatcmpl-" */
-        void (*begin)(struct exchange *x);           /* stream: after the head; may be NULL */
+        void (*begin)(struct exchange *x);           /* stream: admitted; may be NULL */
         void (*text)(struct exchange *x, const char *text, size_t n); /* stream */
         void (*progress)(struct exchange *x, const struct job_progress *p); /* stream; or NULL */
         void (*end)(struct exchange *x, const struct job_result *r);  /* stream: success */

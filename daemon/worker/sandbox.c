@@ -1,8 +1,9 @@
 /* The order in which a worker gives everything up. Each step needs something that a later one takes
  * away, so the order is part of the meaning; it never goes back and never goes on after a failure.
  * A caller that gets control back is locked in. In sanitizer builds (a choice of the build, not of
- * the run) the filter and the limits stay off, because the sanitizers' own calls would end the
- * process: such a build says so by returning 0. */
+ * the run) Landlock, the filter and the limits stay off, because the sanitizers' own calls would end
+ * the process, and standard error stays open for their reports: such a build says so by returning
+ * 0. */
 #include "daemon/worker/sandbox.h"
 
 #include <errno.h>
@@ -28,6 +29,12 @@
 #define SYS_close_range 436
 #endif
 
+#ifdef BITNETD_SANITIZING
+enum { IS_SANITIZING = true, LAST_SILENCED_FD = STDOUT_FILENO };
+#else
+enum { IS_SANITIZING = false, LAST_SILENCED_FD = STDERR_FILENO };
+#endif
+
 /* The filter tells descriptors apart by 16 bits. */
 enum { FDS_LIMIT = 1 << 16 };
 
@@ -51,7 +58,7 @@ static bool is_null_device(int fd) {
 
 /* Whatever a library prints before it dies must not reach a terminal or a journal. */
 static bool silence_standard_fds(void) {
-        for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++) {
+        for (int fd = STDIN_FILENO; fd <= LAST_SILENCED_FD; fd++) {
                 if (is_null_device(fd))
                         continue;
                 int null = open("/dev/null", O_RDWR | O_NOCTTY);
@@ -105,19 +112,11 @@ unsigned sandbox_before_threads(void) {
         /* execve sets the flag again, so it cannot come from the broker or the unit. */
         if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0 || prctl(PR_GET_DUMPABLE, 0, 0, 0, 0) != 0)
                 _exit(SANDBOX_EXIT_UNDUMPABLE);
-        int abi = landlock_enter();
+        int abi = IS_SANITIZING ? 0 : landlock_enter();
         if (abi < 0)
                 _exit(SANDBOX_EXIT_LANDLOCK);
         return (unsigned)abi;
 }
-
-#ifdef BITNETD_SANITIZING
-
-unsigned sandbox_enter(enum sandbox_mode mode, uint64_t fsize, unsigned max_fds) {
-        return SECCOMP_MODE_DISABLED;
-}
-
-#else
 
 static bool limit(__rlimit_resource_t resource, rlim_t value) {
         return setrlimit(resource, &(struct rlimit){ value, value }) == 0;
@@ -138,6 +137,8 @@ static bool opening_is_refused(void) {
 }
 
 unsigned sandbox_enter(enum sandbox_mode mode, uint64_t fsize, unsigned max_fds) {
+        if (IS_SANITIZING)
+                return SECCOMP_MODE_DISABLED;
         /* NPROC counts threads, so the threads exist by now. */
         if (max_fds > FDS_LIMIT || !limit(RLIMIT_NPROC, 0) || !limit(RLIMIT_CORE, 0) ||
             !limit(RLIMIT_FSIZE, mode == SANDBOX_PACK ? fsize : 0) ||
@@ -149,5 +150,3 @@ unsigned sandbox_enter(enum sandbox_mode mode, uint64_t fsize, unsigned max_fds)
                 _exit(SANDBOX_EXIT_CHECK);
         return SECCOMP_MODE_FILTER;
 }
-
-#endif

@@ -32,7 +32,8 @@ enum {
 enum { FD_BITS = 0xffff };
 
 #define INT(i, v) { SECCOMP_MASKED, i, UINT32_MAX, (uint32_t)(v) }
-#define INT_MASK(i, ignored, v) { SECCOMP_MASKED, i, UINT32_MAX & ~(uint32_t)(ignored), (uint32_t)(v) }
+#define INT_MASK(i, ignored, v)                                                                    \
+        { SECCOMP_MASKED, i, UINT32_MAX & ~(uint32_t)(ignored), (uint32_t)(v) }
 #define INT_SUBSET(i, bits) INT_MASK(i, bits, 0)
 #define LONG(i, v) { SECCOMP_MASKED, i, UINT64_MAX, (uint64_t)(v) }
 #define LONG_MASK(i, ignored, v) { SECCOMP_MASKED, i, ~(uint64_t)(ignored), (uint64_t)(v) }
@@ -137,7 +138,7 @@ const struct seccomp_row seccomp_rows[] = {
         SOFT("uname", EPERM, "harmless, not needed"),
         SOFT("sysinfo", EPERM, "harmless, not needed: qsort asks how much memory there is"),
         SOFT("getcpu", EPERM, "harmless, not needed"),
-        SOFT("sched_getaffinity", EPERM, "harmless, not needed: malloc asks how many CPUs there are"),
+        SOFT("sched_getaffinity", EPERM, "harmless, not needed: malloc asks how many CPUs it has"),
         SOFT("prlimit64", EPERM, "harmless, not needed, as long as no limit is set", LONG(2, 0)),
 };
 

@@ -26,7 +26,7 @@ struct seccomp_arg {
 };
 
 struct seccomp_row {
-        const char *call; /* libseccomp's name; a call that an architecture lacks is left out there */
+        const char *call; /* libseccomp's name; a probe that an architecture lacks is left out */
         const char *reason;
         int error;        /* 0: allowed; else the call fails with this errno */
         unsigned modes;   /* bits 1 << enum sandbox_mode */

@@ -24,6 +24,8 @@
 enum {
         MAX_REPEAT_LAST = 1 << 20,
         FIRST_TOP_P_TRY = 128, /* candidates sorted at first; eight times as many at each retry */
+        DRY_WINDOW = 512,      /* sampled tokens that are searched for repetitions */
+        DRY_LONGEST = 32,      /* tokens; longer repetitions are punished no harder */
 };
 
 struct candidate {
@@ -42,6 +44,8 @@ struct sampler {
         uint32_t *counts;         /* [n_vocab] how often each token was sampled; NULL: not needed */
         int32_t *seen;            /* [n_vocab] the distinct sampled tokens */
         uint32_t n_seen;
+        int32_t *sampled;         /* [DRY_WINDOW] the last sampled tokens, oldest first; NULL: off */
+        uint32_t n_sampled;
 };
 
 static uint64_t splitmix64(uint64_t *state) {
@@ -73,6 +77,8 @@ static bool options_valid(const struct sampling *o) {
         return isfinite(o->temperature) && o->temperature >= 0 && o->top_p > 0 && o->top_p <= 1 &&
                o->min_p >= 0 && o->min_p <= 1 && isfinite(o->repeat_penalty) &&
                o->repeat_penalty > 0 && isfinite(o->presence_penalty) &&
+               o->dry_multiplier >= 0 && isfinite(o->dry_multiplier) &&
+               (o->dry_multiplier == 0 || (o->dry_base >= 1 && o->dry_base <= 4)) &&
                isfinite(o->frequency_penalty) && o->repeat_last <= MAX_REPEAT_LAST;
 }
 
@@ -87,7 +93,12 @@ static bool wants_counts(const struct sampling *o) {
 static int sampler_allocate(struct sampler *s) {
         const struct sampling *o = &s->options;
 
-        if (wants_repeat(o) || wants_counts(o)) {
+        if (o->dry_multiplier > 0) {
+                s->sampled = calloc(DRY_WINDOW, sizeof(*s->sampled));
+                if (!s->sampled)
+                        return -ENOMEM;
+        }
+        if (wants_repeat(o) || wants_counts(o) || o->dry_multiplier > 0) {
                 s->adjusted = calloc(s->n_vocab, sizeof(*s->adjusted));
                 if (!s->adjusted)
                         return -ENOMEM;
@@ -148,6 +159,7 @@ struct sampler *sampler_free(struct sampler *s) {
         wipe_free(s->window, s->options.repeat_last, sizeof(*s->window));
         wipe_free(s->counts, s->n_vocab, sizeof(*s->counts));
         wipe_free(s->seen, s->n_vocab, sizeof(*s->seen));
+        wipe_free(s->sampled, DRY_WINDOW, sizeof(*s->sampled));
         wipe_free(s, 1, sizeof(*s));
         return NULL;
 }
@@ -159,8 +171,42 @@ void sampler_accept(struct sampler *s, int32_t token) {
 
 static void remember_sampled(struct sampler *s, int32_t token) {
         sampler_accept(s, token);
+        if (s->sampled) {
+                if (s->n_sampled == DRY_WINDOW) {
+                        s->n_sampled--;
+                        memmove(s->sampled, s->sampled + 1, s->n_sampled * sizeof(*s->sampled));
+                }
+                s->sampled[s->n_sampled++] = token;
+        }
         if (s->counts && s->counts[token]++ == 0)
                 s->seen[s->n_seen++] = token;
+}
+
+/* How many tokens before `end` are the same as the last ones, DRY_LONGEST at most. */
+static uint32_t match_length(const int32_t *t, uint32_t n, uint32_t end) {
+        uint32_t length = 0;
+
+        while (length < end && length < DRY_LONGEST && t[end - 1 - length] == t[n - 1 - length])
+                length++;
+        return length;
+}
+
+/* Every earlier place that ends like the text so far names the token that would go on repeating
+ * it. Lowering it again for a second, longer match starts from the untouched logit. */
+static void punish_loops(struct sampler *s, const float *logits) {
+        const struct sampling *o = &s->options;
+
+        for (uint32_t end = 1; end < s->n_sampled; end++) {
+                uint32_t n = match_length(s->sampled, s->n_sampled, end);
+                int32_t next = s->sampled[end];
+                float penalty = o->dry_multiplier;
+
+                if (n <= o->dry_allowed_length)
+                        continue;
+                for (uint32_t i = o->dry_allowed_length + 1; i < n; i++)
+                        penalty *= o->dry_base;
+                s->adjusted[next] = MIN(s->adjusted[next], logits[next] - penalty * o->dry_base);
+        }
 }
 
 /* Repetition (Keskar et al.): divide a positive logit, multiply a negative one, once for a token
@@ -185,6 +231,8 @@ static const float *apply_penalties(struct sampler *s, const float *logits) {
                 s->adjusted[id] -=
                         o->presence_penalty + o->frequency_penalty * (float)s->counts[id];
         }
+        if (s->sampled)
+                punish_loops(s, logits);
         return s->adjusted;
 }
 

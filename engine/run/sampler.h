@@ -14,6 +14,11 @@ struct sampling {
         float repeat_penalty;  /* 1: off; > 0 */
         uint32_t repeat_last;  /* how many tokens back the penalty looks */
         float presence_penalty, frequency_penalty; /* 0: off; OpenAI's definition */
+        /* Against endless loops ("DRY"): a token that would lengthen a repetition of the last n > L
+         * sampled tokens to n + 1 loses multiplier * base^(n - L). 0: off. Looks at the last 512
+         * sampled tokens, never at the prompt: copying from a document is not a loop. */
+        float dry_multiplier, dry_base;
+        uint32_t dry_allowed_length;   /* L */
         uint64_t seed;
 };
 

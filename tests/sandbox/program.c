@@ -105,7 +105,8 @@ uint32_t program_run(const struct program *p, const struct seccomp_data *data,
         }
 }
 
-static bool arg_matches(const struct seccomp_arg *arg, const struct seccomp_data *data, pid_t self) {
+static bool arg_matches(const struct seccomp_arg *arg, const struct seccomp_data *data,
+                        pid_t self) {
         uint64_t v = data->args[arg->index];
 
         switch (arg->op) {

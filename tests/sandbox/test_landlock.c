@@ -40,7 +40,8 @@ static long outcome(int fd) {
 }
 
 static long bind_tcp(void) {
-        struct sockaddr_in sa = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+        struct sockaddr_in sa = { .sin_family = AF_INET,
+                                  .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
         int fd = socket(AF_INET, SOCK_STREAM, 0);
         int r = bind(fd, (struct sockaddr *)&sa, sizeof(sa));
         int e = errno;

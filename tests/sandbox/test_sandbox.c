@@ -104,8 +104,9 @@ static void start_spoiled(struct report *r, void *userdata) {
         child_make_link();
         child_drop_privileges();
         prctl(PR_SET_DUMPABLE, 1, 0, 0, 0); /* as after execve; changing the uid cleared it */
-        if (seccomp_rule_add(ctx, SCMP_ACT_ERRNO(s->error), seccomp_syscall_resolve_name(s->call), 1,
-                             s->arg) < 0 || seccomp_load(ctx) < 0)
+        int call = seccomp_syscall_resolve_name(s->call);
+        if (seccomp_rule_add(ctx, SCMP_ACT_ERRNO(s->error), call, 1, s->arg) < 0 ||
+            seccomp_load(ctx) < 0)
                 _exit(91);
         sandbox_before_threads();
         sandbox_enter(SANDBOX_SERVE, 0, MAX_FDS);
@@ -113,8 +114,10 @@ static void start_spoiled(struct report *r, void *userdata) {
 
 static void test_spoiled_steps(void **state) {
         const struct spoiled steps[] = {
-                { "prctl", SCMP_A0_64(SCMP_CMP_EQ, PR_SET_NO_NEW_PRIVS), EPERM, SANDBOX_EXIT_NO_NEW_PRIVS },
-                { "prctl", SCMP_A0_64(SCMP_CMP_EQ, PR_SET_DUMPABLE), EPERM, SANDBOX_EXIT_UNDUMPABLE },
+                { "prctl", SCMP_A0_64(SCMP_CMP_EQ, PR_SET_NO_NEW_PRIVS), EPERM,
+                  SANDBOX_EXIT_NO_NEW_PRIVS },
+                { "prctl", SCMP_A0_64(SCMP_CMP_EQ, PR_SET_DUMPABLE), EPERM,
+                  SANDBOX_EXIT_UNDUMPABLE },
                 { "prctl", SCMP_A0_64(SCMP_CMP_EQ, PR_SET_DUMPABLE), 0, SANDBOX_EXIT_UNDUMPABLE },
                 { "capget", SCMP_A0_64(SCMP_CMP_NE, 0), EPERM, SANDBOX_EXIT_PRIVILEGE },
                 { "prlimit64", SCMP_A1_64(SCMP_CMP_EQ, RLIMIT_CORE), EPERM, SANDBOX_EXIT_RLIMIT },

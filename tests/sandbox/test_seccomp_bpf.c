@@ -35,10 +35,10 @@ static void check(struct filters *f, const struct seccomp_data *data) {
         if (plain == expect && tree == expect)
                 return;
         if (f->failed++ < REPORT_MAX)
-                fprintf(stderr, "arch %#x mode %d call %d(%#llx, %#llx, %#llx, %#llx, %#llx, %#llx): "
-                        "table %#x, program %#x, as a tree %#x\n", f->arch, f->mode, data->nr,
-                        data->args[0], data->args[1], data->args[2], data->args[3], data->args[4],
-                        data->args[5], expect, plain, tree);
+                fprintf(stderr, "arch %#x mode %d call %d(%#llx, %#llx, %#llx, %#llx, %#llx, "
+                        "%#llx): table %#x, program %#x, as a tree %#x\n", f->arch, f->mode,
+                        data->nr, data->args[0], data->args[1], data->args[2], data->args[3],
+                        data->args[4], data->args[5], expect, plain, tree);
 }
 
 /* The call that a row describes, and everything one bit away from it. */
@@ -99,8 +99,8 @@ static unsigned check_filter(enum sandbox_mode mode, uint32_t arch, const char *
                         check_row(&f, &seccomp_rows[i]);
         check_numbers(&f);
         check_foreign(&f);
-        printf("%s, mode %d: %u instructions, at most %u run; %u calls tried, %u allowed, %u wrong\n",
-               name, mode, f.plain.n, f.longest, f.calls, f.allowed, f.failed);
+        printf("%s, mode %d: %u instructions, at most %u run; %u calls tried, %u allowed, "
+               "%u wrong\n", name, mode, f.plain.n, f.longest, f.calls, f.allowed, f.failed);
         if (f.allowed == 0 || f.allowed == f.calls)
                 f.failed++;
         program_free(&f.plain);
@@ -148,12 +148,14 @@ static unsigned check_list(void) {
                 if (known && x == allowed[k].x86_64 && a == allowed[k].aarch64 &&
                     allowed[k].pack_only == !(row->modes & 1u << SANDBOX_SERVE))
                         continue;
-                fprintf(stderr, "%s (%d, %d) is allowed, but not on this test's list\n", row->call, x, a);
+                fprintf(stderr, "%s (%d, %d) is allowed, but not on this test's list\n", row->call,
+                        x, a);
                 failed++;
         }
         for (size_t k = 0; k < ARRAY_SIZE(allowed); k++)
                 if (!seen[k]) {
-                        fprintf(stderr, "%s is on this test's list, but not allowed\n", allowed[k].call);
+                        fprintf(stderr, "%s is on this test's list, but not allowed\n",
+                                allowed[k].call);
                         failed++;
                 }
         return failed;

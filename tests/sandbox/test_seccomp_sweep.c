@@ -78,7 +78,9 @@ static unsigned sweep(enum sandbox_mode mode, const struct program *program, lon
                         continue;
                 uint32_t verdict = table_verdict(mode, arch, 1, &data);
                 int status = child_run(attempt, &(struct attempt){ program, call }, &report);
-                count[verdict == SECCOMP_RET_ALLOW ? 0 : verdict == SECCOMP_RET_KILL_PROCESS ? 2 : 1]++;
+                count[verdict == SECCOMP_RET_ALLOW          ? 0
+                      : verdict == SECCOMP_RET_KILL_PROCESS ? 2
+                                                            : 1]++;
                 if (as_expected(call, verdict, status, &report))
                         continue;
                 failed++;
@@ -93,7 +95,8 @@ int main(void) {
         unsigned failed = 0;
 
         for (int mode = SANDBOX_SERVE; mode <= SANDBOX_PACK; mode++) {
-                struct program p = program_build((enum sandbox_mode)mode, SCMP_ARCH_NATIVE, 1, false);
+                struct program p = program_build((enum sandbox_mode)mode, SCMP_ARCH_NATIVE, 1,
+                                                 false);
                 unsigned count[3] = { 0 };
 
                 failed += sweep((enum sandbox_mode)mode, &p, 0, LAST_CALL, count);

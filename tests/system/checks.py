@@ -4,6 +4,7 @@ Every check is about the real units: what a user gets, what a worker may do, wha
 sees, and that no text is left behind.
 """
 import glob
+import json
 import os
 import re
 import subprocess
@@ -54,10 +55,21 @@ def workers():
             if open(path).read().strip() == "bitnetd-worker":
                 pid = int(path.split("/")[2])
                 text = open(f"/proc/{pid}/status").read()
-                found[pid] = dict(line.split(":\t", 1) for line in text.splitlines() if ":\t" in line)
+                lines = [line for line in text.splitlines() if ":\t" in line]
+                found[pid] = dict(line.split(":\t", 1) for line in lines)
         except OSError:
             pass
     return found
+
+
+@check
+def units_are_understood():
+    units = ["bitnetd.service", "bitnetd.socket", "bitnetd-bus.socket", "bitnetd-worker.socket",
+             "bitnetd-worker@0-1-2.service"]
+    result = command("systemd-analyze", "verify", "--man=no", *units)
+    troubles = [line for line in result.stderr.splitlines() if "bitnetd" in line]
+    if result.returncode != 0 or troubles:
+        fail(f"exit {result.returncode}: {troubles}")
 
 
 @check
@@ -116,6 +128,42 @@ def workers_are_locked_in():
             fail(f"worker {pid} has uid {status['Uid']}")
 
 
+        limits = open(f"/proc/{pid}/limits").read()
+        for name in ["core file size", "file size", "processes"]:
+            if not re.search(rf"^Max {name} +0 +0 ", limits, re.MULTILINE):
+                fail(f"worker {pid} has a limit on {name} other than 0")
+        if os.stat(f"/proc/{pid}/mem").st_uid != 0:
+            fail(f"worker {pid} is dumpable")
+
+
+@check
+def broker_has_no_privilege():
+    pid = int(command("systemctl", "show", "-P", "MainPID", "bitnetd.service").stdout)
+    status = open(f"/proc/{pid}/status").read()
+    for line in ["Seccomp:\t2", "NoNewPrivs:\t1", "CapEff:\t" + "0" * 16, "CapBnd:\t" + "0" * 16]:
+        if line not in status:
+            fail(f"the broker has no line {line!r}")
+    if os.stat(f"/proc/{pid}").st_uid == 0:
+        fail("the broker runs as root")
+    if os.readlink(f"/proc/{pid}/ns/net") == os.readlink("/proc/1/ns/net"):
+        fail("the broker has the machine's network")
+
+
+@check
+def a_worker_started_by_hand_refuses():
+    program = "/usr/libexec/bitnetd/bitnetd-worker"
+    start = ("import os, socket, sys; a, b = socket.socketpair(socket.AF_UNIX, "
+             "socket.SOCK_SEQPACKET); os.dup2(a.fileno(), 9); "
+             "os.dup2(9, 3); os.set_inheritable(3, True); "
+             f"os.execv('{program}', ['{program}'])")
+    for what, argv, user, expected in [
+            ("without a link", [program], "bob", 200),
+            ("as root", ["/usr/bin/python3", "-c", start], None, 201)]:
+        code = command(*argv, user=user).returncode
+        if code != expected:
+            fail(f"{what}: exit {code}, expected {expected}")
+
+
 @check
 def workers_have_own_namespaces():
     for pid in workers():
@@ -142,7 +190,7 @@ def workers_hold_only_the_link_and_connections():
     for pid in workers():
         for fd in os.listdir(f"/proc/{pid}/fd"):
             target = os.readlink(f"/proc/{pid}/fd/{fd}")
-            if not (target == "/dev/null" or target.startswith(("socket:", "anon_inode:[eventfd]"))):
+            if target != "/dev/null" and not target.startswith(("socket:", "anon_inode:[eventfd]")):
                 fail(f"worker {pid} holds {target} as {fd}")
 
 
@@ -156,36 +204,37 @@ def second_user_gets_a_second_worker_and_shares_weights():
     if len(found) < 2 or len(uids) != len(found):
         fail(f"{len(found)} workers with the uids {sorted(uids)}")
     pss, size, sharers = weights(found)
-    if sharers < 2:
-        fail(f"{sharers} workers map a model")
+    if len(set(sharers)) < 2 or len(set(sharers)) != len(sharers):
+        fail(f"a model should be mapped once by each worker; mappings by process: {sharers}")
     if not 0.95 * size <= pss <= 1.05 * size:
-        fail(f"{sharers} workers: PSS {pss} of a file of {size} bytes")
-    print(f"# {sharers} workers, PSS {pss} of {size} bytes", file=tap)
+        fail(f"{len(sharers)} workers: PSS {pss} of a file of {size} bytes")
+    print(f"# {len(sharers)} workers, PSS {pss} of {size} bytes", file=tap)
 
 
 def weights(found):
-    """Sum of PSS over all mappings of the biggest packed file, its size, how many map it."""
+    """Sum of PSS over all mappings of the biggest packed file, its size, who maps it."""
     sizes = {os.stat(p).st_ino: os.stat(p).st_size
              for p in glob.glob("/var/lib/bitnetd/**", recursive=True) if os.path.isfile(p)}
     model = max(sizes, key=sizes.get)
-    pss, sharers = 0, set()
+    pss, sharers = 0, []
     for pid in found:
         inode = None
         for line in open(f"/proc/{pid}/smaps"):
             head = re.match(r"[0-9a-f]+-[0-9a-f]+ \S+ [0-9a-f]+ \S+ (\d+)", line)
             if head:
                 inode = int(head[1])
+                if inode == model:
+                    sharers.append(pid)
             elif line.startswith("Pss:") and inode == model:
                 pss += int(line.split()[1]) * 1024
-                sharers.add(pid)
-    return pss, sizes[model], len(sharers)
+    return pss, sizes[model], sharers
 
 
 @check
 def users_cannot_touch_workers():
     pid = next(iter(workers()))
-    for argv in [["kill", "-0", str(pid)], ["cat", f"/proc/{pid}/mem"], ["cat", f"/proc/{pid}/maps"],
-                 ["ls", f"/proc/{pid}/fd"]]:
+    for argv in [["kill", "-0", str(pid)], ["cat", f"/proc/{pid}/mem"],
+                 ["cat", f"/proc/{pid}/maps"], ["ls", f"/proc/{pid}/fd"]]:
         if command(*argv, user="bob").returncode == 0:
             fail(f"bob could {' '.join(argv)}")
     connect = ("import socket; socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)"
@@ -204,6 +253,11 @@ def nobody_else_can_own_the_name():
         fail(f"exit {result.returncode}: {result.stderr[-300:]}")
 
 
+def job_ids(user, *options):
+    out = expect_success(command("bnctl", "ps", "--json", *options, user=user))
+    return {job["job"] for job in json.loads(out)}
+
+
 @check
 def users_do_not_see_each_others_jobs():
     job = subprocess.Popen(["runuser", "-u", "alice", "--", "bnctl", "ask", "--max-tokens=400",
@@ -211,13 +265,15 @@ def users_do_not_see_each_others_jobs():
                            stderr=subprocess.DEVNULL)
     try:
         job.stdout.read(1)
-        own = expect_success(command("bnctl", "ps", "--json", user="alice"))
-        other = expect_success(command("bnctl", "ps", "--json", "--all", user="bob"))
-        if '"job"' not in own and "/job/" not in own and '"id"' not in own:
-            fail(f"alice does not see her own job: {own[:200]}")
-        running = [line for line in other.splitlines() if "generating" in line]
-        if running:
-            fail(f"bob sees {running[0][:200]}")
+        own = job_ids("alice")
+        if not own:
+            fail("alice does not see her own job")
+        if own & job_ids("bob"):
+            fail(f"bob sees {own & job_ids('bob')}")
+        if command("bnctl", "ps", "--json", "--all", user="bob").returncode != 77:
+            fail("bob may ask for all jobs")
+        if not own <= job_ids(None, "--all"):
+            fail("root does not see the job")
     finally:
         job.kill()
         job.wait()
@@ -257,9 +313,14 @@ def broker_restart_loses_no_socket():
 
 @check
 def canary_is_nowhere():
-    ask("alice", f"Repeat this word: {CANARY}", tokens=24)
+    expect_success(ask("alice", f"Repeat this word: {CANARY}", tokens=24))
     document = f"{CANARY} is the name of a ship. {CANARY} sails on Mondays. " * 3
-    command("/usr/bin/python3", f"{HERE}/summarize.py", user="alice", stdin=document, timeout=150)
+    seen = watch_bus(lambda: expect_success(command(
+        "/usr/bin/python3", f"{HERE}/summarize.py", user="alice", stdin=document, timeout=150)))
+    if b"Summarize" not in seen:
+        fail("the bus monitor saw no call")
+    if CANARY.encode() in seen:
+        fail("on the bus")
     command("journalctl", "--sync")
     journal = subprocess.run(["journalctl", "-o", "export", "--no-pager"], stdout=subprocess.PIPE)
     if not journal.stdout:
@@ -275,9 +336,25 @@ def canary_is_nowhere():
         fail("there is a core file")
 
 
+def watch_bus(action):
+    """Everything that root can see on the bus while the action runs."""
+    with open("/dev/shm/monitor", "w+b") as log:
+        monitor = subprocess.Popen(["busctl", "monitor"], stdout=log, stderr=subprocess.DEVNULL)
+        time.sleep(0.5)
+        try:
+            action()
+            time.sleep(0.2)
+        finally:
+            monitor.terminate()
+            monitor.wait()
+        log.seek(0)
+        return log.read()
+
+
 @check
 def no_unit_has_failed():
-    out = command("systemctl", "list-units", "--failed", "--plain", "--no-legend", "bitnetd*").stdout
+    out = command("systemctl", "list-units", "--failed", "--plain", "--no-legend",
+                  "bitnetd*").stdout
     if out.strip():
         fail(out.strip())
 

@@ -7,6 +7,7 @@ Needs root, debootstrap, systemd-nspawn and, once, a Debian mirror: the bare sys
 /var/cache/bitnetd-tests. Prints TAP; exits with 77 (skipped) and the reason where it cannot run.
 """
 import hashlib
+import json
 import os
 import shutil
 import signal
@@ -58,8 +59,9 @@ def bare_system():
     fresh = tempfile.mkdtemp(dir=CACHE)
     os.chmod(fresh, 0o755)
     with open(f"{CACHE}/debootstrap.log", "w") as log:
-        made = subprocess.run(["debootstrap", "--variant=minbase", "--include=" + ",".join(PACKAGES),
-                               SUITE, fresh, MIRROR], stdout=log, stderr=log).returncode == 0
+        made = subprocess.run(["debootstrap", "--variant=minbase",
+                               "--include=" + ",".join(PACKAGES), SUITE, fresh, MIRROR],
+                              stdout=log, stderr=log).returncode == 0
     if not made:
         shutil.rmtree(fresh)
         skip(f"debootstrap failed, see {CACHE}/debootstrap.log")
@@ -68,6 +70,21 @@ def bare_system():
     os.utime(fresh)
     os.rename(fresh, tree)
     return tree
+
+
+def packaged(build):
+    """A build with the paths of a package: this one, or one of its own below it."""
+    options = json.loads(run("meson", "introspect", "--buildoptions", build,
+                             stdout=subprocess.PIPE).stdout)
+    if any(o["name"] == "prefix" and o["value"] == "/usr" for o in options):
+        return build
+    own = f"{build}/system-test-build"
+    if not os.path.exists(f"{own}/build.ninja"):
+        source = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+        run("meson", "setup", own, source, "--prefix=/usr", "-Dtests=false",
+            stdout=subprocess.DEVNULL)
+    run("meson", "compile", "-C", own, stdout=subprocess.DEVNULL)
+    return own
 
 
 def install(build, tree, work):
@@ -81,7 +98,7 @@ def install(build, tree, work):
         run("tar", "-C", tree, "-x", "--keep-directory-symlink", stdin=tar.stdout)
     for user in USERS:
         run("chroot", tree, "useradd", "--create-home", user)
-    run("systemd-sysusers", f"--root={tree}")
+    run("systemd-sysusers", f"--root={tree}", stderr=subprocess.DEVNULL)
     run("systemctl", f"--root={tree}", "--quiet", "enable", "bitnetd.service", "bitnetd.socket",
         "bitnetd-bus.socket", "bitnetd-worker.socket")
 
@@ -123,11 +140,11 @@ def boot(tree, log):
 def show_troubles(tree, log):
     with open(log, errors="replace") as f:
         for line in f.readlines()[-30:]:
-            print("# console:", line.rstrip())
+            print("console:", line.rstrip(), file=sys.stderr)
     journal = subprocess.run(["journalctl", "-D", f"{tree}/var/log/journal", "-b", "--no-pager",
                               "-q", "-n", "120"], stdout=subprocess.PIPE, text=True)
     for line in journal.stdout.splitlines():
-        print("# journal:", line)
+        print("journal:", line, file=sys.stderr)
 
 
 def main():
@@ -142,7 +159,7 @@ def main():
     try:
         tree, log = f"{work}/tree", f"{work}/console.log"
         run("cp", "-a", "--reflink=auto", base, tree)
-        install(build, tree, work)
+        install(packaged(build), tree, work)
         add_checks(tree)
         boot(tree, log)
         results = f"{tree}/var/lib/bitnetd-check.tap"
@@ -151,6 +168,7 @@ def main():
         complete = any(line.startswith("1..") for line in text.splitlines())
         failed = "not ok" in text or not complete
         if failed:
+            print(text, file=sys.stderr) # meson shows this where it hides the TAP
             show_troubles(tree, log)
         if not complete:
             print("Bail out! the checks did not finish")

@@ -2,6 +2,7 @@
  * noticed. Paths of the programs are compiled in. */
 #undef NDEBUG
 #include <errno.h>
+#include <fcntl.h>
 #include <ftw.h>
 #include <poll.h>
 #include <setjmp.h>
@@ -42,6 +43,14 @@ static void write_file(const char *dir, const char *name, const char *text) {
         fclose(f);
 }
 
+void quiet(void) {
+        int fd = open("/dev/null", O_RDWR | O_CLOEXEC);
+
+        assert_true(fd >= 0 && dup2(fd, 1) == 1);
+        if (!getenv("TEST_VERBOSE"))
+                assert_int_equal(dup2(fd, 2), 2);
+}
+
 static void exec_daemon(const struct daemon *d, const char *const *options, bool config) {
         char models[96], state[96], conf[96];
         const char *argv[MAX_ARGS] = { BITNETD_PATH, "--user", "--socket", d->api, "--state-dir",
@@ -58,9 +67,8 @@ static void exec_daemon(const struct daemon *d, const char *const *options, bool
         while (options && *options && n < MAX_ARGS - 1)
                 argv[n++] = *options++;
         setenv("BITNETD_WORKER", FAKE_WORKER_PATH, 1);
-        if (!getenv("TEST_VERBOSE")) {
-                freopen("/dev/null", "w", stderr);
-        }
+        prctl(PR_SET_PDEATHSIG, SIGTERM, 0, 0, 0);
+        quiet();
         execv(BITNETD_PATH, (char **)argv);
         _exit(99);
 }

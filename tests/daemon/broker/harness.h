@@ -17,6 +17,9 @@ void daemon_start(struct daemon *d, const char *const *options, const char *conf
 /* Exit status 0, no socket file, no process. */
 void daemon_stop(struct daemon *d);
 
+/* In a child: no output (TEST_VERBOSE=1 in the environment keeps standard error). */
+void quiet(void);
+
 /* Connect to the API socket, as uid if it is not (uid_t)-1 (root only). */
 int api_connect(const struct daemon *d, uid_t uid);
 void say(int fd, const char *line);

@@ -224,7 +224,7 @@ static void test_second_instance_is_refused(void **state) {
         daemon_start(&d, NULL, NULL);
         second.pid = fork();
         if (second.pid == 0) {
-                freopen("/dev/null", "w", stderr);
+                quiet();
                 execl(BITNETD_PATH, BITNETD_PATH, "--user", "--socket", d.api, "--state-dir", d.dir,
                       NULL);
                 _exit(99);
@@ -276,8 +276,7 @@ static int run_daemon(const char *const *options) {
         for (unsigned i = 0; options[i]; i++)
                 argv[i + 1] = options[i];
         if (pid == 0) {
-                freopen("/dev/null", "w", stderr);
-                freopen("/dev/null", "w", stdout);
+                quiet();
                 execv(BITNETD_PATH, (char **)argv);
                 _exit(99);
         }

@@ -411,8 +411,9 @@ class Http(Case):
 
 class Cancelling(Case):
     def wide(self, **fields):
+        # with this seed the random model draws no end token in the first thousands
         return dict({'model': 'wide', 'prompt': 'abc', 'max_tokens': 4000, 'temperature': 2,
-                     'stream': True}, **fields)
+                     'seed': 0, 'stream': True}, **fields)
 
     def test_hang_up(self):
         c, conn = self.start('POST', '/v1/completions', self.wide())
@@ -450,6 +451,18 @@ class Cancelling(Case):
         self.b.wait_for(lambda: any(p[0] == admit['job'] and p[1] == 0 for p in self.b.progress))
         self.b.admit(admit)
         self.assertEqual(json.loads(c.getresponse().read())['usage']['completion_tokens'], 16)
+
+    def test_heartbeat_while_queued(self):
+        self.b.admission = lambda a: 'queue'
+        c, _ = self.start('POST', '/v1/chat/completions', self.chat(stream=True))
+        r = c.getresponse()
+        first = r.readline()
+        self.assertTrue(first.startswith(b': '), first)
+        self.b.admit(self.b.admits[0])
+        rest = r.read().decode()
+        self.assertIn('"role":"assistant"', rest)
+        self.assertIn('"model":"story"', rest)
+        self.assertTrue(rest.endswith('data: [DONE]\n\n'))
 
     def test_cancelled_while_queued(self):
         self.b.admission = lambda a: 'queue'
@@ -504,6 +517,26 @@ class Cancelling(Case):
         fb.send(b.sock, fb.header(fb.READY) + struct.pack('<IIII', 0, 1, 0, 2))
         self.assertNotEqual(b.proc.wait(5), 0)
         b.stop()
+
+    def test_memory_is_given_back(self):
+        def resident():
+            with open('/proc/%d/statm' % self.b.proc.pid) as f:
+                return int(f.read().split()[1]) * 4096
+
+        c, _ = self.start('GET', '/health')
+        c.getresponse().read()
+
+        def burst(n):
+            for _ in range(n):
+                for body, status in ((self.chat(max_tokens=2), 200), (self.chat(n=2), 400)):
+                    c.request('POST', '/v1/chat/completions', json.dumps(body))
+                    r = c.getresponse()
+                    self.assertEqual(r.status, status, r.read())
+                    r.read()
+        burst(100)
+        before = resident()
+        burst(400)
+        self.assertLess(resident() - before, 1 << 20)
 
     def test_broker_gone(self):
         proc, sock = fb.start_worker(WORKER)
