@@ -35,20 +35,16 @@ static void print_table(const json_t *list) {
         json_t *m;
         size_t i;
 
-        printf("%-32s %10s %8s  %s\n", "MODEL", "SIZE", "CONTEXT", "STATE");
+        printf("%-32s %10s  %s\n", "MODEL", "SIZE", "STATE");
         json_array_foreach(json_object_get(list, "data"), i, m) {
                 double size = json_number_value(json_object_get(m, "size"));
-                long long context =
-                        (long long)json_integer_value(json_object_get(m, "context_length"));
                 const char *state = json_string_value(json_object_get(m, "state"));
-                char ctx[24] = "-", bytes[24] = "-";
+                char bytes[24] = "-";
 
-                if (context > 0)
-                        snprintf(ctx, sizeof(ctx), "%lld", context);
                 if (size > 0)
                         snprintf(bytes, sizeof(bytes), "%.1f MB", size / 1e6);
-                printf("%-32s %10s %8s  %s%s\n", json_string_value(json_object_get(m, "id")),
-                       bytes, ctx, state ? state : "ready",
+                printf("%-32s %10s  %s%s\n", json_string_value(json_object_get(m, "id")), bytes,
+                       state ? state : "ready",
                        json_is_true(json_object_get(m, "default")) ? ", default" : "");
         }
 }

@@ -37,7 +37,7 @@ enum {
 #define LIMIT_FINISHED_USEC     UINT64_C(30000000) /* a finished job stays readable */
 #define LIMIT_WORKER_START_USEC UINT64_C(10000000) /* from start to READY */
 #define LIMIT_PACK_USEC         UINT64_C(900000000)
-#define LIMIT_CANCEL_USEC       UINT64_C(5000000)  /* from CANCEL to DONE, from SHUTDOWN to the end */
+#define LIMIT_CANCEL_USEC       UINT64_C(5000000)  /* CANCEL to DONE, SHUTDOWN to the end */
 #define LIMIT_DEADLINE_USEC     UINT64_C(86400000000) /* longest deadline of a job */
 
 /* Starting workers: at most a burst at once, then one each interval; after a crash the same uid
@@ -46,7 +46,7 @@ enum { START_BURST = 20 };
 #define START_INTERVAL_USEC    UINT64_C(50000)
 #define START_BACKOFF_USEC     UINT64_C(100000)
 #define START_BACKOFF_MAX_USEC UINT64_C(5000000)
-#define START_FORGIVE_USEC     UINT64_C(30000000) /* a worker that lived so long clears the record */
+#define START_FORGIVE_USEC     UINT64_C(30000000) /* one that lived so long clears the record */
 
 /* Messages of one worker in one second; more is an attack on the broker's loop. */
 enum { LIMIT_MESSAGES_PER_SEC = 20000 };

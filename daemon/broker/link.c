@@ -1,5 +1,5 @@
-/* What a worker may say, and when. Everything it says is hostile: the framing has checked length and
- * ranges, the table below checks the state, and each handler checks that what is named belongs to
+/* What a worker may say, and when. Everything it says is hostile: the framing has checked length
+ * and ranges, the table below checks the state, and each handler checks that what is named belongs to
  * this worker. A handler returns 0, or -EBADMSG, which ends the worker. */
 #include <errno.h>
 #include <stdio.h>

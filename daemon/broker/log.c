@@ -1,5 +1,6 @@
-/* The log sink: the one mutable global of the daemon, set once before the loop runs. Each event has
- * a constant id for `journalctl MESSAGE_ID=` and a constant sentence with three integers at most. */
+/* The log sink: the one mutable global of the daemon, set once before the loop runs. Each event
+ * has a constant id for `journalctl MESSAGE_ID=` and a constant sentence with three integers at
+ * most. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <syslog.h>

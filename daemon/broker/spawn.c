@@ -31,7 +31,8 @@ static int open_binary(void) {
         if (given)
                 snprintf(path, sizeof(path), "%s", given);
         else {
-                n = readlink("/proc/self/exe", path, sizeof(path) - sizeof("/../worker/bitnetd-worker"));
+                n = readlink("/proc/self/exe", path,
+                             sizeof(path) - sizeof("/../worker/bitnetd-worker"));
                 if (n <= 0)
                         return -errno;
                 path[n] = '\0';
@@ -112,7 +113,8 @@ static void child_signals(void) {
         sigprocmask(SIG_SETMASK, &none, NULL);
 }
 
-static void __attribute__((noreturn)) child(const struct spawn *s, uint32_t slot, int link, int null) {
+static void __attribute__((noreturn))
+child(const struct spawn *s, uint32_t slot, int link, int null) {
         char name[] = "bitnetd-worker";
         char *argv[] = { name, NULL }, *envp[] = { NULL };
         int binary = s->binary;

@@ -387,12 +387,22 @@ static void record_end(struct worker *w, enum worker_failure why) {
         start_crashed(w->account, now, w->started_usec ? now - w->started_usec : 0);
 }
 
-static void end_conns(struct worker *w) {
+/* A connection the worker never got, because it was dying, goes to the next one; one that waited
+ * for a worker that never served is answered. */
+static bool pass_on(struct worker *w, struct conn *c, enum worker_failure why) {
+        struct worker *next;
+
+        return w->state == WORKER_SERVING && why != FAILURE_STOPPED &&
+               workers_get(w->owner, w->account, &next) == 0 &&
+               worker_add_conn(next, c->fd, &c->charge) == 0;
+}
+
+static void end_conns(struct worker *w, enum worker_failure why) {
         while (w->conns) {
                 struct conn *c = w->conns;
 
                 w->conns = c->next;
-                if (c->fd >= 0)
+                if (c->fd >= 0 && !pass_on(w, c, why))
                         w->owner->settings.unavailable(c->fd, w->owner->settings.userdata);
                 charge_done(&c->charge);
                 free(c);
@@ -430,7 +440,7 @@ void worker_end(struct worker *w, enum worker_failure why) {
         sd_event_source_disable_unref(w->doomed);
         end_process(w);
         end_jobs(w, why);
-        end_conns(w);
+        end_conns(w, why);
         account_unref(w->account);
         free(w);
 }

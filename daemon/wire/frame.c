@@ -18,7 +18,7 @@ enum fd_rule { FD_NONE = 0, FD_REQUIRED, FD_UNLESS_ERROR };
 struct row {
         size_t size;
         enum fd_rule fd;
-        int (*check)(const union wire_message *m); /* 1 = fields are legal; NULL = nothing to check */
+        int (*check)(const union wire_message *m); /* 1 = fields are legal; NULL: any are */
 };
 
 int wire_name_valid(const char *name) {

@@ -58,8 +58,8 @@ static void end(struct exchange *x, const struct job_result *r) {
         char id[32];
 
         reply_event(x->conn, "done",
-                    json_pack("{s:o,s:o,s:s,s:s}", "coverage", result_coverage(&r->coverage), "usage",
-                              result_usage(r), "model", x->model, "job",
+                    json_pack("{s:o,s:o,s:s,s:s}", "coverage", result_coverage(&r->coverage),
+                              "usage", result_usage(r), "model", x->model, "job",
                               exchange_id(x, id, sizeof(id))));
 }
 

@@ -1,4 +1,4 @@
-/* Jobs from the bus: options in a message, text in through one descriptor and out through another. */
+/* Jobs from the bus: options in a message, text in through one descriptor, out through another. */
 #pragma once
 
 #include "daemon/wire/proto.h"

@@ -20,7 +20,7 @@ struct job_spec {
         char model[WIRE_NAME_MAX];   /* "": the default */
         struct gen_params params;
         struct messages messages;    /* chat */
-        struct secure_buf text;      /* complete: the prompt; summarize: the document; valid UTF-8 */
+        struct secure_buf text;      /* the prompt or the document; valid UTF-8 */
         char *context;               /* summarize: what the reader wants to know, or NULL */
         uint32_t type, length, format; /* summarize */
         uint64_t input_bytes;        /* as received */
@@ -49,7 +49,7 @@ struct job_result {
         struct coverage coverage;    /* summarize */
 };
 
-/* Calls to the owner, always from jobs_run, link or scheduler dispatch, never from job_start. */
+/* Calls to the owner: from jobs_run, link or scheduler dispatch, never from job_start. */
 struct job_events {
         void (*admitted)(void *userdata);
         void (*text)(void *userdata, const char *text, size_t n); /* n > 0, whole characters */
@@ -68,7 +68,7 @@ void job_pause(struct job *j, bool pause);
 uint64_t job_id(const struct job *j);          /* 0 until the broker gave one */
 const char *job_model_name(const struct job *j); /* resolved; "" before the model is loaded */
 
-/* Messages of the broker about a job; unknown refs and ids are ignored (the job ended meanwhile). */
+/* Messages of the broker about a job; unknown refs and ids are ignored (it ended meanwhile). */
 void jobs_queued(struct worker *w, const struct wire_queued *m);
 void jobs_admitted(struct worker *w, const struct wire_admitted *m);
 void jobs_refused(struct worker *w, const struct wire_refused *m);

@@ -84,13 +84,12 @@ static int pack(const struct wire_hello *hello, unsigned landlock) {
 
 static int serve(const struct wire_hello *hello, unsigned landlock, uint64_t seed) {
         unsigned flags = cpu_flags(hello->cpu_mask), seccomp;
-        uint32_t sequences = MAX(MIN(hello->limits.max_sequences, (uint32_t)SCHEDULER_MAX_SEQUENCES),
-                                 1U);
+        uint32_t sequences = MIN(hello->limits.max_sequences, (uint32_t)SCHEDULER_MAX_SEQUENCES);
         uint64_t fds = SPARE_FDS + 4 * (uint64_t)hello->limits.max_connections;
         struct scheduler *scheduler;
         int r;
 
-        if (scheduler_new(&scheduler, hello->threads, flags, sequences) < 0)
+        if (scheduler_new(&scheduler, hello->threads, flags, MAX(sequences, 1U)) < 0)
                 return EXIT_MEMORY;
         seccomp = sandbox_enter(SANDBOX_SERVE, 0, (unsigned)MIN(fds, UINT64_C(65536)));
         r = say_ready(flags, hello->threads, landlock, seccomp);

@@ -28,7 +28,8 @@ static int map_source(int fd, struct mapping *ret, struct model_error *err) {
         void *p;
 
         if (size <= 0)
-                return model_fail(err, size == 0 ? MODEL_E_TRUNCATED : MODEL_E_IO, 0, 0, 0, NULL, 0);
+                return model_fail(err, size == 0 ? MODEL_E_TRUNCATED : MODEL_E_IO, 0, 0, 0, NULL,
+                                  0);
         p = mmap(NULL, (size_t)size, PROT_READ, MAP_PRIVATE, fd, 0);
         if (p == MAP_FAILED)
                 return model_fail(err, MODEL_E_IO, 0, 0, 0, NULL, 0);

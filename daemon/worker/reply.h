@@ -21,7 +21,8 @@ void reply_plain_error(struct conn *c, unsigned status, const char *detail);
 
 /* Streams: head, then events or bare text, then the end. */
 void reply_stream(struct conn *c, const char *content_type, uint64_t job);
-void reply_event(struct conn *c, const char *event, json_t *data); /* takes data; event may be NULL */
+/* Takes data; event may be NULL. */
+void reply_event(struct conn *c, const char *event, json_t *data);
 void reply_bytes(struct conn *c, const char *p, size_t n);
 /* ok: a regular end. Not ok: the connection closes; with truncate the stream is left open-ended,
  * so that a client without an error channel sees that it is not whole. */

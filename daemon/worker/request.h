@@ -42,7 +42,7 @@ bool request_keep_alive(const struct request *r);
 
 /* Path without query, percent-decoded, into path. 0, or -EINVAL (bad escape, NUL, too long). */
 int request_path(const struct request *r, char *path, size_t size);
-/* Value of a query parameter, percent-decoded. 1 found, 0 absent, -EINVAL (bad escape, too long). */
+/* Value of a query parameter, decoded. 1 found, 0 absent, -EINVAL (bad escape, too long). */
 int request_query(const struct request *r, const char *name, char *value, size_t size);
 /* The Accept header names this type before any other (no wildcard matching). */
 bool request_accepts_first(const struct request *r, const char *type);

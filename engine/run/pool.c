@@ -5,7 +5,9 @@
  * must not burn a core, and more threads than free cores must not turn spinning into a standstill.
  *
  * Every wait is the same: watch one word until it changes; first with pauses, then giving the core
- * away, then asleep in futex. The barrier is a counter of arrivals and a phase word (its "sense"):
+ * away, then asleep in futex. How long the pauses last is learnt: when another program keeps a
+ * core busy, two of our threads may have to share one, and then every pause is time stolen from
+ * the very thread that is waited for. The barrier is a counter of arrivals and a phase word (its "sense"):
  * the last to arrive clears the counter, then changes the phase. A run is a change of the word
  * `run`, and ends in a barrier, so that nobody is still inside fn when pool_run returns.
  *
@@ -32,8 +34,10 @@
 
 enum {
         STACK_BYTES = 512 * 1024,
-        SPINS = 3000,  /* some 50 us of pauses; the parts of a stage end closer together than that */
-        YIELDS = 20,   /* then offer the core to others before asking the kernel to sleep */
+        MAX_SPINS = 2048, /* some 50 us of pauses; the parts of a stage end closer than that */
+        MIN_SPINS = 16,
+        PROBE = 64,
+        YIELDS = 20,      /* then offer the core to others before asking the kernel to sleep */
         MAX_THREADS = 1024,
         CACHE_LINE = 64,
 };
@@ -57,7 +61,9 @@ struct pool {
         _Alignas(CACHE_LINE) void (*fn)(void *ctx, unsigned thread);
         void *ctx;
         bool quit;
-        unsigned n_threads, n_started, spins;
+        unsigned n_threads, n_started, max_spins;
+        atomic_uint spins; /* pauses before giving the core away */
+        atomic_uint turn;  /* counts waits */
         struct member *members; /* [n_threads], member 0 is the caller and has no thread */
 };
 
@@ -73,19 +79,41 @@ static long futex(atomic_uint *word, int op, unsigned value) {
         return syscall(SYS_futex, word, op | FUTEX_PRIVATE_FLAG, value, NULL, NULL, 0);
 }
 
+/* Pause until the word changes, and learn from it: half as many pauses after a failure, twice as many
+ * after a success. Every PROBE-th time all pauses are tried, else a bad time would never end.
+ * The counters are shared and hints only; a lost update does no harm. */
+static bool spin(struct pool *p, struct signal_word *w, unsigned old) {
+        unsigned spins = atomic_load_explicit(&p->spins, memory_order_relaxed),
+                 turn = atomic_load_explicit(&p->turn, memory_order_relaxed),
+                 limit = turn % PROBE == 0 ? p->max_spins : spins, next = MAX(limit / 2, MIN_SPINS);
+
+        for (unsigned i = 0; i < limit; i++) {
+                cpu_pause();
+                if (atomic_load_explicit(&w->value, memory_order_acquire) != old) {
+                        next = MIN(2 * limit, p->max_spins);
+                        break;
+                }
+        }
+        if (turn % PROBE == 0 && next < p->max_spins)
+                next = spins; /* a failed probe changes nothing */
+        atomic_store_explicit(&p->turn, turn + 1, memory_order_relaxed);
+        if (next != spins)
+                atomic_store_explicit(&p->spins, next, memory_order_relaxed);
+        return atomic_load_explicit(&w->value, memory_order_acquire) != old;
+}
+
 /* Return when the word is no longer `old`. The sleeper announces itself before it looks a last
  * time, and the changer looks for sleepers after the change, all in one total order: one of the
  * two sees the other. */
-static void word_wait(struct signal_word *w, unsigned old, unsigned spins) {
-        for (unsigned i = 0; i < spins; i++) {
-                if (atomic_load_explicit(&w->value, memory_order_acquire) != old)
-                        return;
-                cpu_pause();
-        }
+static void word_wait(struct pool *p, struct signal_word *w, unsigned old) {
+        if (atomic_load_explicit(&w->value, memory_order_acquire) != old)
+                return;
+        if (p->max_spins > 0 && spin(p, w, old))
+                return;
         for (unsigned i = 0; i < YIELDS; i++) {
+                sched_yield();
                 if (atomic_load_explicit(&w->value, memory_order_acquire) != old)
                         return;
-                sched_yield();
         }
         atomic_fetch_add(&w->sleepers, 1);
         while (atomic_load(&w->value) == old)
@@ -105,7 +133,7 @@ void pool_barrier(struct pool *p) {
         if (p->n_threads == 1)
                 return;
         if (atomic_fetch_add_explicit(&p->arrived, 1, memory_order_acq_rel) + 1 < p->n_threads) {
-                word_wait(&p->phase, phase, p->spins);
+                word_wait(p, &p->phase, phase);
                 return;
         }
         atomic_store_explicit(&p->arrived, 0, memory_order_relaxed);
@@ -118,7 +146,7 @@ static void *member_main(void *arg) {
 
         denormals_off();
         for (unsigned seen = 0;; seen++) {
-                word_wait(&p->run, seen, p->spins);
+                word_wait(p, &p->run, seen);
                 if (p->quit)
                         return NULL;
                 p->fn(p->ctx, m->index);
@@ -144,7 +172,7 @@ static unsigned choose_spins(unsigned n_threads) {
 
         if (sched_getaffinity(0, sizeof(set), &set) < 0)
                 return 0;
-        return n_threads <= (unsigned)CPU_COUNT(&set) ? SPINS : 0;
+        return n_threads <= (unsigned)CPU_COUNT(&set) ? MAX_SPINS : 0;
 }
 
 /* Made with every signal blocked, which the threads inherit: signals belong to the main thread. */
@@ -184,7 +212,8 @@ int pool_new(struct pool **ret, unsigned n_threads) {
         p = aligned_alloc(CACHE_LINE, sizeof(*p));
         if (!p)
                 return -ENOMEM;
-        *p = (struct pool){.n_threads = n_threads, .spins = choose_spins(n_threads)};
+        *p = (struct pool){.n_threads = n_threads, .max_spins = choose_spins(n_threads)};
+        atomic_init(&p->spins, p->max_spins);
         p->members = calloc(n_threads, sizeof(*p->members));
         r = p->members ? start_threads(p) : -ENOMEM;
         if (r < 0) {

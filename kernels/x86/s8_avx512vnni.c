@@ -9,7 +9,7 @@
 INLINE void load_codes(__m512i u[STEPS], const uint8_t *codes) {
         UNROLL for (unsigned s = 0; s < STEPS; s++) {
                 u[s] = _mm512_loadu_si512(codes + BLOCK_BYTES * s);
-                _mm_prefetch(codes + BLOCK_BYTES * s + AHEAD, _MM_HINT_T0);
+                _mm_prefetch(codes + BLOCK_BYTES * s + AHEAD, _MM_HINT_T1);
         }
 }
 

@@ -1,5 +1,5 @@
-/* CPU leases under a clock of our own. A simulated domain computes whenever it holds a lease, for as
- * long as it has work, and gives the lease back when its time is over. */
+/* CPU leases under a clock of our own. A simulated domain computes whenever it holds a lease, for
+ * as long as it has work, and gives the lease back when its time is over. */
 #undef NDEBUG
 #include <setjmp.h>
 #include <stdarg.h>
@@ -204,7 +204,8 @@ static void test_stale_returns(void **state) {
         assert_true(m.domains[0].seq > old);
         lease_used(&m.s, &m.domains[0].d, true, true, old, m.now);
         assert_ptr_equal(m.s.holder, &m.domains[0].d);
-        lease_used(&m.s, &m.domains[1].d, false, true, m.domains[0].seq, m.now); /* not the holder */
+        /* Not the holder. */
+        lease_used(&m.s, &m.domains[1].d, false, true, m.domains[0].seq, m.now);
         assert_ptr_equal(m.s.holder, &m.domains[0].d);
         lease_used(&m.s, &m.domains[0].d, false, true, old, m.now); /* wants nothing: over */
         assert_null(m.s.holder);

@@ -1,6 +1,6 @@
 /* A worker without model and sandbox, for tests of the broker. It speaks the protocol and does what
- * it is told, good or bad: over a connection by one line of text, in a job of the bus by the input's
- * first word, at its start by the number of threads in HELLO (the only thing the test controls then).
+ * it is told, good or bad: over a connection by one line of text, in a job of the bus by the
+ * input's first word, at its start by the number of threads in HELLO (all a test controls then).
  *
  * Lines of a connection:  pid | job | end | exit | hang | illegal N | close
  * Inputs of a bus job:    ok | wait | hang | early | exit | illegal N */
@@ -29,6 +29,7 @@ struct conn {
 
 struct job {
         uint64_t id;
+        uint32_t verb;
         int input, output;
         char text[64];
 };
@@ -82,8 +83,8 @@ static void be_illegal(struct fake *f, unsigned kind) {
 }
 
 static void answer(struct conn *c, const char *text) {
-        if (send(c->fd, text, strlen(text), MSG_NOSIGNAL) < 0)
-                c->fd = c->fd; /* the client is gone; poll says so too */
+        /* That the client is gone is learnt from poll. */
+        (void)!send(c->fd, text, strlen(text), MSG_NOSIGNAL);
 }
 
 static void end_conn_job(struct conn *c) {
@@ -162,7 +163,7 @@ static void on_job_input(struct fake *f, struct job *j) {
         else if (strncmp(j->text, "early", 5) == 0)
                 finish_job(f, j, ERROR_INVALID_INPUT, false);
         else
-                SAY(.admit = { .h.type = WIRE_ADMIT, .ref = j->id, .verb = WIRE_VERB_CHAT,
+                SAY(.admit = { .h.type = WIRE_ADMIT, .ref = j->id, .verb = j->verb,
                                .input_bytes = strlen(j->text), .tokens_in = 5 });
 }
 
@@ -242,7 +243,8 @@ static void on_message(struct fake *f, const union wire_message *m, int fd) {
                 break;
         case WIRE_JOB:
                 assert(f->n_jobs < MAX_JOBS);
-                f->jobs[f->n_jobs++] = (struct job){ .id = m->job.ref, .input = fd, .output = -1 };
+                f->jobs[f->n_jobs++] = (struct job){ .id = m->job.ref, .verb = m->job.verb,
+                                                      .input = fd, .output = -1 };
                 break;
         case WIRE_JOB_OUTPUT:
                 f->jobs[f->n_jobs - 1].output = fd;

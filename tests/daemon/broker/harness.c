@@ -83,6 +83,18 @@ static bool answers(const char *path) {
         return r == 0;
 }
 
+static void launch(struct daemon *d, const char *const *options, bool config) {
+        d->pid = fork();
+        assert_true(d->pid >= 0);
+        if (d->pid == 0)
+                exec_daemon(d, options, config);
+        for (unsigned i = 0; !answers(d->bus); i++) {
+                assert_int_equal(waitpid(d->pid, NULL, WNOHANG), 0);
+                assert_true(i < 2000);
+                nap();
+        }
+}
+
 void daemon_start(struct daemon *d, const char *const *options, const char *config) {
         char models[96];
 
@@ -100,22 +112,14 @@ void daemon_start(struct daemon *d, const char *const *options, const char *conf
         write_file(models, "readme.txt", "nothing");
         if (config)
                 write_file(d->dir, "conf", config);
-        d->pid = fork();
-        assert_true(d->pid >= 0);
-        if (d->pid == 0)
-                exec_daemon(d, options, config);
-        for (unsigned i = 0; !answers(d->bus); i++) {
-                assert_int_equal(waitpid(d->pid, NULL, WNOHANG), 0);
-                assert_true(i < 2000);
-                nap();
-        }
+        launch(d, options, config != NULL);
 }
 
 static int remove_one(const char *path, const struct stat *st, int type, struct FTW *ftw) {
         return remove(path);
 }
 
-void daemon_stop(struct daemon *d) {
+static void end(struct daemon *d) {
         int status = -1;
         unsigned i = 0;
 
@@ -129,6 +133,15 @@ void daemon_stop(struct daemon *d) {
         assert_int_equal(access(d->bus, F_OK), -1);
         assert_int_equal(waitpid(-1, NULL, WNOHANG), -1);
         assert_int_equal(errno, ECHILD);
+}
+
+void daemon_restart(struct daemon *d) {
+        end(d);
+        launch(d, NULL, false);
+}
+
+void daemon_stop(struct daemon *d) {
+        end(d);
         nftw(d->dir, remove_one, 16, FTW_DEPTH | FTW_PHYS);
 }
 

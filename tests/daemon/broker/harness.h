@@ -14,6 +14,8 @@ struct daemon {
 
 /* options: NULL-terminated further arguments, may be NULL. config: text of a file, may be NULL. */
 void daemon_start(struct daemon *d, const char *const *options, const char *config);
+/* Stopped and started again in the same folder, without options. */
+void daemon_restart(struct daemon *d);
 /* Exit status 0, no socket file, no process. */
 void daemon_stop(struct daemon *d);
 

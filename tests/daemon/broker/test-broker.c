@@ -1,6 +1,7 @@
 /* The broker against good, bad and dying workers and greedy clients, over the API socket. */
 #undef NDEBUG
 #include <errno.h>
+#include <glob.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -180,6 +181,62 @@ static void test_idle_worker_ends(void **state) {
         daemon_stop(&d);
 }
 
+/* The packed file in the state folder; there is exactly one. */
+static void packed_path(const struct daemon *d, char path[256]) {
+        glob_t g;
+        char pattern[96];
+
+        snprintf(pattern, sizeof(pattern), "%s/state/*.packed", d->dir);
+        for (unsigned i = 0; glob(pattern, 0, NULL, &g) != 0; i++) {
+                assert_true(i < 1000);
+                usleep(5000);
+        }
+        assert_int_equal(g.gl_pathc, 1);
+        snprintf(path, 256, "%s", g.gl_pathv[0]);
+        globfree(&g);
+}
+
+static void wait_for_content(const char *path, const char *expected) {
+        char text[64] = "";
+
+        for (unsigned i = 0; strcmp(text, expected) != 0; i++) {
+                FILE *f = fopen(path, "re");
+
+                assert_true(i < 1000);
+                usleep(5000);
+                if (f) {
+                        text[fread(text, 1, sizeof(text) - 1, f)] = '\0';
+                        fclose(f);
+                }
+        }
+}
+
+/* A packed file is made once, kept over a restart, and made anew when somebody changed it. */
+static void test_packed_file_is_verified(void **state) {
+        struct stat first, second, third;
+        struct daemon d;
+        char path[256];
+        FILE *f;
+
+        daemon_start(&d, NULL, NULL);
+        packed_path(&d, path);
+        wait_for_content(path, FAKE_PACKED);
+        assert_int_equal(stat(path, &first), 0);
+        assert_int_equal(first.st_mode & 07777, 0600);
+        daemon_restart(&d);
+        usleep(300000);
+        assert_int_equal(stat(path, &second), 0);
+        assert_int_equal(first.st_ino, second.st_ino);
+        f = fopen(path, "r+e");
+        fputs("evil", f);
+        fclose(f);
+        daemon_restart(&d);
+        wait_for_content(path, FAKE_PACKED);
+        assert_int_equal(stat(path, &third), 0);
+        assert_int_not_equal(first.st_ino, third.st_ino);
+        daemon_stop(&d);
+}
+
 static void test_two_uids_two_workers(void **state) {
         const char *const options[] = { "--socket-mode", "0666", NULL };
         uid_t process_uid[2], served[2];
@@ -298,7 +355,8 @@ static void test_command_line(void **state) {
         assert_int_equal(run_daemon((const char *[]){ "--threads", "65", NULL }), 2);
         assert_int_equal(run_daemon((const char *[]){ "--cpu", "sse9", NULL }), 2);
         assert_int_equal(run_daemon((const char *[]){ "--user", "--config", bad, NULL }), 78);
-        assert_int_equal(run_daemon((const char *[]){ "--user", "--config", "/nowhere", NULL }), 78);
+        assert_int_equal(run_daemon((const char *[]){ "--user", "--config", "/no/file", NULL }),
+                         78);
         unlink(bad);
 }
 
@@ -311,6 +369,7 @@ int main(void) {
                 cmocka_unit_test(test_bad_starts),
                 cmocka_unit_test(test_stop_with_silent_worker),
                 cmocka_unit_test(test_idle_worker_ends),
+                cmocka_unit_test(test_packed_file_is_verified),
                 cmocka_unit_test(test_two_uids_two_workers),
                 cmocka_unit_test(test_second_instance_is_refused),
                 cmocka_unit_test(test_reload),

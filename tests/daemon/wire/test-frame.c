@@ -20,7 +20,7 @@
 #include "engine/model/pack.h"
 #include "policy/error.h"
 
-_Static_assert((int)WIRE_PACK_VERSION == (int)PACK_VERSION, "the broker's copy of the pack version");
+_Static_assert((int)WIRE_PACK_VERSION == (int)PACK_VERSION, "one pack version");
 
 enum { WITH_FD = 1 };
 

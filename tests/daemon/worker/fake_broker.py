@@ -11,8 +11,8 @@ import threading
 import time
 
 VERSION = 1
-(HELLO, CATALOG, CONN, JOB, JOB_OUTPUT, MODEL, PACK_OUTPUT, QUEUED, ADMITTED, REFUSED, LEASE, CANCEL,
- SET_LIMITS, DROP_CACHES, SHUTDOWN) = range(1, 16)
+(HELLO, CATALOG, CONN, JOB, JOB_OUTPUT, MODEL, PACK_OUTPUT, QUEUED, ADMITTED, REFUSED, LEASE,
+ CANCEL, SET_LIMITS, DROP_CACHES, SHUTDOWN) = range(1, 16)
 READY, WANT_MODEL, ADMIT, PROGRESS, DONE, USED, FAULT, CONN_CLOSED, PACKED = range(64, 73)
 CHAT, COMPLETE, SUMMARIZE = 1, 2, 3
 TEXT, CHAT_JSON, REQUEST_JSON = 0, 1, 2
@@ -160,7 +160,8 @@ class FakeBroker:
             send(self.sock, body, f.fileno())
 
     def answer_admit(self, body):
-        ref, conn, name, verb, priority, size, tokens_in, wanted = struct.unpack('<QQ64sIIQQQ', body)
+        ref, conn, name, verb, priority, size, tokens_in, wanted = struct.unpack(
+            '<QQ64sIIQQQ', body)
         admit = dict(ref=ref, conn=conn, model=name.rstrip(b'\0').decode(), verb=verb,
                      priority=priority, bytes=size, tokens_in=tokens_in, wanted=wanted)
         self.next_job += 1
@@ -173,7 +174,8 @@ class FakeBroker:
             send(self.sock, header(QUEUED) + struct.pack('<QQII', ref, admit['job'], 1, 0))
         elif verdict is not None:
             error, retry, value, limit = verdict
-            send(self.sock, header(REFUSED) + struct.pack('<QIIQQ', ref, error, retry, value, limit))
+            send(self.sock, header(REFUSED) + struct.pack('<QIIQQ', ref, error, retry, value,
+                                                              limit))
 
     def admit(self, admit):
         send(self.sock, header(ADMITTED) + struct.pack('<QQ', admit['ref'], admit['job']))
@@ -200,7 +202,8 @@ class FakeBroker:
         with self.lock:
             send(self.sock, header(JOB) + struct.pack(
                 '<Q64sIIIIIIIIdddIIQQ', job, model.encode(), verb, 0, input_format, int(events),
-                *summary, max_tokens, temperature, -1.0, -1.0, 0xffffffff, 0, 0, deadline), input_fd)
+                *summary, max_tokens, temperature, -1.0, -1.0, 0xffffffff, 0, 0,
+                deadline), input_fd)
             send(self.sock, header(JOB_OUTPUT) + struct.pack('<Q', job), output_fd)
 
     def wait_for(self, condition, seconds=20):

@@ -20,11 +20,14 @@ static const struct {
         const char *param;
 } rows[] = {
         { "{}", ERROR_NONE, "" },
-        { "{\"temperature\":0.7,\"top_p\":1,\"min_p\":0.05,\"top_k\":40,\"seed\":-1}", ERROR_NONE, "" },
-        { "{\"n\":1,\"tools\":[],\"logit_bias\":{},\"logprobs\":false,\"top_logprobs\":0}", ERROR_NONE,
+        { "{\"temperature\":0.7,\"top_p\":1,\"min_p\":0.05,\"top_k\":40,\"seed\":-1}",
+          ERROR_NONE, "" },
+        { "{\"n\":1,\"tools\":[],\"logit_bias\":{},\"logprobs\":false,\"top_logprobs\":0}",
+          ERROR_NONE,
           "" },
         { "{\"user\":\"u\",\"metadata\":{\"a\":1},\"store\":true,\"service_tier\":\"auto\","
-          "\"parallel_tool_calls\":true,\"reasoning_effort\":\"low\",\"unknown\":[1]}", ERROR_NONE, "" },
+          "\"parallel_tool_calls\":true,\"reasoning_effort\":\"low\",\"unknown\":[1]}",
+          ERROR_NONE, "" },
         { "{\"response_format\":{\"type\":\"text\"},\"tool_choice\":\"auto\",\"temperature\":null}",
           ERROR_NONE, "" },
         { "{\"modalities\":[\"text\"]}", ERROR_NONE, "" },
@@ -55,7 +58,8 @@ static const struct {
         { "{\"best_of\":3}", ERROR_UNSUPPORTED, "best_of" },
         { "{\"tools\":[{\"type\":\"function\"}]}", ERROR_UNSUPPORTED, "tools" },
         { "{\"tool_choice\":\"required\"}", ERROR_UNSUPPORTED, "tool_choice" },
-        { "{\"response_format\":{\"type\":\"json_object\"}}", ERROR_UNSUPPORTED, "response_format" },
+        { "{\"response_format\":{\"type\":\"json_object\"}}",
+          ERROR_UNSUPPORTED, "response_format" },
         { "{\"response_format\":{\"type\":\"json_schema\",\"json_schema\":{}}}", ERROR_UNSUPPORTED,
           "response_format" },
         { "{\"logit_bias\":{\"5\":-100}}", ERROR_UNSUPPORTED, "logit_bias" },
@@ -87,8 +91,9 @@ static void test_rows(void **state) {
 }
 
 static void test_values(void **state) {
-        static const char json[] = "{\"temperature\":0.5,\"top_k\":7,\"max_tokens\":11,\"stop\":[\"a\","
-                                   "\"bc\"],\"stream\":true,\"stream_options\":{\"include_usage\":true},"
+        static const char json[] = "{\"temperature\":0.5,\"top_k\":7,\"max_tokens\":11,"
+                                   "\"stop\":[\"a\",\"bc\"],\"stream\":true,"
+                                   "\"stream_options\":{\"include_usage\":true},"
                                    "\"seed\":4611686018427387903,\"frequency_penalty\":-1,"
                                    "\"bn\":{\"priority\":\"background\",\"deadline_ms\":3}}";
         struct gen_params p = { .sampling = SAMPLING_GREEDY };
@@ -116,7 +121,8 @@ static void test_load(void **state) {
                 const char *json;
                 uint64_t position;
         } bad[] = { { "", 0 }, { "[]", 0 }, { "\"x\"", 0 }, { "{\"a\":}", 6 }, { "{} x", 4 },
-                    { "{\"a\":\"\xff\"}", 6 }, { "{\"a\":\"\\u0000\"}", 0 }, { "{\"a\":1e999}", 0 } };
+                    { "{\"a\":\"\xff\"}", 6 }, { "{\"a\":\"\\u0000\"}", 0 },
+                    { "{\"a\":1e999}", 0 } };
         struct request_error e;
         char *large;
 
@@ -177,7 +183,8 @@ static const struct {
           ERROR_INVALID_INPUT, "messages[1].content" },
         { "{\"messages\":[{\"role\":\"user\",\"content\":[{\"type\":\"image_url\"}]}]}",
           ERROR_UNSUPPORTED, "messages[0].content" },
-        { "{\"messages\":[{\"role\":\"user\",\"content\":[{\"type\":\"text\"}]}]}", ERROR_INVALID_INPUT,
+        { "{\"messages\":[{\"role\":\"user\",\"content\":[{\"type\":\"text\"}]}]}",
+          ERROR_INVALID_INPUT,
           "messages[0].content" },
         { "{\"messages\":[{\"role\":\"assistant\",\"content\":\"\",\"tool_calls\":[{}]}]}",
           ERROR_UNSUPPORTED, "messages[0].tool_calls" },
