@@ -7,9 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "daemon/wire/proto.h"
 #include "engine/base/macro.h"
-#include "kernels/cpu.h"
 #include "policy/config.h"
 
 struct key {
@@ -34,7 +32,7 @@ static const struct key keys[] = {
         LIMIT("IdleTimeoutSec", idle_timeout_sec, 1, 86400),
         LIMIT("ConnectionIdleSec", connection_idle_sec, 1, 86400),
         { "Broker", "Threads", offsetof(struct config, threads), sizeof(uint32_t), 0,
-          WIRE_MAX_THREADS },
+          LIMIT_THREADS },
 };
 
 struct state {
@@ -42,22 +40,19 @@ struct state {
         const char *reason;
 };
 
-int config_cpu_mask(const char *name, uint32_t *ret) {
-        static const struct {
-                const char *name;
-                uint32_t mask;
-        } levels[] = {
-                { "c", 0 },
-                { "avx2", CPU_AVX2 },
-                { "avxvnni", CPU_AVX2 | CPU_AVXVNNI },
-                { "avx512vl", CPU_AVX2 | CPU_AVXVNNI | CPU_AVX512VL },
-                { "avx512vnni", CPU_AVX2 | CPU_AVXVNNI | CPU_AVX512VL | CPU_AVX512VNNI },
-                { "all", UINT32_MAX },
+int config_cpu_level(const char *name, enum cpu_level *ret) {
+        static const char *const names[_CPU_LEVEL_MAX] = {
+                [CPU_LEVEL_C] = "c",
+                [CPU_LEVEL_AVX2] = "avx2",
+                [CPU_LEVEL_AVXVNNI] = "avxvnni",
+                [CPU_LEVEL_AVX512VL] = "avx512vl",
+                [CPU_LEVEL_AVX512VNNI] = "avx512vnni",
+                [CPU_LEVEL_ALL] = "all",
         };
 
-        for (size_t i = 0; i < ARRAY_SIZE(levels); i++)
-                if (strcmp(levels[i].name, name) == 0) {
-                        *ret = levels[i].mask;
+        for (unsigned i = 0; i < _CPU_LEVEL_MAX; i++)
+                if (strcmp(names[i], name) == 0) {
+                        *ret = (enum cpu_level)i;
                         return 0;
                 }
         return -EINVAL;
@@ -114,13 +109,13 @@ static int handle(void *userdata, const char *section, const char *name, const c
                 return refuse(s, strcmp(section, "Limits") == 0 ? "unknown key"
                                                                 : "unknown section");
         if (strcmp(name, "DefaultModel") == 0) {
-                if (!wire_name_valid(value))
+                if (!model_name_valid(value))
                         return refuse(s, "not a model name");
                 memcpy(s->config.default_model, value, strlen(value) + 1);
                 return 1;
         }
         if (strcmp(name, "CPU") == 0)
-                return config_cpu_mask(value, &s->config.cpu_mask) < 0
+                return config_cpu_level(value, &s->config.cpu) < 0
                                ? refuse(s, "not a CPU level")
                                : 1;
         return refuse(s, "unknown key");

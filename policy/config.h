@@ -7,20 +7,24 @@
 #include <stdint.h>
 
 #include "policy/limits.h"
+#include "policy/name.h"
+
+/* In this order; each level includes those before it. */
+enum cpu_level { CPU_LEVEL_C, CPU_LEVEL_AVX2, CPU_LEVEL_AVXVNNI, CPU_LEVEL_AVX512VL,
+                 CPU_LEVEL_AVX512VNNI, CPU_LEVEL_ALL, _CPU_LEVEL_MAX };
 
 struct config {
         struct limits limits;
-        char default_model[64]; /* "" = not set */
+        char default_model[MODEL_NAME_SIZE]; /* "" = not set */
         uint32_t threads;       /* 0 = one per CPU */
-        uint32_t cpu_mask;      /* for the worker's cpu_flags() */
+        enum cpu_level cpu;     /* the most that kernels may use */
 };
 
-#define CONFIG_DEFAULT (struct config) { .limits = LIMITS_DEFAULT, .cpu_mask = UINT32_MAX }
+#define CONFIG_DEFAULT (struct config) { .limits = LIMITS_DEFAULT, .cpu = CPU_LEVEL_ALL }
 
 /* text: the whole file, NUL-terminated. Returns 0; or -EINVAL with *ret_line (1 is the first) and
  * *ret_reason (a fixed text), and *ret is untouched. */
 int config_parse(const char *text, struct config *ret, unsigned *ret_line, const char **ret_reason);
 
-/* Mask for a level name ("c", "avx2", "avxvnni", "avx512vl", "avx512vnni", "all"), the same names
- * and bits as kernels/cpu.h. 0 or -EINVAL. */
-int config_cpu_mask(const char *name, uint32_t *ret);
+/* "c", "avx2", "avxvnni", "avx512vl", "avx512vnni" or "all". 0 or -EINVAL. */
+int config_cpu_level(const char *name, enum cpu_level *ret);

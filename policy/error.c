@@ -56,8 +56,8 @@ static const struct error_row rows[] = {
         [ERROR_UNAVAILABLE] = { NAME("Unavailable"), 503, "server_error", "unavailable",
                                 EXIT_NO_SERVICE, "The service cannot start a worker.", NULL },
         [ERROR_WORKER_FAILED] = { NAME("WorkerFailed"), 500, "server_error", "worker_failed",
-                                  EXIT_SOFTWARE, "The worker ended before the job was done.",
-                                  NULL },
+                                  EXIT_SOFTWARE,
+                                  "The worker failed before the job was done; try again.", NULL },
         [ERROR_CANCELLED] = { NAME("Cancelled"), 499, "server_error", "cancelled", EXIT_CANCELLED,
                               "The job was cancelled.", NULL },
         [ERROR_DEADLINE] = { NAME("DeadlineExceeded"), 408, "server_error", "deadline_exceeded",
@@ -72,6 +72,9 @@ static const struct error_row rows[] = {
         [ERROR_UNSUPPORTED] = { NAME("Unsupported"), 400, "invalid_request_error", "unsupported",
                                 EXIT_DATA, "This version does not support a requested option.",
                                 NULL },
+        [ERROR_STOPPING] = { NAME("ShuttingDown"), 503, "overloaded", "shutting_down",
+                             EXIT_TRY_LATER, "The service is being stopped; try again later.",
+                             NULL },
 };
 
 _Static_assert(ARRAY_SIZE(rows) == _ERROR_MAX, "every error has a row");

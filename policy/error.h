@@ -28,6 +28,7 @@ enum error_code {
         ERROR_NOT_FOUND,        /* HTTP path */
         ERROR_METHOD,           /* HTTP method */
         ERROR_UNSUPPORTED,      /* an option this version cannot honour */
+        ERROR_STOPPING,         /* the daemon is being ended or restarted */
         _ERROR_MAX,
 };
 

@@ -72,6 +72,9 @@ void lease_remove(struct lease_scheduler *s, struct lease_domain *d, uint64_t no
                 p = &(*p)->next;
         *p = d->next;
         d->known = false;
+        d->overdue_since = 0;
+        if (s->overran == d)
+                s->overran = NULL;
 }
 
 void lease_set_class(struct lease_scheduler *s, struct lease_domain *d, enum lease_class class,
@@ -88,11 +91,18 @@ void lease_set_class(struct lease_scheduler *s, struct lease_domain *d, enum lea
 void lease_used(struct lease_scheduler *s, struct lease_domain *d, bool want, bool stopped,
                 uint64_t seq, uint64_t now) {
         bool was_active = d->wanting || s->holder == d;
-
         /* A return that crossed an extension on the way is meant for the older lease: if the domain
          * wants more it will use the extension, if not the lease is over all the same. */
-        if (s->holder == d && stopped && (seq == d->seq || !want))
+        bool returned = stopped && (seq == d->seq || !want);
+
+        if (returned && d->overdue_since > 0) {
+                d->strikes = now - d->overdue_since < LEASE_STRIKE_USEC ? 0 : d->strikes + 1;
+                d->overdue_since = 0;
+        }
+        if (returned && s->holder == d) {
+                d->strikes = 0;
                 take_back(s, now);
+        }
         if (want && !was_active)
                 lift(s, d);
         d->wanting = want;
@@ -100,7 +110,7 @@ void lease_used(struct lease_scheduler *s, struct lease_domain *d, bool want, bo
 
 static bool others_want(const struct lease_scheduler *s) {
         for (const struct lease_domain *d = s->first; d; d = d->next)
-                if (d != s->holder && d->wanting)
+                if (d != s->holder && d->wanting && d->overdue_since == 0)
                         return true;
         return false;
 }
@@ -109,7 +119,7 @@ static struct lease_domain *least_served(const struct lease_scheduler *s) {
         struct lease_domain *best = NULL;
 
         for (struct lease_domain *d = s->first; d; d = d->next) {
-                if (!d->wanting)
+                if (!d->wanting || d->overdue_since > 0)
                         continue;
                 if (!best ||
                     (d->class == best->class
@@ -146,16 +156,33 @@ struct lease_domain *lease_next(struct lease_scheduler *s, uint64_t now, uint64_
                 if (now < s->until + LEASE_GRACE_USEC)
                         return NULL;
                 s->holder->overruns++;
+                s->holder->overdue_since = s->until;
+                s->overran = s->holder;
                 take_back(s, now);
         }
         next = least_served(s);
         return next ? grant(s, next, now, ret_usec, ret_seq) : NULL;
 }
 
+struct lease_domain *lease_offender(struct lease_scheduler *s, uint64_t now) {
+        for (struct lease_domain *d = s->first; d; d = d->next)
+                if (d->strikes >= LEASE_STRIKES ||
+                    (d->overdue_since > 0 && now - d->overdue_since >= LEASE_OVERDUE_USEC)) {
+                        lease_remove(s, d, now);
+                        return d;
+                }
+        return NULL;
+}
+
 uint64_t lease_wakeup(const struct lease_scheduler *s) {
+        uint64_t at = UINT64_MAX;
+
+        for (const struct lease_domain *d = s->first; d; d = d->next)
+                if (d->overdue_since > 0)
+                        at = MIN(at, d->overdue_since + LEASE_OVERDUE_USEC);
         if (!s->holder)
-                return UINT64_MAX;
+                return at;
         if (s->holder->wanting && !others_want(s))
-                return s->until - LEASE_LEAD_USEC;
-        return s->until + LEASE_GRACE_USEC;
+                return MIN(at, s->until - LEASE_LEAD_USEC);
+        return MIN(at, s->until + LEASE_GRACE_USEC);
 }

@@ -14,6 +14,13 @@
 #define LEASE_LEAD_USEC  UINT64_C(40000)  /* a lone holder is renewed this long before the end */
 #define LEASE_GRACE_USEC UINT64_C(150000) /* after the end: one step may still be finished */
 
+/* A lease that is not given back by then is taken back, and its domain gets no other one before it
+ * has answered. A machine under load makes an honest domain late by some steps; one that is late by
+ * a strike this many times in a row, or once by the last measure, computes against the rules. */
+#define LEASE_STRIKE_USEC  UINT64_C(1000000)
+#define LEASE_OVERDUE_USEC UINT64_C(5000000)
+enum { LEASE_STRIKES = 3 };
+
 enum lease_class { LEASE_INTERACTIVE, LEASE_BACKGROUND, _LEASE_CLASS_MAX };
 
 struct lease_domain {
@@ -25,11 +32,14 @@ struct lease_domain {
         uint64_t charged;        /* the same, never lifted: what it really used */
         uint64_t seq;            /* of its newest lease */
         uint32_t overruns;       /* leases it did not give back in time */
+        uint32_t strikes;        /* those by LEASE_STRIKE_USEC, in a row */
+        uint64_t overdue_since;  /* end of a lease that was taken back and not given back, or 0 */
 };
 
 struct lease_scheduler {
         struct lease_domain *first;
         struct lease_domain *holder;
+        struct lease_domain *overran; /* set by lease_next when it takes a lease back */
         uint64_t since;          /* charged up to here */
         uint64_t until;          /* end of the running lease */
         uint64_t class_counter[_LEASE_CLASS_MAX];
@@ -52,5 +62,7 @@ void lease_used(struct lease_scheduler *s, struct lease_domain *d, bool want, bo
  * or the extension of a running one), or NULL when there is nothing to send. Call until NULL. */
 struct lease_domain *lease_next(struct lease_scheduler *s, uint64_t now, uint64_t *ret_usec,
                                 uint64_t *ret_seq);
-/* When to call lease_next again at the latest; UINT64_MAX: only after another call. */
+/* A domain that must be ended because it keeps computing, removed from the scheduler, or NULL. */
+struct lease_domain *lease_offender(struct lease_scheduler *s, uint64_t now);
+/* When to call both again at the latest; UINT64_MAX: only after another call. */
 uint64_t lease_wakeup(const struct lease_scheduler *s);

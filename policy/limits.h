@@ -26,6 +26,7 @@ struct limits {
 
 /* Of the whole daemon. */
 enum {
+        LIMIT_THREADS = 64,            /* of one worker */
         LIMIT_ACCOUNTS = 512,          /* uids known at once */
         LIMIT_CONNECTIONS = 512,       /* all uids together */
         LIMIT_FINISHED_JOBS = 1024,    /* kept readable after their end */

@@ -21,21 +21,6 @@ struct row {
         int (*check)(const union wire_message *m); /* 1 = fields are legal; NULL: any are */
 };
 
-int wire_name_valid(const char *name) {
-        size_t n = strnlen(name, WIRE_NAME_MAX);
-
-        if (n == 0 || n >= WIRE_NAME_MAX || name[0] == '.' || name[0] == '_' || name[0] == '-')
-                return 0;
-        for (size_t i = 0; i < n; i++) {
-                char c = name[i];
-
-                if (!((c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '.' || c == '_' ||
-                      c == '-'))
-                        return 0;
-        }
-        return 1;
-}
-
 static int name_or_empty(const char *name) {
         return name[0] == '\0' || wire_name_valid(name);
 }

@@ -8,14 +8,17 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { WIRE_VERSION = 1, WIRE_NAME_MAX = 64, WIRE_MAX_MESSAGE = 256 };
+#include "policy/limits.h"
+#include "policy/name.h"
+
+enum { WIRE_VERSION = 1, WIRE_NAME_MAX = MODEL_NAME_SIZE, WIRE_MAX_MESSAGE = 256 };
 
 /* Version of the packed file: PACK_VERSION of the engine, which the broker does not link. Packed
  * files of another version are written anew. */
 enum { WIRE_PACK_VERSION = 1 };
 
 /* Ranges the framing checks. */
-enum { WIRE_MAX_THREADS = 64, WIRE_MAX_MODELS = 256, WIRE_MAX_LEASE_USEC = 1000000 };
+enum { WIRE_MAX_THREADS = LIMIT_THREADS, WIRE_MAX_MODELS = 256, WIRE_MAX_LEASE_USEC = 1000000 };
 
 #define WIRE_REF_WORKER (UINT64_C(1) << 63)
 
@@ -240,5 +243,7 @@ static_assert(sizeof(struct wire_packed) == 48, "wire");
 
 /* "queued", "loading", …; never NULL. */
 const char *wire_state_name(uint32_t state);
-/* 1 when a string is a legal model name (WIRE_NAME_MAX - 1 bytes at most). */
-int wire_name_valid(const char *name);
+/* 1 when a string is a legal model name (policy/name.h). */
+static inline int wire_name_valid(const char *name) {
+        return model_name_valid(name);
+}

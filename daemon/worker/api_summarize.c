@@ -63,15 +63,25 @@ static void end(struct exchange *x, const struct job_result *r) {
                               exchange_id(x, id, sizeof(id))));
 }
 
-static void whole_bare(struct exchange *x, const struct job_result *r) {
-        const struct coverage *v = &r->coverage;
-        char extra[512];
+static const char trailer_names[] =
+        "Trailer: x-bitnetd-bytes, x-bitnetd-tokens, x-bitnetd-tokens-used, x-bitnetd-dropped, "
+        "x-bitnetd-pieces, x-bitnetd-rounds\r\n";
 
-        snprintf(extra, sizeof(extra),
+/* The coverage record of bare text: header lines, or after a stream trailer lines. */
+static void coverage_lines(const struct job_result *r, char *lines, size_t size) {
+        const struct coverage *v = &r->coverage;
+
+        snprintf(lines, size,
                  "x-bitnetd-bytes: %" PRIu64 "\r\nx-bitnetd-tokens: %" PRIu64
                  "\r\nx-bitnetd-tokens-used: %" PRIu64 "\r\nx-bitnetd-dropped: %" PRIu64
                  "\r\nx-bitnetd-pieces: %u\r\nx-bitnetd-rounds: %u\r\n",
                  v->bytes, v->tokens, v->tokens_used, v->dropped, v->pieces, v->rounds);
+}
+
+static void whole_bare(struct exchange *x, const struct job_result *r) {
+        char extra[512];
+
+        coverage_lines(r, extra, sizeof(extra));
         reply_text(x->conn, x->text.p ? x->text.p : "", x->text.n, extra, job_id(x->job));
 }
 
@@ -92,7 +102,7 @@ static void whole(struct exchange *x, const struct job_result *r) {
 
 static const struct exchange_format format = {
         .id_prefix = "", .text = text, .progress = progress, .end = end, .whole = whole,
-        .error_event = "error",
+        .trailer = coverage_lines, .trailer_names = trailer_names, .error_event = "error",
 };
 
 /* One option of the query: 1 with the value, 0 absent, -EBADMSG with *e. */

@@ -98,9 +98,13 @@ static void set_over(struct bus_job *b) {
         b->job = NULL;
 }
 
-/* What the client reads last. */
+static bool can_write(const struct bus_job *b) {
+        return b->output_kind == KIND_PIPE || b->output_kind == KIND_SOCKET;
+}
+
+/* What the client reads last. Nothing is written to a descriptor that could block. */
 static void write_end(struct bus_job *b, const struct job_result *r) {
-        if (b->message.output_format == WIRE_OUTPUT_EVENTS)
+        if (b->message.output_format == WIRE_OUTPUT_EVENTS && can_write(b))
                 bus_format_end(&b->out, b->message.verb, r);
         b->step = BUS_WRITING;
         b->job = NULL;
@@ -139,7 +143,7 @@ int bus_job_output(struct worker *w, const struct wire_job_output *m, int output
         b->input_kind = prepare(b->input);
         b->step = BUS_READING;
         b->deadline = w->now + INPUT_STALL_USEC;
-        if (b->output_kind != KIND_PIPE && b->output_kind != KIND_SOCKET)
+        if (!can_write(b))
                 fail_code(b, ERROR_INVALID_INPUT, "The output is no pipe and no socket.", 0, 0);
         else if (b->input_kind == KIND_NONE)
                 fail_code(b, ERROR_INVALID_INPUT,
@@ -298,6 +302,8 @@ void bus_jobs_poll(struct worker *w, struct poller *p) {
                 if (b->step == BUS_READING)
                         poller_deadline(p, b->deadline);
                 poller_deadline(p, b->write_deadline);
+                if (b->out.failed || (b->step == BUS_WRITING && b->out.n == 0))
+                        poller_deadline(p, w->now); /* to be closed */
         }
 }
 

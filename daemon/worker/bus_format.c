@@ -95,7 +95,7 @@ static void use_options(const struct wire_job *m, struct job_spec *spec) {
         if (m->temperature >= 0)
                 p->sampling.temperature = (float)m->temperature;
         if (m->top_p >= 0)
-                p->sampling.top_p = (float)m->top_p;
+                p->sampling.top_p = params_top_p(m->top_p);
         if (m->min_p >= 0)
                 p->sampling.min_p = (float)m->min_p;
         if (m->top_k != UINT32_MAX)

@@ -29,11 +29,12 @@ static uint64_t idle_deadline(const struct worker *w) {
         return w->limits.idle_timeout_ms ? w->now + w->limits.idle_timeout_ms * USEC_PER_MSEC : 0;
 }
 
+/* A connection that still has output to be read is not idle: its time begins when that is gone. */
 static void read_next(struct conn *c) {
         request_done(&c->request);
         request_init(&c->request, c->w->limits.max_input_bytes);
         c->state = CONN_READING;
-        c->deadline = idle_deadline(c->w);
+        c->deadline = c->out.n > 0 ? 0 : idle_deadline(c->w);
 }
 
 static void tell_closed(struct worker *w, uint64_t id) {
@@ -72,7 +73,11 @@ struct conn *conn_next(struct conn *c) {
 
 void conn_shutdown(struct conn *c) {
         c->shutting_down = true;
-        if (c->state == CONN_READING)
+        if (c->state != CONN_READING)
+                return;
+        if (c->out.n > 0)
+                conn_answered(c, true);
+        else
                 c->dead = true;
 }
 
@@ -165,10 +170,13 @@ static void flush(struct conn *c) {
                 else if (errno != EINTR)
                         c->dead = true;
         }
-        if (c->out.n == 0)
+        if (c->out.n == 0) {
                 c->write_deadline = 0;
-        else if (c->out.n < before || c->write_deadline == 0)
+                if (before > 0 && c->state == CONN_READING && !c->request.started)
+                        c->deadline = idle_deadline(c->w);
+        } else if (c->out.n < before || c->write_deadline == 0) {
                 c->write_deadline = c->w->now + READER_STALL_USEC;
+        }
 }
 
 /* The answer is sent: with nothing more to read the connection can go at once. */
@@ -210,6 +218,8 @@ void conns_poll(struct worker *w, struct poller *p) {
                 c->place = poller_add(p, c->fd, wanted_events(c));
                 poller_deadline(p, c->deadline);
                 poller_deadline(p, c->write_deadline);
+                if (c->out.failed)
+                        poller_deadline(p, w->now);
                 if (c->exchange)
                         exchange_poll(c->exchange, p);
         }

@@ -15,6 +15,8 @@
 #include "daemon/worker/reply.h"
 #include "engine/base/macro.h"
 
+enum { TRAILER_MAX = 512 };
+
 static const uint64_t BEAT_INTERVAL = 10 * USEC_PER_SEC;
 
 static void send_head(struct exchange *x) {
@@ -22,7 +24,7 @@ static void send_head(struct exchange *x) {
                 return;
         x->head_sent = true;
         reply_stream(x->conn, x->bare ? "text/plain; charset=utf-8" : "text/event-stream",
-                     job_id(x->job));
+                     x->bare ? x->format->trailer_names : NULL, job_id(x->job));
 }
 
 static void on_admitted(void *userdata) {
@@ -51,9 +53,12 @@ static void on_text(void *userdata, const char *text, size_t n) {
 static void on_progress(void *userdata, const struct job_progress *p) {
         struct exchange *x = userdata;
 
-        if (x->stream && x->head_sent && !x->bare && x->format->progress &&
-            job_progress_due(&x->pace, p, x->conn->w->now))
-                x->format->progress(x, p);
+        /* the text itself shows progress once it flows */
+        if (!x->stream || !x->head_sent || x->bare || x->text_came || !x->format->progress ||
+            !job_progress_due(&x->pace, p, x->conn->w->now))
+                return;
+        x->format->progress(x, p);
+        x->next_beat = x->conn->w->now + BEAT_INTERVAL;
 }
 
 static struct exchange *exchange_free(struct exchange *x) {
@@ -64,12 +69,15 @@ static struct exchange *exchange_free(struct exchange *x) {
 
 static void end_stream(struct exchange *x, const struct job_result *r) {
         bool ok = r->error.code == ERROR_NONE;
+        char trailer[TRAILER_MAX] = "";
 
+        if (x->bare && ok && x->format->trailer)
+                x->format->trailer(r, trailer, sizeof(trailer));
         if (!x->bare && ok)
                 x->format->end(x, r);
         else if (!x->bare)
                 reply_event(x->conn, x->format->error_event, http_error_json(&r->error));
-        reply_stream_end(x->conn, ok, x->bare && !ok);
+        reply_stream_end(x->conn, trailer, ok, x->bare && !ok);
 }
 
 static void on_end(void *userdata, const struct job_result *r) {
@@ -114,6 +122,8 @@ void exchange_start(struct conn *c, const struct exchange_format *format, struct
                 return;
         }
         c->exchange = x;
+        secure_buf_done(&c->request.body); /* the job has what it needs of them */
+        secure_buf_done(&c->request.url);
 }
 
 struct exchange *exchange_abandon(struct exchange *x) {

@@ -18,6 +18,9 @@ struct exchange_format {
         void (*progress)(struct exchange *x, const struct job_progress *p); /* stream; or NULL */
         void (*end)(struct exchange *x, const struct job_result *r);  /* stream: success */
         void (*whole)(struct exchange *x, const struct job_result *r); /* not streamed: success */
+        /* Bare stream: header lines that follow the text, each ended by CRLF; or NULL. */
+        void (*trailer)(const struct job_result *r, char *lines, size_t size);
+        const char *trailer_names;                   /* "Trailer: …" CRLF, for the head */
         const char *error_event;                     /* SSE event name of errors, or NULL */
 };
 

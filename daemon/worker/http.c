@@ -59,8 +59,10 @@ void http_chunk(struct secure_buf *out, const char *p, size_t n) {
         secure_buf_puts(out, "\r\n");
 }
 
-void http_last_chunk(struct secure_buf *out) {
-        secure_buf_puts(out, "0\r\n\r\n");
+void http_last_chunk(struct secure_buf *out, const char *trailer) {
+        secure_buf_puts(out, "0\r\n");
+        secure_buf_puts(out, trailer);
+        secure_buf_puts(out, "\r\n");
 }
 
 static json_t *error_object(const char *message, const char *type, const char *param,

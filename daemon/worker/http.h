@@ -25,7 +25,8 @@ struct http_head {
 
 void http_head(struct secure_buf *out, const struct http_head *h);
 void http_chunk(struct secure_buf *out, const char *p, size_t n); /* n > 0 */
-void http_last_chunk(struct secure_buf *out);
+/* trailer: header lines, each ended by CRLF; or "". */
+void http_last_chunk(struct secure_buf *out, const char *trailer);
 
 /* {"error":{…}} for a refusal. A new reference, or NULL without memory. */
 json_t *http_error_json(const struct request_error *e);

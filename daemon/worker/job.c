@@ -19,18 +19,20 @@
 #include "daemon/worker/link.h"
 #include "daemon/worker/models.h"
 #include "daemon/worker/scheduler.h"
+#include "daemon/worker/summarize_prompt.h"
 #include "engine/base/macro.h"
 #include "engine/text/chat.h"
 
 /* Prompts are counted to here even when they do not fit, so that the error can name their size. */
 enum { COUNT_TOKENS_MAX = 1 << 20 };
 
-static const uint64_t PROGRESS_INTERVAL = 200 * USEC_PER_MSEC;
+static const uint64_t PROGRESS_INTERVAL = 200 * USEC_PER_MSEC; /* to the broker */
+static const uint64_t TELL_INTERVAL = 500 * USEC_PER_MSEC;     /* to a client */
 
 enum job_step { STEP_NEW, STEP_ADMIT, STEP_QUEUED, STEP_RUNNING, STEP_ZOMBIE, STEP_ENDED };
 
 /* Why a running job was asked to stop. */
-enum job_ending { ENDING_NO, ENDING_STOP_STRING, ENDING_LOOP, ENDING_ERROR };
+enum job_ending { ENDING_NO, ENDING_STOP_STRING, ENDING_ERROR };
 
 struct job {
         struct job *next;
@@ -53,7 +55,6 @@ struct job {
         bool busy;                       /* the summary has more to do at once */
         struct stop_filter stop;
         struct secure_buf out;           /* one text event on its way */
-        struct secure_buf tail;          /* the last LOOP_WINDOW bytes of the answer */
         struct job_progress progress;
         bool progress_new;
         uint64_t progress_sent;
@@ -72,7 +73,6 @@ static void job_free(struct job *j) {
         tokens_done(&j->prompt);
         stop_filter_done(&j->stop);
         secure_buf_done(&j->out);
-        secure_buf_done(&j->tail);
         job_spec_done(&j->spec);
         free(j);
 }
@@ -226,6 +226,15 @@ static int count_prompt(struct job *j, struct request_error *e) {
         return 0;
 }
 
+/* As asked for, or by type and length; never more than the limit of this worker. */
+static uint32_t summary_max_tokens(const struct job *j) {
+        uint32_t n = j->spec.params.max_tokens, limit = j->w->limits.max_output_tokens;
+
+        if (n == 0)
+                n = summary_tokens(j->spec.type, j->spec.length);
+        return limit ? MIN(n, limit) : n;
+}
+
 static struct summarize_request summary_request(struct job *j) {
         return (struct summarize_request){
                 .scheduler = j->w->scheduler,
@@ -236,7 +245,7 @@ static struct summarize_request summary_request(struct job *j) {
                 .type = j->spec.type,
                 .length = j->spec.length,
                 .format = j->spec.format,
-                .max_output_tokens = j->spec.params.max_tokens,
+                .max_output_tokens = summary_max_tokens(j),
                 .sampling = j->spec.params.sampling,
                 .userdata = j,
         };
@@ -290,7 +299,7 @@ static void get_model(struct job *j) {
 
 bool job_progress_due(struct job_pace *pace, const struct job_progress *p, uint64_t now) {
         if (pace->stage == p->stage && pace->piece == p->piece &&
-            now - pace->told < PROGRESS_INTERVAL)
+            now - pace->told < TELL_INTERVAL)
                 return false;
         *pace = (struct job_pace){ .stage = p->stage, .piece = p->piece, .told = now };
         return true;
@@ -310,18 +319,6 @@ static void give_text(struct job *j) {
         secure_buf_consume(&j->out, j->out.n);
 }
 
-static void end_early(struct job *j, enum job_ending why) {
-        j->ending = why;
-        scheduler_cancel(j->w->scheduler, j->generation);
-}
-
-static bool looping(struct job *j, const char *text, size_t n) {
-        secure_buf_append(&j->tail, text, n);
-        if (j->tail.n > LOOP_WINDOW)
-                secure_buf_consume(&j->tail, j->tail.n - LOOP_WINDOW);
-        return loop_guard(j->tail.p, j->tail.n);
-}
-
 static void on_text(void *userdata, const char *text, size_t n) {
         struct job *j = userdata;
         bool stopped;
@@ -329,14 +326,14 @@ static void on_text(void *userdata, const char *text, size_t n) {
         if (j->ending != ENDING_NO)
                 return;
         stopped = stop_filter_feed(&j->stop, text, n, &j->out);
-        if (j->out.failed || j->tail.failed) {
+        if (j->out.failed) {
                 job_cancel(j, ERROR_OVERLOADED);
                 return;
         }
-        if (stopped)
-                end_early(j, ENDING_STOP_STRING);
-        else if (looping(j, text, n))
-                end_early(j, ENDING_LOOP);
+        if (stopped) {
+                j->ending = ENDING_STOP_STRING;
+                scheduler_cancel(j->w->scheduler, j->generation);
+        }
         give_text(j);
 }
 
@@ -355,12 +352,11 @@ static void on_end(void *userdata, enum finish how, uint32_t tokens_out) {
         j->generation = NULL;
         j->result.tokens_in = j->tokens_in;
         j->result.tokens_out = tokens_out;
-        if (j->ending == ENDING_NO || j->ending == ENDING_LOOP) {
+        if (j->ending == ENDING_NO) {
                 stop_filter_end(&j->stop, &j->out);
                 give_text(j);
         }
-        j->result.length = j->ending == ENDING_LOOP ||
-                           (j->ending == ENDING_NO && how == FINISH_LENGTH);
+        j->result.length = j->ending == ENDING_NO && how == FINISH_LENGTH;
         if (j->ending == ENDING_NO && (how == FINISH_FAILED || how == FINISH_CANCELLED))
                 j->result.error.code = ERROR_FAILED;
         finish(j);

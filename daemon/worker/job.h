@@ -34,7 +34,7 @@ struct job_progress {
         uint64_t tokens_in, tokens_read, tokens_out;
 };
 
-/* Is this progress worth telling? A new stage or piece always, anything else 5 times a second. */
+/* Is this progress worth telling? A new stage or piece always, anything else twice a second. */
 struct job_pace {
         const char *stage;
         uint32_t piece;

@@ -200,7 +200,9 @@ static int dispatch(struct link *l, const union wire_message *m, int fd) {
 
 void link_poll(struct link *l, struct poller *p) {
         l->place = poller_add(p, l->fd, (short)(POLLIN | (l->head ? POLLOUT : 0)));
-        if (l->leased)
+        /* A step that outlasts the lease tells its end through the scheduler's descriptor. */
+        if (l->leased &&
+            (l->lease_until > l->w->now || !scheduler_state(l->w->scheduler).computing))
                 poller_deadline(p, l->lease_until);
 }
 

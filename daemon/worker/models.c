@@ -123,6 +123,12 @@ static struct slot *find_slot(struct models *m, const struct wire_catalog *c) {
         return NULL;
 }
 
+uint32_t models_context(struct models *m, const struct wire_catalog *c) {
+        const struct slot *s = find_slot(m, c);
+
+        return s && s->state == SLOT_LOADED ? scheduler_max_tokens(m->w->scheduler, s->model) : 0;
+}
+
 static int ask(struct models *m, const struct wire_catalog *c) {
         union wire_message msg = { .want_model.h.type = WIRE_WANT_MODEL };
         struct slot *s = calloc(1, sizeof(*s));

@@ -23,6 +23,9 @@ const struct wire_catalog *models_find(const struct models *m, const char *name)
 /* The answer to WANT_MODEL; takes fd (-1 when a->error). -EBADMSG when it was not asked for. */
 int models_answer(struct models *m, const struct wire_model *a, int fd);
 
+/* Tokens that prompt and answer may have together; 0: not loaded in this worker. */
+uint32_t models_context(struct models *m, const struct wire_catalog *c);
+
 enum { MODELS_PENDING = 1 };
 /* The model of that name ("": the default), loaded. 0 with *ret and its name in ret_name (room for
  * WIRE_NAME_MAX); MODELS_PENDING: asked for, try again after the next answer; -EBADMSG with *e. */

@@ -1,7 +1,7 @@
 /* Validation of generation fields. One table row per number with its range, one per field that
  * cannot be honoured; the code below only walks the tables. Owns nothing: strings are copied. */
 #include <errno.h>
-#include <math.h>
+#include <float.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -51,13 +51,14 @@ json_t *params_load(const char *text, size_t n, struct request_error *e) {
                 return NULL;
         }
         root = json_loadb(text, n, 0, &error);
-        if (!root) {
+        if (!root)
                 request_fail_range(e, ERROR_INVALID_INPUT, NULL,
                                    "The body is not valid JSON; the value is the byte, the limit "
                                    "the size.",
                                    (uint64_t)MAX(error.position, 0), n);
+        explicit_bzero(&error, sizeof(error)); /* it quotes the text */
+        if (!root)
                 return NULL;
-        }
         if (!json_is_object(root)) {
                 json_decref(root);
                 request_fail(e, ERROR_INVALID_INPUT, NULL, "The body must be a JSON object.");
@@ -67,14 +68,19 @@ json_t *params_load(const char *text, size_t n, struct request_error *e) {
 }
 
 struct number_rule {
-        const char *name;
+        const char *name, *range; /* what is said about a number out of range */
         double min, max;
         bool whole;
         void (*set)(struct gen_params *p, double v);
 };
 
+/* A top_p of 0 means the likeliest token alone; the sampler wants a number above 0 for that. */
+float params_top_p(double v) {
+        return MAX((float)v, FLT_MIN);
+}
+
 static void set_temperature(struct gen_params *p, double v) { p->sampling.temperature = (float)v; }
-static void set_top_p(struct gen_params *p, double v) { p->sampling.top_p = (float)v; }
+static void set_top_p(struct gen_params *p, double v) { p->sampling.top_p = params_top_p(v); }
 static void set_min_p(struct gen_params *p, double v) { p->sampling.min_p = (float)v; }
 static void set_top_k(struct gen_params *p, double v) { p->sampling.top_k = (uint32_t)v; }
 static void set_seed(struct gen_params *p, double v) { p->sampling.seed = (uint64_t)(int64_t)v; }
@@ -89,19 +95,34 @@ static void set_repeat(struct gen_params *p, double v) { p->sampling.repeat_pena
 static void set_repeat_last(struct gen_params *p, double v) {
         p->sampling.repeat_last = (uint32_t)v;
 }
+static void set_dry_multiplier(struct gen_params *p, double v) {
+        p->sampling.dry_multiplier = (float)v;
+}
+static void set_dry_base(struct gen_params *p, double v) { p->sampling.dry_base = (float)v; }
+static void set_dry_length(struct gen_params *p, double v) {
+        p->sampling.dry_allowed_length = (uint32_t)v;
+}
 
+#define RULE(name, min, max, whole, set)                                                           \
+        { name, "The number must be " #min " to " #max ".", min, max, whole, set }
+
+/* The dry_ names are llama-server's. The sampler compares 32 tokens at most: allowing as many would
+ * turn the penalty off without saying so. */
 static const struct number_rule number_rules[] = {
-        { "temperature", 0, 2, false, set_temperature },
-        { "top_p", 0, 1, false, set_top_p },
-        { "min_p", 0, 1, false, set_min_p },
-        { "top_k", 0, 1000000, true, set_top_k },
-        { "seed", -0x1p62, 0x1p62, true, set_seed },
-        { "max_tokens", 1, 16777216, true, set_max_tokens },
-        { "max_completion_tokens", 1, 16777216, true, set_max_tokens },
-        { "frequency_penalty", -2, 2, false, set_frequency },
-        { "presence_penalty", -2, 2, false, set_presence },
-        { "repeat_penalty", 0.5, 2, false, set_repeat },
-        { "repeat_last_n", 0, 4096, true, set_repeat_last },
+        RULE("temperature", 0, 2, false, set_temperature),
+        RULE("top_p", 0, 1, false, set_top_p),
+        RULE("min_p", 0, 1, false, set_min_p),
+        RULE("top_k", 0, 1000000, true, set_top_k),
+        RULE("seed", -4611686018427387904, 4611686018427387904, true, set_seed),
+        RULE("max_tokens", 1, 16777216, true, set_max_tokens),
+        RULE("max_completion_tokens", 1, 16777216, true, set_max_tokens),
+        RULE("frequency_penalty", -2, 2, false, set_frequency),
+        RULE("presence_penalty", -2, 2, false, set_presence),
+        RULE("repeat_penalty", 0.5, 2, false, set_repeat),
+        RULE("repeat_last_n", 0, 4096, true, set_repeat_last),
+        RULE("dry_multiplier", 0, 10, false, set_dry_multiplier),
+        RULE("dry_base", 1, 4, false, set_dry_base),
+        RULE("dry_allowed_length", 0, 31, true, set_dry_length),
 };
 
 /* The field, or NULL when it is absent or null. */
@@ -109,6 +130,14 @@ static json_t *field(const json_t *root, const char *name) {
         json_t *v = json_object_get(root, name);
 
         return json_is_null(v) ? NULL : v;
+}
+
+/* Whole numbers are named, fractions would only mislead when cut. */
+static int fail_number(const struct number_rule *r, double d, struct request_error *e) {
+        bool named = r->whole && d >= 0;
+
+        return request_fail_range(e, ERROR_INVALID_INPUT, r->name, r->range,
+                                  named ? (uint64_t)d : 0, named ? (uint64_t)r->max : 0);
 }
 
 static int parse_numbers(const json_t *root, struct gen_params *p, struct request_error *e) {
@@ -124,9 +153,7 @@ static int parse_numbers(const json_t *root, struct gen_params *p, struct reques
                                             r->whole ? "The field must be a whole number."
                                                      : "The field must be a number.");
                 if (!(d >= r->min && d <= r->max))
-                        return request_fail_range(e, ERROR_INVALID_INPUT, r->name,
-                                                  "The number is out of range.",
-                                                  (uint64_t)fabs(d), (uint64_t)r->max);
+                        return fail_number(r, d, e);
                 r->set(p, d);
         }
         if (field(root, "seed")) /* exactly, also where a double cannot hold it */

@@ -30,6 +30,8 @@ json_t *params_load(const char *text, size_t n, struct request_error *e);
 /* Read root into *p, which holds the defaults. 0, -ENOMEM, or -EBADMSG with *e filled. */
 int params_parse(const json_t *root, struct gen_params *p, struct request_error *e);
 void params_done(struct gen_params *p);
+/* 0..1 as the sampler wants it. */
+float params_top_p(double v);
 
 /* The model name into name (room for WIRE_NAME_MAX): "" when absent, null or "default". */
 int params_model(const json_t *root, char *name, struct request_error *e);

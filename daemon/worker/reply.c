@@ -116,9 +116,10 @@ void reply_plain_error(struct conn *c, unsigned status, const char *detail) {
         }
 }
 
-void reply_stream(struct conn *c, const char *content_type, uint64_t job) {
+void reply_stream(struct conn *c, const char *content_type, const char *extra, uint64_t job) {
         struct http_head h = { .status = 200, .content_type = content_type, .stream = true,
-                               .chunked = http11(c), .job = job, .should_retry = -1 };
+                               .chunked = http11(c), .job = job, .should_retry = -1,
+                               .extra = http11(c) ? extra : NULL };
 
         h.close = must_close(c) || !h.chunked;
         http_head(&c->out, &h);
@@ -149,8 +150,8 @@ void reply_event(struct conn *c, const char *event, json_t *data) {
         secure_buf_done(&text);
 }
 
-void reply_stream_end(struct conn *c, bool ok, bool truncate) {
+void reply_stream_end(struct conn *c, const char *trailer, bool ok, bool truncate) {
         if (http11(c) && !truncate)
-                http_last_chunk(&c->out);
+                http_last_chunk(&c->out, trailer);
         conn_answered(c, !ok || must_close(c) || !http11(c));
 }

@@ -20,10 +20,11 @@ void reply_method(struct conn *c, const char *allow); /* 405 */
 void reply_plain_error(struct conn *c, unsigned status, const char *detail);
 
 /* Streams: head, then events or bare text, then the end. */
-void reply_stream(struct conn *c, const char *content_type, uint64_t job);
+void reply_stream(struct conn *c, const char *content_type, const char *extra, uint64_t job);
 /* Takes data; event may be NULL. */
 void reply_event(struct conn *c, const char *event, json_t *data);
 void reply_bytes(struct conn *c, const char *p, size_t n);
-/* ok: a regular end. Not ok: the connection closes; with truncate the stream is left open-ended,
- * so that a client without an error channel sees that it is not whole. */
-void reply_stream_end(struct conn *c, bool ok, bool truncate);
+/* trailer: header lines after the chunks, or "" (HTTP/1.0 gets none). ok: a regular end. Not ok:
+ * the connection closes; with truncate the stream is left open-ended, so that a client without an
+ * error channel sees that it is not whole. */
+void reply_stream_end(struct conn *c, const char *trailer, bool ok, bool truncate);

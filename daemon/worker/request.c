@@ -91,6 +91,8 @@ static int on_headers_complete(http_parser *parser) {
         finish_header(r);
         r->headers_done = true;
         parser->upgrade = 0; /* an offer that we do not take */
+        if (parser->http_major < 2 && parser->http_minor == 0)
+                r->expect_continue = r->bad_expect = false; /* HTTP/1.0 has no expectations */
         if (parser->method == HTTP_CONNECT)
                 return refuse(r, 405, "This is no proxy.");
         if (r->bad_expect)

@@ -23,7 +23,7 @@ struct request {
         bool value_open;             /* the last header piece was a value */
         char content_type[REQUEST_TYPE_MAX]; /* lower case, parameters cut off */
         char accept[REQUEST_TYPE_MAX];       /* lower case, cut when longer */
-        bool expect_continue;
+        bool expect_continue;        /* valid once headers_done */
         bool bad_expect;
         bool started;                /* the first byte came */
         bool headers_done, complete;

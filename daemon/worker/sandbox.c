@@ -1,9 +1,9 @@
 /* The order in which a worker gives everything up. Each step needs something that a later one takes
  * away, so the order is part of the meaning; it never goes back and never goes on after a failure.
  * A caller that gets control back is locked in. In sanitizer builds (a choice of the build, not of
- * the run) Landlock, the filter and the limits stay off, because the sanitizers' own calls would end
- * the process, and standard error stays open for their reports: such a build says so by returning
- * 0. */
+ * the run) Landlock, the filter and the limits stay off, because the sanitizers' own calls would
+ * end the process, and standard error stays open for their reports: such a build says so by
+ * returning 0. */
 #include "daemon/worker/sandbox.h"
 
 #include <errno.h>

@@ -28,7 +28,9 @@ enum {
         CONTEXT_SHARE = 4,     /* context text or answer: at most this part of the room */
         BYTES_PER_TOKEN = 4,   /* guess for the estimate */
         DEFAULT_ROOM = 4096,   /* tokens, when the estimate knows no model */
+        REPEAT_LAST = 64,
 };
+#define REPEAT_PENALTY 1.1f    /* measured, as PIECE_TOKENS */
 
 enum step { STEP_COUNT, STEP_SPLIT, STEP_ROUND, STEP_FINAL, STEP_END };
 
@@ -72,6 +74,20 @@ static struct summary_prompt prompt_of(const struct summarize_request *r, enum s
                                        bool whole) {
         return (struct summary_prompt){.step = step, .whole = whole, .type = r->type,
                                        .length = r->length, .context = r->context};
+}
+
+/* Small models fall into cycles when they write several sentences; one sentence has no time for it,
+ * and a penalty would do harm there. A request that asks for a penalty gets its own. */
+static struct sampling sampling_of(const struct summarize_request *r, bool final) {
+        struct sampling s = r->sampling;
+        bool one_sentence = r->type == WIRE_SUMMARY_HEADLINE ||
+                            (r->type != WIRE_SUMMARY_KEY_POINTS && r->length == WIRE_LENGTH_SHORT);
+
+        if (s.repeat_penalty == 1 && !(final && one_sentence)) {
+                s.repeat_penalty = REPEAT_PENALTY;
+                s.repeat_last = REPEAT_LAST;
+        }
+        return s;
 }
 
 static uint32_t answer_tokens(const struct summarize_request *r, uint32_t room) {
@@ -122,9 +138,9 @@ static int set_limits(struct summarize *s) {
 
         s->answer_tokens = answer_tokens(&s->request, s->room);
         s->notes_tokens = MIN((uint32_t)NOTES_TOKENS, MAX(s->room / (2 * NOTES_SHARE), 1U));
-        s->final_limit = MIN(1536U, text_limit(s->room, final, s->answer_tokens));
+        s->final_limit = text_limit(s->room, final, s->answer_tokens);
         s->piece_limit = MIN((uint32_t)PIECE_TOKENS, text_limit(s->room, notes, s->notes_tokens));
-        if (s->final_limit < MIN(s->room / CONTEXT_SHARE, 64U) || s->piece_limit < 2 * SPLIT_MIN_TOKENS)
+        if (s->final_limit < s->room / CONTEXT_SHARE || s->piece_limit < 2 * SPLIT_MIN_TOKENS)
                 return -E2BIG;
         return 0;
 }
@@ -300,7 +316,7 @@ static int submit(struct summarize *s, struct work *w, enum summary_step step,
         struct summary_prompt p = prompt_of(&s->request, step, s->coverage.rounds == 0);
         struct generation_request g = {
                 .model = s->request.model, .max_tokens = max_tokens,
-                .sampling = s->request.sampling, .background = !final,
+                .sampling = sampling_of(&s->request, final), .background = !final,
                 .text = final ? final_text : notes_text, .progress = work_progress,
                 .end = final ? final_end : notes_end, .userdata = w,
         };
@@ -338,6 +354,13 @@ static void begin_split(struct summarize *s) {
         s->step = STEP_SPLIT;
 }
 
+static bool only_blanks(const struct secure_buf *b) {
+        for (size_t i = 0; i < b->n; i++)
+                if (!strchr(" \t\r\n", b->p[i]))
+                        return false;
+        return true;
+}
+
 static void run_count(struct summarize *s) {
         int r;
 
@@ -346,6 +369,10 @@ static void run_count(struct summarize *s) {
                                 &s->text_tokens);
                 if (r < 0)
                         fail(s, ERROR_FAILED);
+                return;
+        }
+        if (only_blanks(&s->text)) {
+                fail(s, s->coverage.rounds == 0 ? ERROR_INVALID_INPUT : ERROR_FAILED);
                 return;
         }
         if (s->coverage.rounds > 0 && s->text_tokens >= s->last_text_tokens) {

@@ -1,7 +1,7 @@
-/* The words a model is asked with. Problem: the default model has 135 million parameters and
- * does what it has seen often: short, plain instructions before the text. Each wording here was
- * measured (tests/eval/README.md); change one only with numbers. The instruction comes first, so
- * that prompts of one round share their beginning. */
+/* The words a model is asked with. Problem: the default model has 135 million parameters. It
+ * goes on with what it read last: asked before a long text, it continues the text; asked after it, it
+ * answers. So the text stands between a short head, which all prompts of a round share, and the
+ * wish. Each wording here was measured (tests/eval/README.md); change one only with numbers. */
 #include <errno.h>
 #include <string.h>
 
@@ -42,39 +42,67 @@ static const char *number_word(uint32_t n) {
         return words[n];
 }
 
-static void put_final(struct secure_buf *b, const struct summary_prompt *p) {
+/* What is wanted of "TEXT", which is this text or the whole text. */
+static void put_wish(struct secure_buf *b, const struct summary_prompt *p, const char *text) {
         uint32_t count = counts[p->type][p->length];
+        const char *plural = count == 1 ? "" : "s";
 
         switch (p->type) {
         case WIRE_SUMMARY_HEADLINE:
-                secure_buf_printf(b, "Write a headline of at most %u words for the following text",
-                                  count);
+                secure_buf_printf(b, "Write a headline of at most %u words for %s.", count, text);
                 break;
         case WIRE_SUMMARY_KEY_POINTS:
-                secure_buf_printf(b, "List the %s most important points of the following text, "
-                                     "one short sentence each", number_word(count));
+                secure_buf_printf(b, "List the %s most important points of %s, one short sentence "
+                                     "each.", number_word(count), text);
                 break;
         case WIRE_SUMMARY_TEASER:
                 secure_buf_printf(b, "Write a teaser of %s sentence%s that makes people want to "
-                                     "read the following text",
-                                  number_word(count), count == 1 ? "" : "s");
+                                     "read %s.", number_word(count), plural, text);
                 break;
         default:
-                secure_buf_printf(b, "Summarize the following text in %s sentence%s",
-                                  number_word(count), count == 1 ? "" : "s");
+                secure_buf_printf(b, "Write a summary of %s in %s sentence%s.", text,
+                                  number_word(count), plural);
         }
 }
 
-static void put_instruction(struct secure_buf *b, const struct summary_prompt *p) {
-        if (p->step == SUMMARY_FINAL)
-                put_final(b, p);
-        else
-                secure_buf_puts(b, "Summarize the following text in three sentences");
-        if (p->context) {
-                secure_buf_puts(b, ". The reader wants to know: ");
-                secure_buf_puts(b, p->context);
+/* One sentence about a whole text: asked before the text, which is better there (and only there:
+ * one sentence is too short to go on with the text). */
+static bool asks_first(const struct summary_prompt *p) {
+        return p->step == SUMMARY_FINAL && p->whole && p->type == WIRE_SUMMARY_TLDR &&
+               p->length == WIRE_LENGTH_SHORT;
+}
+
+static const char notes_head[] = "Here are notes about the parts of a text, in order:\n\n";
+
+static void put_context(struct secure_buf *b, const struct summary_prompt *p, const char *before) {
+        if (!p->context)
+                return;
+        secure_buf_puts(b, before);
+        secure_buf_puts(b, "The reader wants to know: ");
+        secure_buf_puts(b, p->context);
+}
+
+static void put_head(struct secure_buf *b, const struct summary_prompt *p) {
+        if (!asks_first(p)) {
+                secure_buf_puts(b, p->step == SUMMARY_MAP || p->whole ? "Text:\n\n" : notes_head);
+                return;
         }
+        secure_buf_puts(b, "Summarize the following text in one sentence");
+        put_context(b, p, ". ");
         secure_buf_puts(b, ":\n\n");
+}
+
+static void put_tail(struct secure_buf *b, const struct summary_prompt *p) {
+        if (asks_first(p))
+                return;
+        secure_buf_puts(b, "\n\n");
+        if (p->step == SUMMARY_FINAL)
+                put_wish(b, p, p->whole ? "this text" : "the whole text");
+        else if (p->step == SUMMARY_REDUCE)
+                secure_buf_puts(b, "Write a summary of these notes in five sentences.");
+        else
+                secure_buf_puts(b, "Write a short summary of what this text is about.");
+        put_context(b, p, " ");
 }
 
 int summary_prompt_encode(const struct vocab *v, const struct summary_prompt *p, const char *text,
@@ -83,8 +111,9 @@ int summary_prompt_encode(const struct vocab *v, const struct summary_prompt *p,
         _cleanup_(secure_buf_done) struct secure_buf b = {0};
         struct chat_message message = {.role = CHAT_USER};
 
-        put_instruction(&b, p);
+        put_head(&b, p);
         secure_buf_append(&b, text, n);
+        put_tail(&b, p);
         if (format == CHAT_RAW)
                 secure_buf_puts(&b, "\n\nTL;DR:"); /* no roles: the text itself must ask */
         if (b.failed)

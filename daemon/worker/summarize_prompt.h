@@ -1,4 +1,4 @@
-/* What the model is asked for a summary: instruction first, then the text, as one user message. */
+/* What the model is asked for a summary: the text, then the wish, as one user message. */
 #pragma once
 
 #include <stdbool.h>

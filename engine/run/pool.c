@@ -79,27 +79,32 @@ static long futex(atomic_uint *word, int op, unsigned value) {
         return syscall(SYS_futex, word, op | FUTEX_PRIVATE_FLAG, value, NULL, NULL, 0);
 }
 
-/* Pause until the word changes, and learn from it: half as many pauses after a failure, twice as many
- * after a success. Every PROBE-th time all pauses are tried, else a bad time would never end.
- * The counters are shared and hints only; a lost update does no harm. */
-static bool spin(struct pool *p, struct signal_word *w, unsigned old) {
-        unsigned spins = atomic_load_explicit(&p->spins, memory_order_relaxed),
-                 turn = atomic_load_explicit(&p->turn, memory_order_relaxed),
-                 limit = turn % PROBE == 0 ? p->max_spins : spins, next = MAX(limit / 2, MIN_SPINS);
-
-        for (unsigned i = 0; i < limit; i++) {
+static bool watch(struct signal_word *w, unsigned old, unsigned pauses) {
+        for (unsigned i = 0; i < pauses; i++) {
                 cpu_pause();
-                if (atomic_load_explicit(&w->value, memory_order_acquire) != old) {
-                        next = MIN(2 * limit, p->max_spins);
-                        break;
-                }
+                if (atomic_load_explicit(&w->value, memory_order_acquire) != old)
+                        return true;
         }
-        if (turn % PROBE == 0 && next < p->max_spins)
-                next = spins; /* a failed probe changes nothing */
+        return false;
+}
+
+/* Pause until the word changes, and learn from it: half as many pauses after a failure, twice as many
+ * after a success. Every PROBE-th wait tries all pauses, else a bad time would never end. Spins and
+ * turn are shared by all threads and hints only; a lost update does no harm. */
+static bool spin(struct pool *p, struct signal_word *w, unsigned old) {
+        unsigned spins = atomic_load_explicit(&p->spins, memory_order_relaxed), next = spins,
+                 turn = atomic_load_explicit(&p->turn, memory_order_relaxed);
+        bool probe = turn % PROBE == 0, changed;
+
+        changed = watch(w, old, probe ? p->max_spins : spins);
+        if (changed)
+                next = probe ? p->max_spins : MIN(2 * spins, p->max_spins);
+        else if (!probe)
+                next = MAX(spins / 2, (unsigned)MIN_SPINS);
         atomic_store_explicit(&p->turn, turn + 1, memory_order_relaxed);
         if (next != spins)
                 atomic_store_explicit(&p->spins, next, memory_order_relaxed);
-        return atomic_load_explicit(&w->value, memory_order_acquire) != old;
+        return changed;
 }
 
 /* Return when the word is no longer `old`. The sleeper announces itself before it looks a last

@@ -48,7 +48,8 @@ static inline uint16_t f32_to_f16(float f) {
                 return (uint16_t)(sign | 0x7e00 | ((a >> 13) & 0x3ff));
         if (a >= 0x477ff000) /* 65520 and more round to infinity */
                 return (uint16_t)(sign | 0x7c00);
-        if (a < 0x38800000) { /* below 2^-14: adding 0.5 leaves the multiple of 2^-24 in the low bits */
+        if (a < 0x38800000) {
+                /* below 2^-14: adding 0.5 leaves the multiple of 2^-24 in the low bits */
                 float t = f32_from_bits(a) + 0.5f;
 
                 return (uint16_t)(sign | (f32_to_bits(t) - 0x3f000000));

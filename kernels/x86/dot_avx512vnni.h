@@ -10,9 +10,7 @@
 #include <string.h>
 
 #include "kernels/layout.h"
-
-#define INLINE static inline __attribute__((always_inline))
-#define UNROLL _Pragma("GCC unroll 16")
+#include "kernels/x86/unroll.h"
 
 enum {
         STEPS = 16,       /* vpdpbusd per token, tile and 64 columns */

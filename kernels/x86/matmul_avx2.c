@@ -34,5 +34,5 @@ INLINE __m256i s8_step(__m256i acc, struct s8_codes codes, __m256i q) {
         return _mm256_add_epi32(acc, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
 }
 
-#include "kernels/x86/s8_256.h"
-#include "kernels/x86/t2_256.h"
+#include "kernels/x86/s8_256_tmpl.c"
+#include "kernels/x86/t2_256_tmpl.c"

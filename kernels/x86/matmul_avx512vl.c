@@ -1,5 +1,5 @@
-/* Integer matrix products with AVX-512 VNNI on 256 bits: vpdpbusd in its EVEX encoding, with 32 registers.
- * Unsigned codes or weights times signed activations, exact in 32 bits. */
+/* Integer matrix products with AVX-512 VNNI on 256 bits: vpdpbusd in its EVEX encoding, with 32
+ * registers. Unsigned codes or weights times signed activations, exact in 32 bits. */
 #include "kernels/x86/vec256.h"
 #include "kernels/x86/x86.h"
 
@@ -27,5 +27,5 @@ INLINE __m256i s8_step(__m256i acc, struct s8_codes codes, __m256i q) {
         return _mm256_dpbusd_epi32(acc, codes.value, q);
 }
 
-#include "kernels/x86/s8_256.h"
-#include "kernels/x86/t2_256.h"
+#include "kernels/x86/s8_256_tmpl.c"
+#include "kernels/x86/t2_256_tmpl.c"

@@ -27,5 +27,5 @@ INLINE __m256i s8_step(__m256i acc, struct s8_codes codes, __m256i q) {
         return _mm256_dpbusd_avx_epi32(acc, codes.value, q);
 }
 
-#include "kernels/x86/s8_256.h"
-#include "kernels/x86/t2_256.h"
+#include "kernels/x86/s8_256_tmpl.c"
+#include "kernels/x86/t2_256_tmpl.c"

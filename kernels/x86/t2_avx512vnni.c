@@ -11,8 +11,13 @@
 #include "kernels/x86/dot_avx512vnni.h"
 #include "kernels/x86/x86.h"
 
-/* Groups whose 64 fold sums still fit 32 bits: 4096 * 16 * 64 * 3 * 127 < 2^31 */
-enum { SPAN_GROUPS = 4096 };
+enum {
+        /* Groups whose 64 fold sums still fit 32 bits: 4096 * 16 * 64 * 3 * 127 < 2^31 */
+        SPAN_GROUPS = 4096,
+        /* How far gemm fetches the codes ahead into the L2 cache; past the end is harmless. A gemv
+         * is one stream, which the processor follows better by itself. */
+        AHEAD_BYTES = 4096,
+};
 
 INLINE __m512i code_mask(unsigned k) {
         return _mm512_set1_epi8((char)(3 << 2 * k));
@@ -32,6 +37,7 @@ INLINE void unpack(__m512i u[STEPS], const uint8_t *plane) {
         UNROLL for (unsigned b = 0; b < 4; b++) {
                 __m512i v = _mm512_loadu_si512(plane + BLOCK_BYTES * b);
 
+                _mm_prefetch(plane + BLOCK_BYTES * b + AHEAD_BYTES, _MM_HINT_T1);
                 u[4 * b] = _mm512_and_si512(v, mask);
                 u[4 * b + 1] = _mm512_and_si512(_mm512_srli_epi16(v, 2), mask);
                 u[4 * b + 2] = _mm512_and_si512(_mm512_srli_epi16(v, 4), mask);
@@ -55,7 +61,8 @@ INLINE void store_row(float *y, __m512i sum, float inverse, const float *scales)
 }
 
 /* One tile after the other, so that the weights are one stream that the processor can fetch ahead;
- * even and odd blocks have accumulators of their own, so that no vpdpbusd waits for the last one. */
+ * even and odd blocks have accumulators of their own, so that no vpdpbusd waits for the one
+ * before. */
 static void row_gemv(float *y, const struct weight_matrix *w, const struct activations *x,
                      uint32_t tile, int32_t correction) {
         uint32_t groups = groups_of(w->cols);

@@ -8,9 +8,7 @@
 #include <string.h>
 
 #include "kernels/layout.h"
-
-#define INLINE static inline __attribute__((always_inline))
-#define UNROLL _Pragma("GCC unroll 16")
+#include "kernels/x86/unroll.h"
 
 enum {
         HALVES = 2,      /* registers a tile */

@@ -1,4 +1,4 @@
-/* The vector vocabulary of elementwise.h, norm.h, matmul_float.h and attention.h on 8 lanes. */
+/* The vector vocabulary of the templates (*_tmpl.c) on 8 lanes. */
 #pragma once
 
 #include <immintrin.h>
@@ -6,9 +6,9 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "kernels/x86/unroll.h"
+
 #define KERNEL(name) name##_avx2
-#define INLINE static inline __attribute__((always_inline))
-#define UNROLL _Pragma("GCC unroll 16")
 
 enum { LANES = 8 };
 

@@ -2,7 +2,7 @@
 #include "kernels/x86/vec_avx512.h"
 #include "kernels/x86/x86.h"
 
-#include "kernels/x86/elementwise.h"
-#include "kernels/x86/norm.h"
-#include "kernels/x86/matmul_float.h"
-#include "kernels/x86/attention.h"
+#include "kernels/x86/elementwise_tmpl.c"
+#include "kernels/x86/norm_tmpl.c"
+#include "kernels/x86/matmul_float_tmpl.c"
+#include "kernels/x86/attention_tmpl.c"

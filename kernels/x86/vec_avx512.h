@@ -1,13 +1,13 @@
-/* The vector vocabulary of elementwise.h, norm.h, matmul_float.h and attention.h on 16 lanes. */
+/* The vector vocabulary of the templates (*_tmpl.c) on 16 lanes. */
 #pragma once
 
 #include <immintrin.h>
 #include <stddef.h>
 #include <stdint.h>
 
+#include "kernels/x86/unroll.h"
+
 #define KERNEL(name) name##_avx512vnni
-#define INLINE static inline __attribute__((always_inline))
-#define UNROLL _Pragma("GCC unroll 16")
 
 enum { LANES = 16 };
 

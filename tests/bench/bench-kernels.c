@@ -123,7 +123,7 @@ static double measure(const struct data *d, matmul_q_fn *fn, const struct shape 
         x.cols = s->cols;
         x.stride = groups_of(s->cols) * GROUP_COLS;
         for (unsigned round = 0; round < 3 || (spent < 0.25 && round < 50); round++) {
-                size_t calls = n == 1 ? copies : 1 + copies / 16;
+                size_t calls = n <= 8 ? copies : 1 + copies / 16;
                 double start = bench_now(), time;
 
                 for (size_t i = 0; i < calls; i++) {
@@ -143,8 +143,8 @@ static void report(const struct data *d, const struct limits *limits, const char
         double time = measure(d, fn, s, n);
         double planes = s->planes ? (double)s->planes : 1;
         double macs = (double)s->rows * s->cols * n * planes / time;
-        double mantissas = s->kind == T2_MANTISSA ? (double)s->rows * groups_of(s->cols) * planes : 0;
-        double bytes = ((double)code_bytes(s) + mantissas) / time;
+        double factors = s->kind == T2_MANTISSA ? planes : 0; /* mantissas per row and group */
+        double bytes = ((double)code_bytes(s) + factors * s->rows * groups_of(s->cols)) / time;
 
         printf("%-11s %-11s %5ux%-5u p%u n=%-2u %9.1f us %8.1f GMAC/s", level, kind_names[s->kind],
                s->rows, s->cols, s->planes, n, time * 1e6, macs * 1e-9);

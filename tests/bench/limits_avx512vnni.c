@@ -1,5 +1,6 @@
-/* Peak rate of vpdpbusd: twelve chains, enough to hide the latency on every known core. In assembly,
- * so that the yardstick does not depend on how well a compiler keeps chains in registers. */
+/* Peak rate of vpdpbusd: twelve chains, enough to hide the latency on every known core. In
+ * assembly, so that the yardstick does not depend on how well a compiler keeps chains in
+ * registers. */
 #include "tests/bench/limits.h"
 
 #define DOT(n) "vpdpbusd %%zmm13, %%zmm12, %%zmm" #n "\n\t"

@@ -421,6 +421,29 @@ static void test_foreign_jobs_do_not_exist(void **state) {
         daemon_stop(&d);
 }
 
+/* Finished jobs stay readable, but not without bound. */
+static void test_finished_jobs_are_bounded(void **state) {
+        struct daemon d;
+        char path[128], first[128] = "";
+        sd_bus *bus;
+
+        daemon_start(&d, NULL, NULL);
+        bus = private_bus(&d, 0);
+        for (unsigned i = 0; i < 70; i++) {
+                int out = generate(bus, "Generate", "early", NULL, NULL, path);
+
+                assert_ends(bus, path, "failed", ERROR_NAME("InvalidInput"));
+                if (i == 0)
+                        memcpy(first, path, sizeof(first));
+                close(out);
+        }
+        assert_int_equal(count_jobs(bus), 64);
+        call_expecting(bus, first, NAME ".Job", "Cancel", ERROR_NAME("NoSuchObject"));
+        call_expecting(bus, path, NAME ".Job", "Cancel", NULL);
+        sd_bus_flush_close_unref(bus);
+        daemon_stop(&d);
+}
+
 /* Jobs of the other face are in the same table. */
 static void test_http_jobs_are_listed(void **state) {
         struct daemon d;
@@ -557,6 +580,7 @@ int main(void) {
                 cmocka_unit_test(test_full_queue),
                 cmocka_unit_test(test_client_goes_away),
                 cmocka_unit_test(test_foreign_jobs_do_not_exist),
+                cmocka_unit_test(test_finished_jobs_are_bounded),
                 cmocka_unit_test(test_http_jobs_are_listed),
                 cmocka_unit_test(test_message_bus),
         };

@@ -11,7 +11,6 @@
 #include <cmocka.h>
 
 #include "engine/base/macro.h"
-#include "kernels/cpu.h"
 #include "policy/config.h"
 
 static void test_good(void **state) {
@@ -32,7 +31,7 @@ static void test_good(void **state) {
         assert_int_equal(c.limits.max_connections, 32); /* untouched */
         assert_string_equal(c.default_model, "bitnet-2b-4t");
         assert_int_equal(c.threads, 6);
-        assert_int_equal(c.cpu_mask, CPU_AVX2);
+        assert_int_equal(c.cpu, CPU_LEVEL_AVX2);
 }
 
 static void test_empty_is_default(void **state) {
@@ -84,19 +83,34 @@ static void test_bad(void **state) {
         }
 }
 
-/* The names mean the same as in the kernels. */
 static void test_cpu_levels(void **state) {
         static const char *const names[] = { "c", "avx2", "avxvnni", "avx512vl", "avx512vnni",
                                              "all" };
+        enum cpu_level level;
 
         for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
-                uint32_t ours = 1;
-                unsigned theirs = 2;
-
-                assert_int_equal(config_cpu_mask(names[i], &ours), 0);
-                assert_int_equal(cpu_mask_parse(names[i], &theirs), 0);
-                assert_int_equal(ours, theirs);
+                assert_int_equal(config_cpu_level(names[i], &level), 0);
+                assert_int_equal(level, i);
         }
+        assert_int_equal(config_cpu_level("", &level), -EINVAL);
+        assert_int_equal(config_cpu_level("AVX2", &level), -EINVAL);
+}
+
+static void test_names(void **state) {
+        static const char *const good[] = { "a", "0", "bitnet-2b_4t.v1", "a..b" };
+        static const char *const bad[] = { "",    ".a",  "_a",   "-a",      "A",
+                                           "a/b", "a b", "a\n", "\xc3\xa4" };
+        char name[MODEL_NAME_SIZE];
+
+        for (size_t i = 0; i < ARRAY_SIZE(good); i++)
+                assert_int_equal(model_name_valid(good[i]), 1);
+        for (size_t i = 0; i < ARRAY_SIZE(bad); i++)
+                if (model_name_valid(bad[i]))
+                        fail_msg("name %zu was accepted", i);
+        memset(name, 'a', sizeof(name)); /* not terminated */
+        assert_int_equal(model_name_valid(name), 0);
+        name[sizeof(name) - 1] = '\0';
+        assert_int_equal(model_name_valid(name), 1);
 }
 
 /* Every commented line of the example is accepted and is the default. */
@@ -129,7 +143,7 @@ int main(void) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(test_good),       cmocka_unit_test(test_empty_is_default),
                 cmocka_unit_test(test_bad),        cmocka_unit_test(test_cpu_levels),
-                cmocka_unit_test(test_example),
+                cmocka_unit_test(test_names),      cmocka_unit_test(test_example),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);

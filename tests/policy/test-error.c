@@ -60,6 +60,7 @@ static void test_promised_numbers(void **state) {
                 { ERROR_OVERLOADED, 503, 75 },       { ERROR_UNAVAILABLE, 503, 69 },
                 { ERROR_WORKER_FAILED, 500, 70 },    { ERROR_CANCELLED, 499, 130 },
                 { ERROR_DEADLINE, 408, 124 },        { ERROR_FAILED, 500, 1 },
+                { ERROR_STOPPING, 503, 75 },
         };
 
         for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {

@@ -193,6 +193,64 @@ static void test_overrun_is_taken_back(void **state) {
         assert_true(m.domains[0].d.charged >= LEASE_SLICE_USEC * THREADS);
 }
 
+/* A lease that is not given back: no other one before the answer, the others share the CPU, and
+ * after the last measure the domain is to be ended. */
+static void test_overdue_is_ended(void **state) {
+        struct sim m = sim_new(2);
+        uint64_t granted;
+
+        m.domains[0].deaf = true;
+        sim_add(&m);
+        want(&m, 0, true);
+        want(&m, 1, true);
+        run(&m, (LEASE_SLICE_USEC + LEASE_GRACE_USEC) / MS + 1);
+        assert_ptr_equal(m.s.overran, &m.domains[0].d);
+        granted = m.domains[0].seq;
+        run(&m, (LEASE_OVERDUE_USEC - LEASE_GRACE_USEC) / MS - 10);
+        assert_int_equal(m.domains[0].seq, granted);
+        assert_null(lease_offender(&m.s, m.now));
+        assert_true(lease_wakeup(&m.s) <= m.now + LEASE_SLICE_USEC);
+        want(&m, 1, false);
+        give_back(&m, &m.domains[1]);
+        assert_in_range(lease_wakeup(&m.s), m.now, m.now + 20 * MS);
+        run(&m, 20);
+        assert_ptr_equal(lease_offender(&m.s, m.now), &m.domains[0].d);
+        assert_null(lease_offender(&m.s, m.now)); /* removed */
+        assert_null(m.s.overran);
+}
+
+static void be_late(struct sim *m, uint64_t usec) {
+        want(m, 0, true);
+        want(m, 1, true);
+        while (m->domains[0].until == 0)
+                run(m, 1);
+        m->domains[0].deaf = true;
+        run(m, (LEASE_SLICE_USEC + usec) / MS);
+        m->domains[0].deaf = false;
+        give_back(m, &m->domains[0]);
+}
+
+/* Late by some steps is forgiven for ever, late by a second only if the next return is not. */
+static void test_strikes(void **state) {
+        struct sim m = sim_new(2);
+
+        sim_add(&m);
+        for (unsigned i = 0; i < 20; i++)
+                be_late(&m, LEASE_STRIKE_USEC / 2);
+        assert_int_equal(m.domains[0].d.overruns, 20);
+        assert_null(lease_offender(&m.s, m.now));
+        be_late(&m, LEASE_STRIKE_USEC);
+        be_late(&m, LEASE_STRIKE_USEC);
+        assert_int_equal(m.domains[0].d.strikes, 2);
+        be_late(&m, LEASE_GRACE_USEC / 2);
+        assert_int_equal(m.domains[0].d.strikes, 0);
+        for (unsigned i = 0; i < LEASE_STRIKES; i++) {
+                assert_null(lease_offender(&m.s, m.now));
+                be_late(&m, LEASE_STRIKE_USEC);
+        }
+        assert_ptr_equal(lease_offender(&m.s, m.now), &m.domains[0].d);
+}
+
 static void test_stale_returns(void **state) {
         struct sim m = sim_new(2);
         uint64_t old;
@@ -254,6 +312,8 @@ int main(void) {
                 cmocka_unit_test(test_lift_after_all_were_idle),
                 cmocka_unit_test(test_background_has_a_tenth),
                 cmocka_unit_test(test_overrun_is_taken_back),
+                cmocka_unit_test(test_overdue_is_ended),
+                cmocka_unit_test(test_strikes),
                 cmocka_unit_test(test_stale_returns),
                 cmocka_unit_test(test_removed_holder),
                 cmocka_unit_test(test_four_share_whatever_they_do),

@@ -91,6 +91,7 @@ class FakeBroker:
         self.lock = threading.Lock()
         self.done, self.progress, self.closed, self.admits = {}, [], [], []
         self.model_errors = {}
+        self.states = {}  # of the catalogue
         self.next_conn, self.next_job, self.seq = 0, 100, 0
         self.admission = lambda admit: 'admit'
         self.leasing = True
@@ -107,7 +108,7 @@ class FakeBroker:
         for i, (name, path) in enumerate(self.models.items()):
             send(self.sock, header(CATALOG) + struct.pack(
                 '<II64sQQII', i, len(self.models), name.encode(), os.path.getsize(path), 1700000000,
-                1 if i == 0 else 0, 0))
+                1 if i == 0 else 0, self.states.get(name, ERROR_NONE)))
 
     def run(self):
         while True:

@@ -31,6 +31,7 @@ static const struct {
         { "{\"response_format\":{\"type\":\"text\"},\"tool_choice\":\"auto\",\"temperature\":null}",
           ERROR_NONE, "" },
         { "{\"modalities\":[\"text\"]}", ERROR_NONE, "" },
+        { "{\"dry_multiplier\":0,\"dry_base\":1,\"dry_allowed_length\":31}", ERROR_NONE, "" },
         { "{\"stop\":\"x\"}", ERROR_NONE, "" },
         { "{\"stop\":[\"1\",\"2\",\"3\",\"4\"]}", ERROR_NONE, "" },
         { "{\"bn\":{\"priority\":\"background\",\"deadline_ms\":5000}}", ERROR_NONE, "" },
@@ -39,6 +40,14 @@ static const struct {
         { "{\"temperature\":-0.1}", ERROR_INVALID_INPUT, "temperature" },
         { "{\"temperature\":\"hot\"}", ERROR_INVALID_INPUT, "temperature" },
         { "{\"top_p\":1.5}", ERROR_INVALID_INPUT, "top_p" },
+        { "{\"top_p\":1e300}", ERROR_INVALID_INPUT, "top_p" },
+        { "{\"seed\":5000000000000000000}", ERROR_INVALID_INPUT, "seed" },
+        { "{\"dry_multiplier\":-1}", ERROR_INVALID_INPUT, "dry_multiplier" },
+        { "{\"dry_multiplier\":11}", ERROR_INVALID_INPUT, "dry_multiplier" },
+        { "{\"dry_base\":0.5}", ERROR_INVALID_INPUT, "dry_base" },
+        { "{\"dry_base\":4.5}", ERROR_INVALID_INPUT, "dry_base" },
+        { "{\"dry_allowed_length\":1.5}", ERROR_INVALID_INPUT, "dry_allowed_length" },
+        { "{\"dry_allowed_length\":32}", ERROR_INVALID_INPUT, "dry_allowed_length" },
         { "{\"top_k\":1.5}", ERROR_INVALID_INPUT, "top_k" },
         { "{\"max_tokens\":0}", ERROR_INVALID_INPUT, "max_tokens" },
         { "{\"max_tokens\":-5}", ERROR_INVALID_INPUT, "max_tokens" },
@@ -114,6 +123,46 @@ static void test_values(void **state) {
         assert_int_equal(p.deadline_usec, 3000);
         params_done(&p);
         json_decref(root);
+}
+
+/* What reaches the sampler. */
+static void test_sampling(void **state) {
+        static const char json[] = "{\"top_p\":0,\"dry_multiplier\":1.5,\"dry_base\":2,"
+                                   "\"dry_allowed_length\":3}";
+        struct gen_params p = { .sampling = SAMPLING_GREEDY };
+        struct request_error e;
+        json_t *root = params_load(json, strlen(json), &e);
+
+        assert_int_equal(params_parse(root, &p, &e), 0);
+        assert_true(p.sampling.top_p > 0 && p.sampling.top_p < 1e-30F);
+        assert_true(p.sampling.dry_multiplier == 1.5F && p.sampling.dry_base == 2);
+        assert_int_equal(p.sampling.dry_allowed_length, 3);
+        params_done(&p);
+        json_decref(root);
+}
+
+/* The message names the range; a number is added where it is not cut. */
+static void test_range(void **state) {
+        static const struct {
+                const char *json, *detail;
+                uint64_t value, limit;
+        } bad[] = { { "{\"temperature\":2.5}", "The number must be 0 to 2.", 0, 0 },
+                    { "{\"repeat_penalty\":9}", "The number must be 0.5 to 2.", 0, 0 },
+                    { "{\"top_k\":1000001}", "The number must be 0 to 1000000.", 1000001,
+                      1000000 },
+                    { "{\"top_k\":-1}", "The number must be 0 to 1000000.", 0, 0 } };
+
+        for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
+                struct gen_params p = { .sampling = SAMPLING_GREEDY };
+                struct request_error e;
+                json_t *root = params_load(bad[i].json, strlen(bad[i].json), &e);
+
+                assert_int_equal(params_parse(root, &p, &e), -EBADMSG);
+                assert_string_equal(e.detail, bad[i].detail);
+                assert_int_equal(e.value, bad[i].value);
+                assert_int_equal(e.limit, bad[i].limit);
+                json_decref(root);
+        }
 }
 
 static void test_load(void **state) {
@@ -220,6 +269,7 @@ static void test_utf8(void **state) {
 int main(void) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(test_rows),     cmocka_unit_test(test_values),
+                cmocka_unit_test(test_sampling), cmocka_unit_test(test_range),
                 cmocka_unit_test(test_load),     cmocka_unit_test(test_model),
                 cmocka_unit_test(test_messages), cmocka_unit_test(test_utf8),
         };

@@ -1,4 +1,4 @@
-/* Wiped buffers, stop strings fed in every possible split, the rule against repetition, and the
+/* Wiped buffers, stop strings fed in every possible split, default sampling, and the
  * bytes of HTTP answers. */
 #include <errno.h>
 #include <setjmp.h>
@@ -11,6 +11,7 @@
 
 #include <cmocka.h>
 
+#include "daemon/wire/proto.h"
 #include "daemon/worker/defaults.h"
 #include "daemon/worker/http.h"
 #include "daemon/worker/stop.h"
@@ -104,33 +105,23 @@ static void test_stop_limits(void **state) {
         stop_list_done(&list);
 }
 
-static void test_loop_guard(void **state) {
-        char text[4096];
-        size_t n = 0;
-
-        for (unsigned i = 0; n < 2000; i++)
-                n += (size_t)sprintf(text + n, "Line %u is different. ", i);
-        assert_false(loop_guard(text, n));
-        n = 0;
-        for (unsigned i = 0; i < 2; i++)
-                n += (size_t)sprintf(text + n, "%0120d", 7);
-        assert_false(loop_guard(text, n));
-        n += (size_t)sprintf(text + n, "%0120d", 7);
-        assert_true(loop_guard(text, n));
-        assert_false(loop_guard(text, n - 1));
-        for (n = 0; n < LOOP_CYCLE_MIN * LOOP_REPEATS - 8;)
-                n += (size_t)sprintf(text + n, "ha ha, ");
-        assert_false(loop_guard(text, n));
-        for (; n < (LOOP_CYCLE_MIN + 8) * LOOP_REPEATS;)
-                n += (size_t)sprintf(text + n, "ha ha, ");
-        assert_true(loop_guard(text, n));
-}
-
 static void test_seeds(void **state) {
         uint64_t s = 1;
         uint64_t a = default_sampling(1, &s).seed, b = default_sampling(1, &s).seed;
 
         assert_true(a != b && a != 0);
+}
+
+/* Against loops, and against nothing else. */
+static void test_default_sampling(void **state) {
+        uint64_t seed = 1;
+
+        for (uint32_t verb = WIRE_VERB_CHAT; verb < _WIRE_VERB_MAX; verb++) {
+                struct sampling s = default_sampling(verb, &seed);
+
+                assert_true(s.temperature == 0 && s.repeat_penalty == 1 && s.top_p == 1);
+                assert_true(s.dry_multiplier > 0 && s.dry_base > 1 && s.dry_allowed_length >= 2);
+        }
 }
 
 static void assert_contains(const struct secure_buf *b, const char *part) {
@@ -178,7 +169,7 @@ static void test_head(void **state) {
         assert_contains(&out, "\r\nConnection: keep-alive\r\n\r\n");
         secure_buf_done(&out);
         http_chunk(&out, "0123456789abcdef", 16);
-        http_last_chunk(&out);
+        http_last_chunk(&out, "");
         assert_int_equal(out.n, 4 + 16 + 2 + 5);
         assert_memory_equal(out.p, "10\r\n0123456789abcdef\r\n0\r\n\r\n", out.n);
         secure_buf_done(&out);
@@ -188,7 +179,7 @@ int main(void) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(test_buffer),      cmocka_unit_test(test_stop),
                 cmocka_unit_test(test_stop_holds),  cmocka_unit_test(test_stop_limits),
-                cmocka_unit_test(test_loop_guard),  cmocka_unit_test(test_seeds),
+                cmocka_unit_test(test_seeds),       cmocka_unit_test(test_default_sampling),
                 cmocka_unit_test(test_errors),      cmocka_unit_test(test_head),
         };
 

@@ -218,6 +218,48 @@ class Answers(Case):
         r, data = self.ask('OPTIONS', '/v1/chat/completions')
         self.assertEqual((r.status, r.getheader('allow')), (204, 'POST, OPTIONS'))
 
+    def test_model_states(self):
+        self.b.states = {'story': fb.ERROR_MODEL_LOADING, 'wide': fb.ERROR_MODEL_BAD}
+        self.b.send_catalog()
+        self.assertEqual(self.ask_json('GET', '/health', status=503), {'status': 'loading model'})
+        v = self.ask_json('GET', '/v1/models')['data']
+        self.assertEqual([m['state'] for m in v], ['loading', 'bad'])
+        self.b.states = {}
+        self.b.send_catalog()
+        self.assertEqual(self.ask_json('GET', '/health'), {'status': 'ok'})
+        self.ask_json('POST', '/v1/chat/completions', self.chat(max_tokens=1))
+        v = self.ask_json('GET', '/v1/models')['data']
+        self.assertEqual([m['state'] for m in v], ['ready', 'ready'])
+        self.assertGreater(v[0]['context_length'], 100)
+        self.assertNotIn('context_length', v[1], 'not loaded in this worker')
+
+    def test_extreme_sampling(self):
+        greedy = self.ask_json('POST', '/v1/chat/completions', self.chat())
+        for fields in (dict(top_p=0, temperature=1), dict(top_p=0), dict(top_p=1e-60),
+                       dict(temperature=1e-40), dict(top_k=1, temperature=2)):
+            v = self.ask_json('POST', '/v1/chat/completions', self.chat(**fields))
+            self.assertEqual(v['choices'], greedy['choices'], fields)
+
+    def test_dry_penalty(self):
+        # a bonus for what was said makes a loop; the penalty ends it
+        body = {'model': 'story', 'prompt': STORY_PROMPT, 'max_tokens': 60,
+                'frequency_penalty': -2, 'presence_penalty': -2}
+        off, on = (self.ask_json('POST', '/v1/completions', dict(body, dry_multiplier=m))
+                   for m in (0, 10))
+        self.assertNotEqual(off['choices'], on['choices'])
+
+    def test_bare_stream_ends_with_its_coverage(self):
+        body = b'The cat sat on the mat. ' * 4
+        data = self.raw(b'POST /v1/summarize?stream=true&model=story&length=short HTTP/1.1\r\n'
+                        b'Accept: text/plain\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s'
+                        % (len(body), body), end=False)
+        head, _, rest = data.partition(b'\r\n\r\n')
+        self.assertIn(b'\r\nTrailer: x-bitnetd-bytes, ', head)
+        lines = rest[rest.index(b'\r\n0\r\n') + 5:].split(b'\r\n')
+        self.assertEqual(lines[0], b'x-bitnetd-bytes: %d' % len(body))
+        self.assertIn(b'x-bitnetd-dropped: 0', lines)
+        self.assertEqual(lines[-2:], [b'', b''])
+
     def test_two_models_and_default(self):
         for asked, got in (('wide', 'wide'), ('story', 'story'), ('', 'story'),
                            ('default', 'story')):
@@ -280,6 +322,11 @@ class Refusals(Case):
     def test_output_limit(self):
         v = self.ask_json('POST', '/v1/completions', {'prompt': STORY_PROMPT, 'max_tokens': 500})
         self.assertEqual(v['usage']['completion_tokens'], 20)
+
+    def test_output_limit_of_summaries(self):
+        text = 'The cat sat on the mat. Then a dog came and the cat ran away. ' * 2
+        v = self.ask_json('POST', '/v1/summarize?type=tldr&length=long&model=story', text)
+        self.assertLessEqual(v['usage']['completion_tokens'], 20)
 
     def test_body_limit(self):
         v = self.error(b'x' * 100001, 413, 'input_too_large', path='/v1/summarize')
@@ -375,6 +422,34 @@ class Http(Case):
         too_large = b'POST / HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 9999999\r\n\r\n'
         data = self.raw(too_large, end=False)
         self.assertTrue(data.startswith(b'HTTP/1.1 413'), data)
+
+    def test_slow_reader_is_not_idle(self):
+        sock, _ = self.b.connect(bufsize=4096)
+        self.addCleanup(sock.close)
+        sock.sendall(b'GET /v1/models HTTP/1.1\r\n\r\n' * 400)
+        time.sleep(1.5)  # twice the idle time
+        self.assertEqual(read_all(sock).count(b'HTTP/1.1 200'), 400)
+
+    def test_shutdown_lets_the_answer_out(self):
+        sock, _ = self.b.connect(bufsize=4096)
+        self.addCleanup(sock.close)
+        sock.sendall(b'GET /v1/models HTTP/1.1\r\n\r\n' * 100)
+        time.sleep(0.2)
+        fb.send(self.b.sock, fb.header(fb.SHUTDOWN))
+        data = read_all(sock)
+        self.assertEqual(data.count(b'HTTP/1.1 200'), data.count(b'}]}'))
+        self.assertTrue(data.endswith(b'}]}'), data[-40:])
+
+    def test_no_continue_for_http10(self):
+        data = self.raw(b'POST /v1/summarize HTTP/1.0\r\nExpect: 100-continue\r\n'
+                        b'Content-Length: 0\r\n\r\n', end=False)
+        self.assertTrue(data.startswith(b'HTTP/1.1 400'), data)
+        sock, _ = self.open()
+        sock.sendall(b'POST /v1/summarize HTTP/1.0\r\nExpect: 100-continue\r\n'
+                     b'Content-Length: 5\r\n\r\n')
+        sock.settimeout(0.3)
+        with self.assertRaises(TimeoutError):
+            sock.recv(100)
 
     def test_http10(self):
         data = self.raw(b'GET /health HTTP/1.0\r\n\r\n', end=False)
@@ -654,6 +729,24 @@ class Bus(Case):
                              fb.ERROR_INVALID_INPUT)
             out.close()
             theirs.close()
+
+    def test_nothing_is_written_to_strange_descriptors(self):
+        fd = os.memfd_create('input')
+        os.write(fd, b'hi')
+        screen, keyboard = os.openpty()  # one that is stopped would block the worker
+        os.set_blocking(screen, False)
+        self.b.bus_job(11, fb.COMPLETE, fd, keyboard, events=True)
+        done = self.b.wait_for(lambda: self.b.done.get(11))
+        self.assertEqual(done['error'], fb.ERROR_INVALID_INPUT)
+        self.ask_json('GET', '/health')
+        with self.assertRaises(BlockingIOError):
+            os.read(screen, 10)
+        for end in (fd, screen, keyboard):
+            os.close(end)
+
+    def test_failed_text_job_closes_its_output(self):
+        data, done = self.job(fb.COMPLETE, b'hi', model='none-such')
+        self.assertEqual((data, done['error']), (b'', fb.ERROR_MODEL_NOT_FOUND))
 
     def test_reader_gone(self):
         for step in ('reading', 'running'):
