@@ -7,10 +7,11 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#include "daemon/broker/accept.h"
 #include "daemon/broker/log.h"
 #include "dbus/peer.h"
 #include "engine/base/macro.h"
+
+enum { CALL_USEC = 2000000 };
 
 int peer_uid(const struct peer *p, sd_bus_message *m, uid_t *ret) {
         sd_bus_creds *creds = NULL;
@@ -59,14 +60,23 @@ static int on_gone(sd_event_source *source, void *userdata) {
         return 0;
 }
 
+/* A private client that calls and calls and never reads the replies. */
+static bool does_not_read(const struct peer *p) {
+        uint64_t waiting = 0;
+
+        return !p->message_bus && sd_bus_get_n_queued_write(p->bus, &waiting) >= 0 &&
+               waiting > LIMIT_BUS_REPLIES;
+}
+
 /* The connection must not be freed while sd-bus is dispatching from it. */
 static int on_message(sd_bus_message *m, void *userdata, sd_bus_error *ret_error) {
         struct peer *p = userdata;
+        bool over = does_not_read(p) ||
+                    sd_bus_message_is_signal(m, "org.freedesktop.DBus.Local", "Disconnected") > 0;
 
-        if (sd_bus_message_is_signal(m, "org.freedesktop.DBus.Local", "Disconnected") > 0 &&
-            !p->gone)
+        if (over && !p->gone)
                 sd_event_add_defer(p->owner->event, &p->gone, on_gone, p);
-        return 0;
+        return over;
 }
 
 static int hello(sd_bus_message *m, void *userdata, sd_bus_error *ret_error) {
@@ -150,6 +160,27 @@ static int add_peer(struct bus *b, int fd, uid_t uid, struct charge *charge) {
         return r;
 }
 
+static unsigned count_peers(const struct bus *b, uid_t uid) {
+        unsigned n = 0;
+
+        for (const struct peer *p = b->peers; p; p = p->next)
+                n += !p->message_bus && p->uid == uid;
+        return n;
+}
+
+void bus_drop_idle(struct bus *b) {
+        for (struct peer *p = b->peers, *next; p; p = next) {
+                next = p->next;
+                if (!p->message_bus && !job_peer_owns(p))
+                        peer_free(p);
+        }
+}
+
+void bus_stop_accepting(struct bus *b) {
+        accept_pause_done(&b->pause);
+        sd_event_source_set_enabled(b->io, SD_EVENT_OFF);
+}
+
 /* Nobody is told why: a bus client that was refused sees the end of its connection. */
 static int on_connection(sd_event_source *source, int listening, uint32_t revents,
                          void *userdata) {
@@ -160,9 +191,12 @@ static int on_connection(sd_event_source *source, int listening, uint32_t revent
         uid_t uid;
         int fd, r = accept_peer(listening, &fd, &uid);
 
-        if (r < 0)
+        if (r < 0) {
+                if (accept_failed(&b->pause, b->io, r))
+                        bus_drop_idle(b);
                 return 0;
-        if (accounts_get(accounts, uid, &account) == 0 &&
+        }
+        if (count_peers(b, uid) < LIMIT_BUS_PEERS && accounts_get(accounts, uid, &account) == 0 &&
             account_charge(account, CHARGE_CONNECTION, &charge) == 0)
                 add_peer(b, fd, uid, &charge);
         else
@@ -177,6 +211,9 @@ static int connect_message_bus(struct bus *b) {
         struct peer *p = NULL;
         int r = b->settings.system ? sd_bus_open_system(&bus) : sd_bus_open_user(&bus);
 
+        /* Asking for a sender's uid is a call that waits. */
+        if (r >= 0)
+                r = sd_bus_set_method_call_timeout(bus, CALL_USEC);
         if (r >= 0)
                 p = peer_new(b, bus, true);
         if (p) {
@@ -222,6 +259,7 @@ struct bus *bus_free(struct bus *b) {
                 return NULL;
         while (b->peers)
                 peer_free(b->peers);
+        accept_pause_done(&b->pause);
         sd_event_source_disable_unref(b->io);
         if (b->listening >= 0)
                 close(b->listening);

@@ -20,5 +20,9 @@ struct bus_settings {
 
 /* Takes the listening private socket (on success). A missing message bus is logged, not fatal. */
 int bus_new(struct bus **ret, sd_event *event, int listening, const struct bus_settings *settings);
+/* The end is near: no new private connection. */
+void bus_stop_accepting(struct bus *b);
+/* Descriptors have run out: drop the private connections that have no unfinished job. */
+void bus_drop_idle(struct bus *b);
 /* All jobs must have ended. */
 struct bus *bus_free(struct bus *b);

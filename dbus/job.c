@@ -164,6 +164,18 @@ void job_peer_gone(struct peer *p) {
         }
 }
 
+bool job_peer_owns(const struct peer *p) {
+        const struct job *job;
+
+        for (uint32_t i = 0; (job = jobs_at(p->owner->jobs, i)); i++) {
+                const struct job_face *face = job->face;
+
+                if (face && face->owner == p && !job_finished(job))
+                        return true;
+        }
+        return false;
+}
+
 static int method_cancel(sd_bus_message *m, void *userdata, sd_bus_error *e) {
         struct job *job = userdata;
 

@@ -3,6 +3,7 @@
 
 #include <systemd/sd-bus.h>
 
+#include "daemon/broker/accept.h"
 #include "dbus/bus.h"
 #include "daemon/broker/control.h"
 
@@ -13,6 +14,7 @@ struct bus {
         struct jobs *jobs;     /* outlives the workers */
         sd_event *event;
         sd_event_source *io;
+        struct accept_pause pause;
         int listening;
         struct peer *peers;
 };
@@ -48,6 +50,8 @@ const char *job_path(const struct job *job, char buf[JOB_PATH_SIZE]);
 int job_own(struct peer *p, struct job *job, sd_bus_message *m);
 /* A peer is gone: its jobs are cancelled, its waiting calls dropped. */
 void job_peer_gone(struct peer *p);
+/* Some unfinished job has this owner. */
+bool job_peer_owns(const struct peer *p);
 /* For struct job_sink; userdata is the bus. */
 void job_on_end(struct job *job, void *userdata);
 void job_on_forget(struct job *job, void *userdata);

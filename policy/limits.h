@@ -39,6 +39,7 @@ enum {
 #define LIMIT_WORKER_START_USEC UINT64_C(10000000) /* from start to READY */
 #define LIMIT_PACK_USEC         UINT64_C(900000000)
 #define LIMIT_CANCEL_USEC       UINT64_C(5000000)  /* CANCEL to DONE, SHUTDOWN to the end */
+#define LIMIT_STOP_USEC         UINT64_C(2000000)  /* for jobs to end when the daemon does */
 #define LIMIT_DEADLINE_USEC     UINT64_C(86400000000) /* longest deadline of a job */
 
 /* Starting workers: at most a burst at once, then one each interval; after a crash the same uid
@@ -51,3 +52,9 @@ enum { START_BURST = 20 };
 
 /* Messages of one worker in one second; more is an attack on the broker's loop. */
 enum { LIMIT_MESSAGES_PER_SEC = 20000 };
+/* Faults that one worker may report in its life; each is a line of the log. */
+enum { LIMIT_FAULTS = 16 };
+
+/* Private connections to the bus, of one uid, and the replies that may wait on one of them for a
+ * client that does not read. */
+enum { LIMIT_BUS_PEERS = 8, LIMIT_BUS_REPLIES = 64 };

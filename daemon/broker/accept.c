@@ -25,9 +25,13 @@ struct lingerer {
 
 struct listener {
         sd_event *event;
-        sd_event_source *io, *pause;
+        sd_event_source *io;
+        struct accept_pause pause;
         struct workers *workers;
+        void (*exhausted)(void *userdata);
+        void *userdata;
         int fd;
+        bool stopping;
         struct lingerer *lingering;
         unsigned n_lingering;
         char answers[_ERROR_MAX][ANSWER_SIZE];
@@ -134,18 +138,30 @@ static enum error_code admit(struct listener *l, int fd, uid_t uid) {
 }
 
 static int on_resume(sd_event_source *source, uint64_t usec, void *userdata) {
-        struct listener *l = userdata;
+        struct accept_pause *p = userdata;
 
-        l->pause = sd_event_source_disable_unref(l->pause);
-        sd_event_source_set_enabled(l->io, SD_EVENT_ON);
+        sd_event_source_set_enabled(p->io, SD_EVENT_ON);
         return 0;
 }
 
-static void pause_accepting(struct listener *l, int error) {
+bool accept_failed(struct accept_pause *p, sd_event_source *io, int error) {
+        sd_event *event = sd_event_source_get_event(io);
+        int r;
+
+        if (error == -EAGAIN || error == -EINTR || error == -ECONNABORTED)
+                return false;
         log_event(LOG_ACCEPT_FAILED, (uint64_t)-error, 0, 0);
-        if (sd_event_add_time_relative(l->event, &l->pause, CLOCK_MONOTONIC, PAUSE_USEC, 0,
-                                       on_resume, l) >= 0)
-                sd_event_source_set_enabled(l->io, SD_EVENT_OFF);
+        p->io = io;
+        p->timer = sd_event_source_disable_unref(p->timer);
+        r = sd_event_add_time_relative(event, &p->timer, CLOCK_MONOTONIC, PAUSE_USEC, 0, on_resume,
+                                       p);
+        if (r >= 0)
+                sd_event_source_set_enabled(io, SD_EVENT_OFF);
+        return true;
+}
+
+void accept_pause_done(struct accept_pause *p) {
+        p->timer = sd_event_source_disable_unref(p->timer);
 }
 
 static int on_connection(sd_event_source *source, int fd, uint32_t revents, void *userdata) {
@@ -154,19 +170,25 @@ static int on_connection(sd_event_source *source, int fd, uint32_t revents, void
         uid_t uid;
         int peer, r = accept_peer(fd, &peer, &uid);
 
-        if (r == -EAGAIN || r == -EINTR || r == -ECONNABORTED)
-                return 0;
         if (r < 0) {
-                pause_accepting(l, r);
+                if (accept_failed(&l->pause, l->io, r))
+                        l->exhausted(l->userdata);
                 return 0;
         }
-        error = admit(l, peer, uid);
+        error = l->stopping ? ERROR_STOPPING : admit(l, peer, uid);
         if (error != ERROR_NONE)
                 listener_refuse(l, peer, error);
         return 0;
 }
 
-int listener_new(struct listener **ret, sd_event *event, int fd, struct workers *workers) {
+void listener_stop(struct listener *l, bool inherited) {
+        l->stopping = true;
+        accept_pause_done(&l->pause);
+        sd_event_source_set_enabled(l->io, inherited ? SD_EVENT_OFF : SD_EVENT_ON);
+}
+
+int listener_new(struct listener **ret, sd_event *event, int fd, struct workers *workers,
+                 void (*exhausted)(void *userdata), void *userdata) {
         struct listener *l = calloc(1, sizeof(*l));
         int r;
 
@@ -174,6 +196,8 @@ int listener_new(struct listener **ret, sd_event *event, int fd, struct workers 
                 return -ENOMEM;
         l->event = event;
         l->workers = workers;
+        l->exhausted = exhausted;
+        l->userdata = userdata;
         l->fd = -1;
         for (unsigned i = 0; i < _ERROR_MAX; i++)
                 build_answer((enum error_code)i, l->answers[i]);
@@ -193,7 +217,7 @@ struct listener *listener_free(struct listener *l) {
         while (l->lingering)
                 linger_free(l->lingering);
         sd_event_source_disable_unref(l->io);
-        sd_event_source_disable_unref(l->pause);
+        accept_pause_done(&l->pause);
         if (l->fd >= 0)
                 close(l->fd);
         free(l);

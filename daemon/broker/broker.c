@@ -1,6 +1,7 @@
 /* Building, reloading and ending the daemon. Order: configuration, places, processes, modules,
- * sockets, then READY; models are prepared while clients already connect. The end runs in the
- * opposite order and leaves no socket file and no process. */
+ * sockets, then READY; models are prepared while clients already connect. At SIGTERM nothing new is
+ * taken and jobs have a moment to end with an error their clients can read; then all is torn down
+ * in the opposite order, which leaves no socket file and no process. */
 #include <errno.h>
 #include <fcntl.h>
 #include <sched.h>
@@ -15,8 +16,10 @@
 #include <unistd.h>
 
 #include "daemon/broker/broker.h"
+#include "daemon/broker/control.h"
 #include "daemon/broker/log.h"
 #include "engine/base/macro.h"
+#include "kernels/cpu.h"
 
 enum { CONFIG_MAX = 64 * 1024 };
 #define SYSTEM_CONFIG "/etc/bitnetd/bitnetd.conf"
@@ -62,7 +65,7 @@ static int load_config(const struct options *o, struct config *ret, const char *
         if (o->threads > 0)
                 config.threads = o->threads;
         if (o->cpu_given)
-                config.cpu_mask = o->cpu_mask;
+                config.cpu = o->cpu;
         *ret = config;
         return 0;
 }
@@ -74,8 +77,36 @@ static uint32_t cpu_count(void) {
         return (uint32_t)MIN(n, WIRE_MAX_THREADS);
 }
 
+static uint32_t cpu_mask(enum cpu_level level) {
+        static const uint32_t masks[_CPU_LEVEL_MAX] = {
+                [CPU_LEVEL_C] = 0,
+                [CPU_LEVEL_AVX2] = CPU_AVX2,
+                [CPU_LEVEL_AVXVNNI] = CPU_AVX2 | CPU_AVXVNNI,
+                [CPU_LEVEL_AVX512VL] = CPU_AVX2 | CPU_AVXVNNI | CPU_AVX512VL,
+                [CPU_LEVEL_AVX512VNNI] = CPU_AVX2 | CPU_AVXVNNI | CPU_AVX512VL | CPU_AVX512VNNI,
+                [CPU_LEVEL_ALL] = CPU_ALL,
+        };
+
+        return masks[level];
+}
+
+static struct worker *worker_of(struct lease_domain *domain) {
+        return (struct worker *)((char *)domain - offsetof(struct worker, lease));
+}
+
+static void on_overrun(struct lease_domain *domain, bool hopeless) {
+        struct worker *w = worker_of(domain);
+        bool power_of_two = (domain->overruns & (domain->overruns - 1)) == 0;
+
+        if (hopeless || power_of_two)
+                log_event(LOG_WORKER_OVERRUN, w->account->uid, (uint64_t)w->pid,
+                          domain->overruns);
+        if (hopeless)
+                worker_doom(w, FAILURE_OVERRUN);
+}
+
 static void send_lease(struct lease_domain *domain, uint64_t usec, uint64_t seq) {
-        struct worker *w = (struct worker *)((char *)domain - offsetof(struct worker, lease));
+        struct worker *w = worker_of(domain);
         union wire_message m = { .lease = { .h.type = WIRE_LEASE, .seq = seq, .usec = usec } };
 
         worker_send(w, &m, -1);
@@ -91,9 +122,24 @@ static void on_unavailable(int fd, void *userdata) {
         struct broker *b = userdata;
 
         if (b->api)
-                listener_refuse(b->api, fd, ERROR_UNAVAILABLE);
+                listener_refuse(b->api, fd, workers_stopping(b->workers) ? ERROR_STOPPING
+                                                                         : ERROR_UNAVAILABLE);
         else
                 close(fd);
+}
+
+static void on_all_gone(void *userdata) {
+        struct broker *b = userdata;
+
+        sd_event_exit(b->event, 0);
+}
+
+/* The private bus is the only place where one client can make us hold many descriptors. */
+static void on_exhausted(void *userdata) {
+        struct broker *b = userdata;
+
+        if (b->bus)
+                bus_drop_idle(b->bus);
 }
 
 static void add_models(struct broker *b) {
@@ -121,10 +167,13 @@ static int build_modules(struct broker *b) {
         uint32_t threads = b->config.threads ? b->config.threads : cpu_count();
         struct store_settings store = {
                 .state_dir = b->places.state_dir, .spawn = &b->spawn,
-                .cpu_mask = b->config.cpu_mask, .changed = on_models_changed, .userdata = b };
+                .cpu_mask = cpu_mask(b->config.cpu), .changed = on_models_changed, .userdata = b };
         struct workers_settings workers = {
-                .spawn = &b->spawn, .threads = threads, .cpu_mask = b->config.cpu_mask,
-                .unavailable = on_unavailable, .userdata = b };
+                .spawn = &b->spawn, .threads = threads, .cpu_mask = cpu_mask(b->config.cpu),
+                .unavailable = on_unavailable, .exhausted = on_exhausted,
+                .all_gone = on_all_gone, .userdata = b };
+        struct leases_settings leases = {
+                .threads = threads, .send = send_lease, .overran = on_overrun };
         int r = sd_event_default(&b->event);
 
         if (r >= 0)
@@ -134,7 +183,7 @@ static int build_modules(struct broker *b) {
         if (r >= 0)
                 r = store_new(&b->store, b->event, &store);
         if (r >= 0)
-                r = leases_new(&b->leases, b->event, threads, send_lease);
+                r = leases_new(&b->leases, b->event, &leases);
         if (r < 0)
                 return r;
         workers.event = b->event;
@@ -171,7 +220,7 @@ static int open_sockets(struct broker *b) {
         if (r >= 0)
                 r = open_socket(b->places.bus_socket, mode, &bus, &b->own_bus_socket);
         if (r >= 0)
-                r = listener_new(&b->api, b->event, api, b->workers);
+                r = listener_new(&b->api, b->event, api, b->workers, on_exhausted, b);
         if (r < 0)
                 return r;
         api = -1;
@@ -200,11 +249,40 @@ static int on_reload(sd_event_source *source, const struct signalfd_siginfo *si,
         return 0;
 }
 
+static void remove_sockets(struct broker *b) {
+        if (b->own_api_socket)
+                unlink(b->places.api_socket);
+        if (b->own_bus_socket)
+                unlink(b->places.bus_socket);
+}
+
+static int on_stop_timer(sd_event_source *source, uint64_t usec, void *userdata) {
+        return sd_event_exit(sd_event_source_get_event(source), 0);
+}
+
+/* The first signal asks everybody to end, a second one does not wait for them. */
+static int on_stop(sd_event_source *source, const struct signalfd_siginfo *si, void *userdata) {
+        struct broker *b = userdata;
+
+        if (workers_stopping(b->workers))
+                return sd_event_exit(b->event, 0);
+        log_event(LOG_STOPPING, 0, 0, 0);
+        sd_notify(0, "STOPPING=1");
+        remove_sockets(b);
+        listener_stop(b->api, !b->own_api_socket);
+        bus_stop_accepting(b->bus);
+        control_stop(b->workers);
+        if (workers_count(b->workers) == 0)
+                return sd_event_exit(b->event, 0);
+        return sd_event_add_time_relative(b->event, &b->stop_timer, CLOCK_MONOTONIC,
+                                          LIMIT_STOP_USEC, 0, on_stop_timer, b);
+}
+
 static int watch_signals(struct broker *b) {
-        int r = sd_event_add_signal(b->event, NULL, SIGTERM, NULL, NULL);
+        int r = sd_event_add_signal(b->event, NULL, SIGTERM, on_stop, b);
 
         if (r >= 0)
-                r = sd_event_add_signal(b->event, NULL, SIGINT, NULL, NULL);
+                r = sd_event_add_signal(b->event, NULL, SIGINT, on_stop, b);
         if (r >= 0)
                 r = sd_event_add_signal(b->event, NULL, SIGHUP, on_reload, b);
         return r;
@@ -249,10 +327,8 @@ static int prepare(struct broker *b) {
 }
 
 static void tear_down(struct broker *b) {
-        if (b->own_api_socket)
-                unlink(b->places.api_socket);
-        if (b->own_bus_socket)
-                unlink(b->places.bus_socket);
+        remove_sockets(b);
+        b->stop_timer = sd_event_source_disable_unref(b->stop_timer);
         b->api = listener_free(b->api);
         b->store = store_free(b->store); /* with its packer: the next line waits for all children */
         b->workers = workers_free(b->workers);
@@ -274,8 +350,6 @@ int broker_run(struct broker *b) {
                 sd_notify(0, "READY=1\nSTATUS=Serving.");
                 r = sd_event_loop(b->event);
                 r = r < 0 ? fail(EX_OSERR, "event loop", r) : 0;
-                sd_notify(0, "STOPPING=1");
-                log_event(LOG_STOPPING, 0, 0, 0);
         }
         tear_down(b);
         return r;

@@ -23,6 +23,7 @@ struct broker {
         struct workers *workers;
         struct listener *api;
         struct bus *bus;
+        sd_event_source *stop_timer;
         bool own_api_socket, own_bus_socket; /* to be removed at the end */
 };
 

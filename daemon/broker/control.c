@@ -22,18 +22,24 @@ static bool stream_socket(int fd) {
         return getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listening, &n) == 0 && !listening;
 }
 
+/* What the kernel knows of the file already: a file on a network or in user space whose server
+ * does not answer would stop the loop if it were asked. The worker counts what it really reads. */
+static int look_at(int fd, struct statx *ret) {
+        return statx(fd, "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC, STATX_TYPE | STATX_SIZE, ret);
+}
+
 enum error_code control_check_input(int fd, uint64_t max_bytes, struct refusal *ret) {
         int flags = fcntl(fd, F_GETFL);
-        struct stat st;
+        struct statx st;
 
         *ret = (struct refusal){ .code = ERROR_INVALID_INPUT };
-        if (flags < 0 || (flags & O_PATH) || (flags & O_ACCMODE) == O_WRONLY || fstat(fd, &st) < 0)
+        if (flags < 0 || (flags & O_PATH) || (flags & O_ACCMODE) == O_WRONLY || look_at(fd, &st) < 0)
                 return ret->code;
-        if (!S_ISREG(st.st_mode) && !S_ISFIFO(st.st_mode) &&
-            !(S_ISSOCK(st.st_mode) && stream_socket(fd)))
+        if (!S_ISREG(st.stx_mode) && !S_ISFIFO(st.stx_mode) &&
+            !(S_ISSOCK(st.stx_mode) && stream_socket(fd)))
                 return ret->code;
-        if (S_ISREG(st.st_mode) && st.st_size > 0 && (uint64_t)st.st_size > max_bytes) {
-                *ret = (struct refusal){ ERROR_INPUT_TOO_LARGE, (uint64_t)st.st_size, max_bytes };
+        if (S_ISREG(st.stx_mode) && st.stx_size > max_bytes) {
+                *ret = (struct refusal){ ERROR_INPUT_TOO_LARGE, st.stx_size, max_bytes };
                 return ret->code;
         }
         ret->code = ERROR_NONE;
@@ -92,6 +98,8 @@ enum error_code control_submit(struct workers *workers, uid_t uid, const struct 
 
         if (error != ERROR_NONE)
                 return error;
+        if (workers_stopping(workers))
+                return ret_refusal->code = ERROR_STOPPING;
         if (!store_find(s->store, request->model))
                 return ret_refusal->code = ERROR_MODEL_NOT_FOUND;
         error = account_of(workers, uid, &account);
@@ -136,7 +144,8 @@ void control_cancel(struct job *job, enum error_code reason) {
         worker_send(job->worker, &m, -1);
 }
 
-uint32_t control_cancel_all(struct workers *workers, uid_t uid) {
+/* The unfinished jobs of a uid, or (uid_t)-1: of all. */
+static uint32_t cancel_jobs(struct workers *workers, uid_t uid, enum error_code reason) {
         struct jobs *jobs = workers_settings(workers)->jobs;
         struct job *job;
         uint32_t n = 0, i = 0;
@@ -144,8 +153,9 @@ uint32_t control_cancel_all(struct workers *workers, uid_t uid) {
         while ((job = jobs_at(jobs, i))) {
                 uint64_t id = job->id;
 
-                if (job->uid == uid && !job_finished(job) && !job->cancelling) {
-                        control_cancel(job, ERROR_CANCELLED);
+                if ((uid == (uid_t)-1 || job->uid == uid) && !job_finished(job) &&
+                    !job->cancelling) {
+                        control_cancel(job, reason);
                         n++;
                 }
                 /* Ending a job may forget older ones and move this one. */
@@ -153,4 +163,14 @@ uint32_t control_cancel_all(struct workers *workers, uid_t uid) {
                         continue;
         }
         return n;
+}
+
+uint32_t control_cancel_all(struct workers *workers, uid_t uid) {
+        return cancel_jobs(workers, uid, ERROR_CANCELLED);
+}
+
+void control_stop(struct workers *workers) {
+        workers_set_stopping(workers);
+        cancel_jobs(workers, (uid_t)-1, ERROR_STOPPING);
+        workers_shut_down(workers);
 }

@@ -26,3 +26,6 @@ enum error_code control_submit(struct workers *workers, uid_t uid, const struct 
 void control_cancel(struct job *job, enum error_code reason);
 /* All unfinished jobs of a uid. Returns how many. */
 uint32_t control_cancel_all(struct workers *workers, uid_t uid);
+/* The daemon ends: all jobs are asked to end with ERROR_STOPPING, then all workers. Nothing new is
+ * taken; struct workers_settings tells when nobody is left. */
+void control_stop(struct workers *workers);

@@ -8,17 +8,23 @@
 #include "daemon/broker/leases.h"
 
 struct leases {
+        struct leases_settings settings;
         struct lease_scheduler scheduler;
         sd_event_source *timer;
-        void (*send)(struct lease_domain *domain, uint64_t usec, uint64_t seq);
 };
 
 static void schedule(struct leases *l) {
         uint64_t now = now_monotonic(), usec, seq;
         struct lease_domain *d;
 
+        while ((d = lease_offender(&l->scheduler, now)))
+                l->settings.overran(d, true);
         while ((d = lease_next(&l->scheduler, now, &usec, &seq)))
-                l->send(d, usec, seq);
+                l->settings.send(d, usec, seq);
+        d = l->scheduler.overran;
+        l->scheduler.overran = NULL;
+        if (d)
+                l->settings.overran(d, false);
         sd_event_source_set_time(l->timer, lease_wakeup(&l->scheduler));
         sd_event_source_set_enabled(l->timer, SD_EVENT_ONESHOT);
 }
@@ -28,15 +34,14 @@ static int on_timer(sd_event_source *source, uint64_t usec, void *userdata) {
         return 0;
 }
 
-int leases_new(struct leases **ret, sd_event *event, uint32_t threads,
-               void (*send)(struct lease_domain *domain, uint64_t usec, uint64_t seq)) {
+int leases_new(struct leases **ret, sd_event *event, const struct leases_settings *settings) {
         struct leases *l = calloc(1, sizeof(*l));
         int r;
 
         if (!l)
                 return -ENOMEM;
-        l->scheduler.threads = threads;
-        l->send = send;
+        l->settings = *settings;
+        l->scheduler.threads = settings->threads;
         r = sd_event_add_time(event, &l->timer, CLOCK_MONOTONIC, UINT64_MAX, 1000, on_timer, l);
         if (r < 0) {
                 free(l);

@@ -8,9 +8,15 @@
 
 struct leases;
 
-/* send: deliver a lease to the worker this domain is part of. */
-int leases_new(struct leases **ret, sd_event *event, uint32_t threads,
-               void (*send)(struct lease_domain *domain, uint64_t usec, uint64_t seq));
+struct leases_settings {
+        uint32_t threads;
+        /* Deliver a lease to the worker this domain is part of. */
+        void (*send)(struct lease_domain *domain, uint64_t usec, uint64_t seq);
+        /* It has not given its lease back in time; hopeless: its worker is to be ended. */
+        void (*overran)(struct lease_domain *domain, bool hopeless);
+};
+
+int leases_new(struct leases **ret, sd_event *event, const struct leases_settings *settings);
 struct leases *leases_free(struct leases *l);
 
 void leases_add(struct leases *l, struct lease_domain *d);

@@ -1,6 +1,6 @@
 /* What a worker may say, and when. Everything it says is hostile: the framing has checked length
- * and ranges, the table below checks the state, and each handler checks that what is named belongs to
- * this worker. A handler returns 0, or -EBADMSG, which ends the worker. */
+ * and ranges, the table below checks the state, and each handler checks that what is named belongs
+ * to this worker. A handler returns 0, or -EBADMSG, which ends the worker. */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -20,19 +20,21 @@ static int on_ready(struct worker *w, const union wire_message *m) {
         return 0;
 }
 
-int link_answer_model(struct worker *w, const char *asked) {
+void link_answer_model(struct worker *w, const char *asked) {
         const struct store_model *model = store_find(workers_settings(w->owner)->store, asked);
         union wire_message m = { .model = { .h.type = WIRE_MODEL } };
 
-        if (model && model->state == ERROR_MODEL_LOADING) {
-                if (w->n_wants == WORKER_MAX_WANTS)
-                        return -EBADMSG;
+        /* Later; beyond that many the answer is that it is loading. */
+        if (model && (model->state == ERROR_MODEL_LOADING || !worker_knows_models(w)) &&
+            w->n_wants < WORKER_MAX_WANTS) {
                 snprintf(w->wants[w->n_wants++], WIRE_NAME_MAX, "%s", asked);
-                return 0;
+                return;
         }
         snprintf(m.model.asked, WIRE_NAME_MAX, "%s", asked);
         snprintf(m.model.name, WIRE_NAME_MAX, "%s", model ? model->name : *asked ? asked : "none");
-        m.model.error = model ? model->state : ERROR_MODEL_NOT_FOUND;
+        m.model.error = !model                   ? ERROR_MODEL_NOT_FOUND
+                        : worker_knows_models(w) ? model->state
+                                                 : ERROR_MODEL_LOADING;
         if (model) {
                 m.model.model_error = model->model_error;
                 m.model.position = model->position;
@@ -40,11 +42,11 @@ int link_answer_model(struct worker *w, const char *asked) {
                 m.model.limit = model->limit;
         }
         worker_send(w, &m, m.model.error == ERROR_NONE ? model->packed : -1);
-        return 0;
 }
 
 static int on_want_model(struct worker *w, const union wire_message *m) {
-        return link_answer_model(w, m->want_model.name);
+        link_answer_model(w, m->want_model.name);
+        return 0;
 }
 
 static int refuse(struct worker *w, uint64_t ref, enum error_code error, uint32_t retry_ms,
@@ -90,6 +92,8 @@ static enum error_code check_admit(const struct worker *w, const struct wire_adm
         const struct workers_settings *s = workers_settings(w->owner);
         const struct limits *l = accounts_limits(s->accounts);
 
+        if (workers_stopping(w->owner))
+                return ERROR_STOPPING;
         if (!store_find(s->store, a->model))
                 return ERROR_MODEL_NOT_FOUND;
         if (a->input_bytes > l->max_input_bytes) {
@@ -174,6 +178,10 @@ static int on_used(struct worker *w, const union wire_message *m) {
 }
 
 static int on_fault(struct worker *w, const union wire_message *m) {
+        if (++w->faults > LIMIT_FAULTS) {
+                worker_doom(w, FAILURE_FLOOD);
+                return 0;
+        }
         log_event(LOG_WORKER_FAULT, w->account->uid, (uint64_t)w->pid, m->fault.code);
         return 0;
 }

@@ -7,4 +7,4 @@
  * worker cannot keep the broker from others. May end the worker. */
 void link_dispatch(struct worker *w);
 /* Answer to WANT_MODEL if the model is ready, bad or unknown; else it is remembered. */
-int link_answer_model(struct worker *w, const char *asked);
+void link_answer_model(struct worker *w, const char *asked);

@@ -7,6 +7,7 @@
 #include <systemd/sd-journal.h>
 
 #include "daemon/broker/log.h"
+#include "engine/base/model_error.h"
 
 struct row {
         const char *id; /* last four hex digits of the message id */
@@ -40,7 +41,7 @@ static const struct row rows[_LOG_MAX] = {
                                  { "uid", "pid", "times" } },
         [LOG_START_FAILED] = { "0017", LOG_ERR, 2, "cannot start a worker", { "uid", "errno" } },
         [LOG_MODEL_READY] = { "0020", LOG_INFO, 2, "model ready", { "index", "bytes" } },
-        [LOG_MODEL_BAD] = { "0021", LOG_ERR, 3, "model refused", { "index", "code", "position" } },
+        [LOG_MODEL_BAD] = { "0021", LOG_ERR, 0, NULL, {} },
         [LOG_MODEL_CHANGED] = { "0022", LOG_WARNING, 1, "packed model does not match its digest",
                                 { "index" } },
         [LOG_PACK_STARTED] = { "0023", LOG_INFO, 2, "packing model", { "index", "bytes" } },
@@ -54,6 +55,14 @@ void log_to_journal(bool yes) {
         to_journal = yes;
 }
 
+static void write_line(const struct row *row, const char *line) {
+        if (to_journal)
+                sd_journal_send("MESSAGE=%s", line, "PRIORITY=%i", row->level,
+                                "MESSAGE_ID=b17e7d0000000000000000000000%s", row->id, NULL);
+        else
+                fprintf(stderr, "bitnetd: %s\n", line);
+}
+
 void log_event(enum log_event event, uint64_t a, uint64_t b, uint64_t c) {
         const struct row *row = &rows[event];
         const uint64_t v[] = { a, b, c };
@@ -64,9 +73,16 @@ void log_event(enum log_event event, uint64_t a, uint64_t b, uint64_t c) {
         for (unsigned i = 0; i < row->numbers; i++)
                 n += (size_t)snprintf(line + n, sizeof(line) - n, " %s=%" PRIu64, row->names[i],
                                       v[i]);
-        if (to_journal)
-                sd_journal_send("MESSAGE=%s", line, "PRIORITY=%i", row->level,
-                                "MESSAGE_ID=b17e7d0000000000000000000000%s", row->id, NULL);
-        else
-                fprintf(stderr, "bitnetd: %s\n", line);
+        write_line(row, line);
+}
+
+void log_model_bad(const char *name, uint32_t code, uint64_t position, uint64_t value,
+                   uint64_t limit) {
+        char line[384];
+
+        snprintf(line, sizeof(line),
+                 "model \"%s\" refused: %s (code=%" PRIu32 " position=%" PRIu64 " value=%" PRIu64
+                 " limit=%" PRIu64 ")",
+                 name, model_error_text((enum model_error_code)code), code, position, value, limit);
+        write_line(&rows[LOG_MODEL_BAD], line);
 }

@@ -1,5 +1,5 @@
 /* What the broker tells the administrator: a message id and integers, never a string that came
- * from a client, a worker or a model file. */
+ * from a client, a worker or a model file. The one exception is a name of the catalogue. */
 #pragma once
 
 #include <stdbool.h>
@@ -22,7 +22,7 @@ enum log_event {
         LOG_WORKER_OVERRUN,  /* uid, pid, leases not given back in time */
         LOG_START_FAILED,    /* uid, errno */
         LOG_MODEL_READY,     /* index, bytes */
-        LOG_MODEL_BAD,       /* index, enum model_error_code, position */
+        LOG_MODEL_BAD,       /* by log_model_bad */
         LOG_MODEL_CHANGED,   /* index: the packed file did not match its digest */
         LOG_PACK_STARTED,    /* index, bytes */
         LOG_PACK_FAILED,     /* index, errno, attempt */
@@ -32,3 +32,7 @@ enum log_event {
 /* To the journal's native socket (system mode) or to standard error (the start). */
 void log_to_journal(bool yes);
 void log_event(enum log_event event, uint64_t a, uint64_t b, uint64_t c);
+/* Why a model is not served: its name in the catalogue (which has passed the rule for names), the
+ * constant text of an enum model_error_code, and the numbers that go with it. */
+void log_model_bad(const char *name, uint32_t code, uint64_t position, uint64_t value,
+                   uint64_t limit);

@@ -7,7 +7,6 @@
 
 #include "daemon/broker/options.h"
 #include "daemon/wire/proto.h"
-#include "policy/config.h"
 
 enum { OPT_USER = 256, OPT_DEBUG, OPT_MODEL, OPT_MODEL_DIR, OPT_SOCKET, OPT_STATE_DIR, OPT_CONFIG,
        OPT_THREADS, OPT_CPU, OPT_SOCKET_MODE, OPT_VERSION, OPT_HELP };
@@ -98,7 +97,7 @@ static int parse_one(int c, struct options *o) {
                 return 0;
         case OPT_CPU:
                 o->cpu_given = true;
-                if (config_cpu_mask(optarg, &o->cpu_mask) < 0)
+                if (config_cpu_level(optarg, &o->cpu) < 0)
                         return usage("unknown --cpu level");
                 return 0;
         case OPT_SOCKET_MODE:
@@ -127,6 +126,8 @@ int options_parse(int argc, char **argv, struct options *ret) {
         }
         if (optind < argc)
                 return usage("unexpected argument");
+        if (o.state_dir && !o.state_dir[0])
+                return usage("--state-dir takes the path of a folder");
         if (o.socket && (o.socket[0] != '/' || strlen(o.socket) > 90))
                 return usage("--socket takes an absolute path of at most 90 bytes");
         *ret = o;

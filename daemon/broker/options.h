@@ -5,6 +5,8 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "policy/config.h"
+
 enum { OPTIONS_MAX_MODELS = 32, OPTIONS_MAX_DIRS = 8 };
 
 struct options {
@@ -18,7 +20,7 @@ struct options {
         const char *state_dir;  /* NULL: the usual place */
         const char *config;     /* NULL: /etc/bitnetd/bitnetd.conf in system mode, none else */
         uint32_t threads;       /* 0: not given */
-        uint32_t cpu_mask;
+        enum cpu_level cpu;
         bool cpu_given;
         mode_t socket_mode;     /* 0: not given */
 };

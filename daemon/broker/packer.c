@@ -21,6 +21,7 @@ struct packer {
         int sock;
         pid_t pid;
         bool ready;
+        unsigned faults;
         sd_event_source *io, *timer;
 };
 
@@ -69,7 +70,7 @@ static int on_io(sd_event_source *source, int fd, uint32_t revents, void *userda
                 return 0;
         if (r < 0)
                 return finish(p, r, NULL);
-        if (m.h.type == WIRE_FAULT)
+        if (m.h.type == WIRE_FAULT && ++p->faults <= LIMIT_FAULTS)
                 return 0;
         if (m.h.type == WIRE_PACKED && p->ready)
                 return finish(p, 0, &m.packed);

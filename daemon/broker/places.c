@@ -50,10 +50,10 @@ static int user_runtime_dir(char *buf, size_t size, mode_t mode) {
         const char *runtime = getenv("XDG_RUNTIME_DIR");
         int r;
 
-        if (runtime && runtime[0] == '/')
-                snprintf(buf, size, "%s/bitnetd", runtime);
-        else
+        if (!runtime || runtime[0] != '/')
                 snprintf(buf, size, "/tmp/bitnetd-%u", (unsigned)geteuid());
+        else if (snprintf(buf, size, "%s/bitnetd", runtime) >= (int)size)
+                return -ENAMETOOLONG;
         r = make_dir(buf, mode);
         if (r == 0)
                 r = check_dir(buf);
@@ -93,7 +93,7 @@ static void usual_state_dir(char *buf, size_t size, bool user) {
         else if (home && home[0] == '/')
                 snprintf(buf, size, "%s/.cache/bitnetd", home);
         else
-                snprintf(buf, size, "/tmp/bitnetd-%u/cache", (unsigned)geteuid());
+                snprintf(buf, size, "/tmp/bitnetd-cache-%u", (unsigned)geteuid());
 }
 
 int places_init(struct places *p, const struct options *o) {

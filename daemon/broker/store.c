@@ -242,7 +242,8 @@ static void settle(struct store *s) {
         if (m->public.state == ERROR_NONE)
                 log_event(LOG_MODEL_READY, index_of(s, m), m->public.size, 0);
         else
-                log_event(LOG_MODEL_BAD, index_of(s, m), m->public.model_error, m->public.position);
+                log_model_bad(m->public.name, m->public.model_error, m->public.position,
+                              m->public.value, m->public.limit);
         s->settings.changed(s->settings.userdata);
         store_start(s);
 }

@@ -24,9 +24,15 @@ struct workers {
         uint32_t count;
         uint32_t next_slot;
         struct start_rate rate;
+        bool stopping;
 };
 
+/* Models told of at once. The link holds some hundred messages, and a worker in the middle of a
+ * step does not read: a long catalogue that changes often would fill it. */
+enum { CATALOG_BURST = 32 };
+
 static int on_timer(sd_event_source *source, uint64_t usec, void *userdata);
+static void tell_models(struct worker *w);
 
 int workers_new(struct workers **ret, const struct workers_settings *settings) {
         struct workers *w = calloc(1, sizeof(*w));
@@ -46,9 +52,18 @@ uint32_t workers_count(const struct workers *w) {
         return w->count;
 }
 
+bool workers_stopping(const struct workers *w) {
+        return w->stopping;
+}
+
+void workers_set_stopping(struct workers *w) {
+        w->stopping = true;
+}
+
 struct workers *workers_free(struct workers *w) {
         if (!w)
                 return NULL;
+        w->settings.all_gone = NULL;
         while (w->first)
                 worker_end(w->first, FAILURE_STOPPED);
         /* All our children have been killed by now. */
@@ -156,7 +171,12 @@ struct wire_limits workers_wire_limits(const struct workers *w) {
 }
 
 static int on_io(sd_event_source *source, int fd, uint32_t revents, void *userdata) {
-        link_dispatch(userdata);
+        struct worker *w = userdata;
+
+        if ((revents & EPOLLOUT) && w->state == WORKER_SERVING && !w->doom)
+                tell_models(w);
+        if (revents & ~(uint32_t)EPOLLOUT)
+                link_dispatch(w);
         return 0;
 }
 
@@ -207,6 +227,7 @@ static void shut_down(struct worker *w) {
 /* One timer; what it means follows from the state. */
 static int on_timer(sd_event_source *source, uint64_t usec, void *userdata) {
         struct worker *w = userdata;
+        const struct workers_settings *s = &w->owner->settings;
         int r;
 
         if (w->doom) {
@@ -216,6 +237,10 @@ static int on_timer(sd_event_source *source, uint64_t usec, void *userdata) {
         switch (w->state) {
         case WORKER_DELAYED:
                 r = start(w);
+                if ((r == -EMFILE || r == -ENFILE) && w->sock < 0) {
+                        s->exhausted(s->userdata);
+                        r = start(w);
+                }
                 if (r < 0) {
                         log_event(LOG_START_FAILED, w->account->uid, (uint64_t)-r, 0);
                         worker_end(w, FAILURE_START);
@@ -238,7 +263,7 @@ void worker_settle(struct worker *w) {
         const struct job *job;
         bool background = false, interactive = false;
 
-        if (w->state != WORKER_SERVING)
+        if (w->state != WORKER_SERVING || w->doom || w->owner->stopping)
                 return;
         for (uint32_t i = 0; (job = jobs_at(w->owner->settings.jobs, i)); i++)
                 if (job->worker == w && job->admission.state == ADMISSION_RUNNING) {
@@ -276,7 +301,7 @@ int worker_add_conn(struct worker *w, int fd, struct charge *charge) {
         while (*p)
                 p = &(*p)->next;
         *p = c;
-        if (w->state == WORKER_SERVING)
+        if (w->open && w->state == WORKER_SERVING)
                 send_conn(w, c);
         worker_settle(w);
         return 0;
@@ -296,25 +321,65 @@ static void send_job(struct worker *w, struct job *job) {
 void worker_add_job(struct worker *w, struct job *job) {
         job->worker = w;
         admission_enter(&w->admission, &job->admission, job->priority == WIRE_PRIORITY_BACKGROUND);
-        if (w->state == WORKER_SERVING)
+        if (w->open && w->state == WORKER_SERVING)
                 send_job(w, job);
         worker_settle(w);
 }
 
-static void send_catalog(struct worker *w) {
+static void send_model(struct worker *w, uint32_t i) {
         const struct store *store = w->owner->settings.store;
-        uint32_t n = store_count(store);
+        const struct store_model *model = store_get(store, i);
+        union wire_message m = { .catalog = {
+                .h.type = WIRE_CATALOG, .index = i, .count = store_count(store),
+                .size = model->size, .created = model->created, .state = model->state,
+                .flags = model == store_default(store) ? WIRE_CATALOG_DEFAULT : 0 } };
 
-        for (uint32_t i = 0; i < n; i++) {
-                const struct store_model *model = store_get(store, i);
-                union wire_message m = { .catalog = {
-                        .h.type = WIRE_CATALOG, .index = i, .count = n, .size = model->size,
-                        .created = model->created, .state = model->state,
-                        .flags = model == store_default(store) ? WIRE_CATALOG_DEFAULT : 0 } };
+        memcpy(m.catalog.name, model->name, sizeof(m.catalog.name));
+        worker_send(w, &m, -1);
+}
 
-                memcpy(m.catalog.name, model->name, sizeof(m.catalog.name));
-                worker_send(w, &m, -1);
-        }
+static void answer_wants(struct worker *w) {
+        char wants[WORKER_MAX_WANTS][WIRE_NAME_MAX];
+        unsigned n = w->n_wants;
+
+        memcpy(wants, w->wants, sizeof(wants));
+        w->n_wants = 0;
+        for (unsigned i = 0; i < n; i++)
+                link_answer_model(w, wants[i]);
+}
+
+/* All that has waited for the catalogue. */
+static void open_up(struct worker *w) {
+        struct job *job;
+
+        w->open = true;
+        for (struct conn *c = w->conns; c && !w->doom; c = c->next)
+                send_conn(w, c);
+        for (uint32_t i = 0; (job = jobs_at(w->owner->settings.jobs, i)); i++)
+                if (job->worker == w && job->input >= 0)
+                        send_job(w, job);
+}
+
+static void tell_models(struct worker *w) {
+        uint32_t count = store_count(w->owner->settings.store);
+
+        for (unsigned i = 0; i < CATALOG_BURST && w->catalog_next < count; i++)
+                send_model(w, w->catalog_next++);
+        if (w->catalog_next < count)
+                return;
+        sd_event_source_set_io_events(w->io, EPOLLIN);
+        if (!w->open)
+                open_up(w);
+        answer_wants(w);
+}
+
+bool worker_knows_models(const struct worker *w) {
+        return w->catalog_next == store_count(w->owner->settings.store);
+}
+
+static void models_changed(struct worker *w) {
+        w->catalog_next = 0;
+        sd_event_source_set_io_events(w->io, EPOLLIN | EPOLLOUT);
 }
 
 static void send_limits(struct worker *w) {
@@ -325,17 +390,10 @@ static void send_limits(struct worker *w) {
 }
 
 void worker_serve(struct worker *w) {
-        struct job *job;
-
         w->state = WORKER_SERVING;
         send_limits(w); /* they may have changed since HELLO */
         leases_add(w->owner->settings.leases, &w->lease);
-        send_catalog(w);
-        for (struct conn *c = w->conns; c && !w->doom; c = c->next)
-                send_conn(w, c);
-        for (uint32_t i = 0; (job = jobs_at(w->owner->settings.jobs, i)); i++)
-                if (job->worker == w && job->input >= 0)
-                        send_job(w, job);
+        models_changed(w);
         worker_settle(w);
 }
 
@@ -364,7 +422,9 @@ uint32_t worker_queue_position(const struct job *job) {
 }
 
 void worker_hung_up(struct worker *w) {
-        worker_end(w, w->state == WORKER_CLOSING ? FAILURE_NONE : FAILURE_EXITED);
+        bool expected = w->state == WORKER_CLOSING || w->owner->stopping;
+
+        worker_end(w, expected ? FAILURE_NONE : FAILURE_EXITED);
 }
 
 static void unlink_worker(struct worker *w) {
@@ -392,7 +452,7 @@ static void record_end(struct worker *w, enum worker_failure why) {
 static bool pass_on(struct worker *w, struct conn *c, enum worker_failure why) {
         struct worker *next;
 
-        return w->state == WORKER_SERVING && why != FAILURE_STOPPED &&
+        return w->state == WORKER_SERVING && why != FAILURE_STOPPED && !w->owner->stopping &&
                workers_get(w->owner, w->account, &next) == 0 &&
                worker_add_conn(next, c->fd, &c->charge) == 0;
 }
@@ -410,7 +470,9 @@ static void end_conns(struct worker *w, enum worker_failure why) {
 }
 
 static void end_jobs(struct worker *w, enum worker_failure why) {
-        enum error_code error = why == FAILURE_START ? ERROR_UNAVAILABLE : ERROR_WORKER_FAILED;
+        enum error_code error = w->owner->stopping || why == FAILURE_STOPPED ? ERROR_STOPPING
+                                : why == FAILURE_START                       ? ERROR_UNAVAILABLE
+                                                                             : ERROR_WORKER_FAILED;
         struct job *job;
 
         while ((job = jobs_of_worker(w->owner->settings.jobs, w))) {
@@ -423,7 +485,10 @@ static void end_jobs(struct worker *w, enum worker_failure why) {
 static void end_process(struct worker *w) {
         if (w->sock >= 0)
                 close(w->sock);
-        if (w->pid > 0)
+        /* By pidfd: a process that was reaped a moment ago has no number any more. */
+        if (w->child)
+                sd_event_source_send_child_signal(w->child, SIGKILL, NULL, 0);
+        else if (w->pid > 0)
                 kill(w->pid, SIGKILL);
         if (w->child) {
                 sd_event_source_set_floating(w->child, 1);
@@ -432,6 +497,8 @@ static void end_process(struct worker *w) {
 }
 
 void worker_end(struct worker *w, enum worker_failure why) {
+        struct workers *owner = w->owner;
+
         record_end(w, why);
         unlink_worker(w);
         leases_remove(w->owner->settings.leases, &w->lease);
@@ -443,17 +510,22 @@ void worker_end(struct worker *w, enum worker_failure why) {
         end_conns(w, why);
         account_unref(w->account);
         free(w);
+        if (owner->stopping && !owner->first && owner->settings.all_gone)
+                owner->settings.all_gone(owner->settings.userdata);
 }
 
-static void models_changed(struct worker *w) {
-        char wants[WORKER_MAX_WANTS][WIRE_NAME_MAX];
-        unsigned n = w->n_wants;
+/* Those that serve end by themselves when their clients have their answers. */
+void workers_shut_down(struct workers *ws) {
+        union wire_message m = { .plain.h.type = WIRE_SHUTDOWN };
+        struct worker *next;
 
-        send_catalog(w);
-        memcpy(wants, w->wants, sizeof(wants));
-        w->n_wants = 0;
-        for (unsigned i = 0; i < n; i++)
-                link_answer_model(w, wants[i]);
+        for (struct worker *w = ws->first; w; w = next) {
+                next = w->next;
+                if (w->state == WORKER_DELAYED || w->state == WORKER_STARTING)
+                        worker_end(w, FAILURE_STOPPED);
+                else if (w->state == WORKER_SERVING)
+                        worker_send(w, &m, -1);
+        }
 }
 
 void workers_models_changed(struct workers *ws) {

@@ -33,9 +33,10 @@ enum worker_failure {
         FAILURE_FLOOD,     /* too many messages */
         FAILURE_NOT_READING,
         FAILURE_STOPPED,   /* the broker ends */
+        FAILURE_OVERRUN,   /* computes without a lease */
 };
 
-enum { WORKER_MAX_WANTS = 8 };
+enum { WORKER_MAX_WANTS = 16 };
 
 struct conn {
         struct conn *next;
@@ -65,6 +66,9 @@ struct worker {
         unsigned n_wants;
         uint64_t second;               /* message count of this second */
         uint32_t messages;
+        uint32_t faults;               /* that it reported */
+        uint32_t catalog_next;         /* models told of since the catalogue changed */
+        bool open;                     /* it was told of all once: may have connections and jobs */
 };
 
 struct workers_settings {
@@ -77,6 +81,10 @@ struct workers_settings {
         uint32_t threads, cpu_mask;
         /* Answer to a connection whose worker could not be started; the descriptor is taken. */
         void (*unavailable)(int fd, void *userdata);
+        /* Descriptors have run out: give some back. */
+        void (*exhausted)(void *userdata);
+        /* The last worker has gone after workers_shut_down. */
+        void (*all_gone)(void *userdata);
         void *userdata;
 };
 
@@ -85,6 +93,10 @@ int workers_new(struct workers **ret, const struct workers_settings *settings);
 struct workers *workers_free(struct workers *w);
 const struct workers_settings *workers_settings(const struct workers *w);
 uint32_t workers_count(const struct workers *w);
+/* For control_stop: no job is admitted any more; ask all workers to end. */
+void workers_set_stopping(struct workers *w);
+bool workers_stopping(const struct workers *w);
+void workers_shut_down(struct workers *w);
 
 /* The worker of an account, started if there is none. Borrowed. 0 or -ENOMEM. */
 int workers_get(struct workers *w, struct account *account, struct worker **ret);
@@ -105,9 +117,11 @@ void worker_job_ended(struct worker *w, struct job *job, enum error_code error, 
                       uint64_t limit, const struct wire_done *done);
 /* Jobs of its uid that run before this one; 0 when it runs or has ended. */
 uint32_t worker_queue_position(const struct job *job);
+/* It has been told of all. Before that no model is handed out. */
+bool worker_knows_models(const struct worker *w);
 /* Something that decides about idleness or the lease class has changed. */
 void worker_settle(struct worker *w);
-/* It said READY: send the catalogue and all that has waited. */
+/* It said READY: send the catalogue, then all that has waited. */
 void worker_serve(struct worker *w);
 /* Its connection has ended. */
 void worker_hung_up(struct worker *w);

@@ -24,7 +24,7 @@
 #include "engine/text/chat.h"
 
 /* Prompts are counted to here even when they do not fit, so that the error can name their size. */
-enum { COUNT_TOKENS_MAX = 1 << 20 };
+enum { COUNT_TOKENS_MAX = 1 << 20, COUNT_BYTES_MAX = 1 << 18 };
 
 static const uint64_t PROGRESS_INTERVAL = 200 * USEC_PER_MSEC; /* to the broker */
 static const uint64_t TELL_INTERVAL = 500 * USEC_PER_MSEC;     /* to a client */
@@ -203,20 +203,45 @@ static int encode_prompt(struct job *j, size_t max) {
                             &j->prompt);
 }
 
+/* The fewest tokens that the text can have. Encoding takes seconds for megabytes without a break,
+ * in which nobody of this worker is heard: what cannot fit is refused without it. */
+static size_t fewest_tokens(const struct job *j) {
+        size_t n = j->spec.verb == WIRE_VERB_CHAT ? j->spec.messages.text.n : j->spec.text.n;
+        size_t longest = 1;
+
+        if (n <= COUNT_BYTES_MAX)
+                return 0;
+        for (uint32_t i = 0; i < j->model->hp.n_vocab; i++)
+                longest = MAX(longest, vocab_bytes(j->model->vocab, (int32_t)i, true).n);
+        return n / longest;
+}
+
+static int fail_too_long(const struct job *j, size_t tokens, size_t limit, bool at_least,
+                         struct request_error *e) {
+        return request_fail_range(e, ERROR_CONTEXT_TOO_LONG,
+                                  j->spec.verb == WIRE_VERB_CHAT ? "messages" : "prompt",
+                                  at_least ? "There are at least that many tokens." : NULL, tokens,
+                                  limit);
+}
+
 /* 0, -EBADMSG with *e, or another negative errno. */
 static int count_prompt(struct job *j, struct request_error *e) {
         uint32_t n_ctx = scheduler_max_tokens(j->w->scheduler, j->model);
         uint64_t wanted = j->spec.params.max_tokens ? j->spec.params.max_tokens
                                                     : default_max_tokens(j->spec.verb);
-        int r = encode_prompt(j, MAX((size_t)n_ctx, (size_t)COUNT_TOKENS_MAX));
+        size_t most = MAX((size_t)n_ctx, (size_t)COUNT_TOKENS_MAX);
+        size_t fewest = fewest_tokens(j);
+        int r;
 
-        if (r < 0 && r != -E2BIG)
+        if (fewest > n_ctx)
+                return fail_too_long(j, fewest, n_ctx, true, e);
+        r = encode_prompt(j, most);
+        if (r == -E2BIG)
+                return fail_too_long(j, most, n_ctx, true, e);
+        if (r < 0)
                 return r;
-        if (r < 0 || j->prompt.n >= n_ctx)
-                return request_fail_range(e, ERROR_CONTEXT_TOO_LONG,
-                                          j->spec.verb == WIRE_VERB_CHAT ? "messages" : "prompt",
-                                          r < 0 ? "The value is where counting stopped." : NULL,
-                                          j->prompt.n, n_ctx);
+        if (j->prompt.n >= n_ctx)
+                return fail_too_long(j, j->prompt.n, n_ctx, false, e);
         if (j->prompt.n == 0)
                 return request_fail(e, ERROR_INVALID_INPUT, "prompt", "The prompt is empty.");
         if (j->w->limits.max_output_tokens)

@@ -79,7 +79,7 @@ struct scheduler {
         struct scheduler_state state;     /* as published */
         uint64_t until, half;             /* the lease; 0: none */
         bool fresh;                       /* no step was started under this grant yet */
-        bool look;                        /* something changed that the engine thread must look at */
+        bool look;                        /* something changed: the engine thread must look */
         bool quit;
         struct generation *members[SCHEDULER_MAX_SEQUENCES]; /* of the step that runs, */
         uint32_t n_members;               /* in the order of its rows; 0: no step runs */

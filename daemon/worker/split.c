@@ -64,7 +64,13 @@ int split_count(const struct vocab *vocab, const char *text, size_t n, size_t *a
 }
 
 /* Kinds of places where a text may be cut, best first. */
-enum boundary { BOUNDARY_PARAGRAPH, BOUNDARY_LINE, BOUNDARY_SENTENCE, BOUNDARY_WORD, _BOUNDARY_MAX };
+enum boundary {
+        BOUNDARY_PARAGRAPH,
+        BOUNDARY_LINE,
+        BOUNDARY_SENTENCE,
+        BOUNDARY_WORD,
+        _BOUNDARY_MAX,
+};
 
 /* Is there a boundary of this kind directly before text[i]? i > 0. White space goes with what is
  * before it. */

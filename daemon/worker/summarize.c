@@ -1,7 +1,7 @@
 /* A summary of a text of any length. Problem: the text may be many times longer than what the model
  * can read at once, and nothing of it may get lost on the way without notice.
  *
- * The text is counted; if it fits into one prompt, that prompt gives the answer. Otherwise it is
+ * The text is counted; if one prompt can take it, that prompt gives the answer. Otherwise it is
  * split into pieces, each piece becomes notes (one generation each, batched by the scheduler), the
  * notes in their order become the text, and so on until it fits. Invariant: the pieces of a round
  * tile its text, each piece is read by exactly one generation, and an answer is given only when all
@@ -29,6 +29,10 @@ enum {
         BYTES_PER_TOKEN = 4,   /* guess for the estimate */
         DEFAULT_ROOM = 4096,   /* tokens, when the estimate knows no model */
         REPEAT_LAST = 64,
+        /* A model of fewer weights than this gets lost in a long prompt: it is asked about the
+         * notes of pieces even where the whole text would fit (measured, too). */
+        SMALL_MODEL = 500000000,
+        SMALL_WHOLE_TOKENS = 2048,
 };
 #define REPEAT_PENALTY 1.1f    /* measured, as PIECE_TOKENS */
 
@@ -98,14 +102,20 @@ static uint32_t answer_tokens(const struct summarize_request *r, uint32_t room) 
         return MIN(n, MAX(room / CONTEXT_SHARE, 1U));
 }
 
+static uint32_t whole_limit(const struct model *m, uint32_t room) {
+        return m->n_params < SMALL_MODEL ? MIN(room, (uint32_t)SMALL_WHOLE_TOKENS) : room;
+}
+
 void summarize_estimate(const struct summarize_request *r, uint64_t *ret_in, uint64_t *ret_out) {
-        uint32_t room = DEFAULT_ROOM;
+        uint32_t room = DEFAULT_ROOM, whole = DEFAULT_ROOM / 2;
         uint64_t tokens = r->n / BYTES_PER_TOKEN + 1, piece, pieces, in = 0, out = 0;
 
-        if (r->scheduler && r->model)
+        if (r->scheduler && r->model) {
                 room = MAX(scheduler_max_tokens(r->scheduler, r->model), 1U);
+                whole = whole_limit(r->model, room / 2);
+        }
         piece = MAX(MIN((uint64_t)PIECE_TOKENS, (uint64_t)room / 2), UINT64_C(1));
-        while (tokens > room / 2 && tokens > piece) {
+        while (tokens > whole && tokens > piece) {
                 pieces = tokens / piece + 1;
                 in += tokens;
                 tokens = pieces * MIN((uint64_t)NOTES_TOKENS, piece / NOTES_SHARE);
@@ -142,6 +152,7 @@ static int set_limits(struct summarize *s) {
         s->piece_limit = MIN((uint32_t)PIECE_TOKENS, text_limit(s->room, notes, s->notes_tokens));
         if (s->final_limit < s->room / CONTEXT_SHARE || s->piece_limit < 2 * SPLIT_MIN_TOKENS)
                 return -E2BIG;
+        s->final_limit = whole_limit(s->request.model, s->final_limit);
         return 0;
 }
 

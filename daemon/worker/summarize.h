@@ -44,8 +44,8 @@ struct summarize_request {
  * max_output_tokens and (optional) scheduler and model are looked at. */
 void summarize_estimate(const struct summarize_request *r, uint64_t *ret_in, uint64_t *ret_out);
 /* Takes the request over on success: document and context then belong to the job. 0, -ENOMEM,
- * -ENOENT (model not added), -E2BIG (context text too long for the model's context, or the KV budget
- * too small for any summary). */
+ * -ENOENT (model not added), -E2BIG (context text too long for the model's context, or the KV
+ * budget too small for any summary). */
 int summarize_start(struct summarize **ret, struct summarize_request *r);
 /* end follows with ERROR_CANCELLED from a later scheduler_dispatch or summarize_run. */
 void summarize_cancel(struct summarize *s);

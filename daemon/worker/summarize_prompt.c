@@ -1,5 +1,5 @@
-/* The words a model is asked with. Problem: the default model has 135 million parameters. It
- * goes on with what it read last: asked before a long text, it continues the text; asked after it, it
+/* The words a model is asked with. Problem: the default model has 135 million parameters. It goes
+ * on with what it read last: asked before a long text, it continues the text; asked after it, it
  * answers. So the text stands between a short head, which all prompts of a round share, and the
  * wish. Each wording here was measured (tests/eval/README.md); change one only with numbers. */
 #include <errno.h>

@@ -56,7 +56,7 @@ static void quantize_row(const struct kernel_ops *ops, struct input_buffer *b, u
 struct input input_prepare(struct step *s, unsigned thread, const float *src, size_t stride,
                            uint32_t n, uint32_t columns, const float *norm, unsigned forms) {
         const struct engine *e = s->e;
-        struct input_buffer *b = n == 1 ? &e->threads[thread].input : (struct input_buffer *)&e->run.input;
+        struct input_buffer *b = n == 1 ? &e->threads[thread].input : &s->e->run.input;
         size_t x_stride = norm ? row_stride(columns) : stride;
         const float *x = norm ? b->x : src;
         uint32_t begin = 0, end = n;

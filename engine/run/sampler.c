@@ -44,7 +44,7 @@ struct sampler {
         uint32_t *counts;         /* [n_vocab] how often each token was sampled; NULL: not needed */
         int32_t *seen;            /* [n_vocab] the distinct sampled tokens */
         uint32_t n_seen;
-        int32_t *sampled;         /* [DRY_WINDOW] the last sampled tokens, oldest first; NULL: off */
+        int32_t *sampled;         /* [DRY_WINDOW] last sampled tokens, oldest first; NULL: off */
         uint32_t n_sampled;
 };
 

@@ -27,7 +27,7 @@ struct input_buffer {
 
 /* Scratch of one thread. */
 struct thread_state {
-        struct input_buffer input; /* one row: a single row is prepared by every thread for itself */
+        struct input_buffer input; /* one row: every thread prepares a single row for itself */
         float *scores;             /* [n_ctx rounded up to whole pages] */
         const uint16_t **k, **v;   /* [pages of n_ctx] */
 };
@@ -90,9 +90,10 @@ static inline size_t row_stride(uint32_t columns) {
 }
 
 static inline uint32_t widest_input(const struct hparams *hp) {
-        uint32_t heads = hp->n_head * hp->head_dim, n = hp->n_embd > hp->n_ff ? hp->n_embd : hp->n_ff;
+        uint32_t heads = hp->n_head * hp->head_dim;
+        uint32_t others = hp->n_embd > hp->n_ff ? hp->n_embd : hp->n_ff;
 
-        return n > heads ? n : heads;
+        return heads > others ? heads : others;
 }
 
 /* forward.c: the whole pass, run by every thread of the pool. ctx is a struct step. */

@@ -371,6 +371,90 @@ static void test_client_goes_away(void **state) {
         daemon_stop(&d);
 }
 
+/* One uid has so many private connections; one that never gets through the greeting counts too,
+ * until it is closed. */
+static void test_private_connections_are_bounded(void **state) {
+        struct daemon d;
+        char buf[64];
+        int fds[8], ninth;
+        sd_bus *bus;
+
+        daemon_start(&d, NULL, NULL);
+        for (unsigned i = 0; i < 8; i++) {
+                fds[i] = unix_connect(d.bus, (uid_t)-1);
+                assert_int_equal(write(fds[i], "\0AUTH EXT", 9), 9);
+        }
+        ninth = unix_connect(d.bus, (uid_t)-1);
+        assert_string_equal(hear_all(ninth, buf, sizeof(buf)), "");
+        close(ninth);
+        for (unsigned i = 0; i < 8; i++)
+                close(fds[i]);
+        usleep(200000);
+        bus = private_bus(&d, 0);
+        call_expecting(bus, ROOT, NAME ".Manager", "CancelAll", NULL);
+        sd_bus_flush_close_unref(bus);
+        daemon_stop(&d);
+}
+
+/* A client that calls and never reads the replies is dropped before they pile up. */
+static void test_unread_replies_are_bounded(void **state) {
+        struct daemon d;
+        sd_bus_message *m = NULL;
+        enum { MANY = 1000000 }; /* more than socket buffers hold */
+        unsigned sent = 0;
+        uint64_t cookie;
+        sd_bus *bus;
+
+        daemon_start(&d, NULL, NULL);
+        bus = private_bus(&d, 0);
+        call_expecting(bus, ROOT, NAME ".Manager", "CancelAll", NULL);
+        while (sent < MANY) {
+                assert_true(sd_bus_message_new_method_call(bus, &m, NAME, ROOT,
+                                                           "org.freedesktop.DBus.Introspectable",
+                                                           "Introspect") >= 0);
+                if (sd_bus_send(bus, m, &cookie) < 0 || sd_bus_flush(bus) < 0)
+                        break;
+                m = sd_bus_message_unref(m);
+                sent++;
+        }
+        sd_bus_message_unref(m);
+        assert_in_range(sent, 10, MANY - 1);
+        sd_bus_close_unref(bus);
+        bus = private_bus(&d, 0);
+        call_expecting(bus, ROOT, NAME ".Manager", "CancelAll", NULL);
+        sd_bus_flush_close_unref(bus);
+        daemon_stop(&d);
+}
+
+/* SIGTERM: who waits for a job hears how it ended, and nothing new is started. */
+static void test_stop_answers_those_who_wait(void **state) {
+        struct daemon d;
+        static const char *const inputs[] = { "wait", "hang" };
+        char path[128], buf[8];
+        sd_bus *bus;
+        pid_t killer;
+        int out;
+
+        for (unsigned i = 0; i < 2; i++) {
+                daemon_start(&d, NULL, NULL);
+                bus = private_bus(&d, 0);
+                out = generate(bus, "Generate", inputs[i], NULL, NULL, path);
+                wait_for_state(bus, path, "generating");
+                killer = fork();
+                if (killer == 0) {
+                        usleep(300000);
+                        kill(d.pid, SIGTERM);
+                        _exit(0);
+                }
+                assert_ends(bus, path, "failed", ERROR_NAME("ShuttingDown"));
+                assert_string_equal(hear_all(out, buf, sizeof(buf)), "");
+                close(out);
+                sd_bus_flush_close_unref(bus);
+                assert_int_equal(waitpid(killer, NULL, 0), killer);
+                daemon_stop(&d);
+        }
+}
+
 static unsigned count_jobs(sd_bus *bus) {
         sd_bus_message *reply = NULL;
         unsigned n = 0;
@@ -579,6 +663,9 @@ int main(void) {
                 cmocka_unit_test(test_bad_descriptors),
                 cmocka_unit_test(test_full_queue),
                 cmocka_unit_test(test_client_goes_away),
+                cmocka_unit_test(test_private_connections_are_bounded),
+                cmocka_unit_test(test_unread_replies_are_bounded),
+                cmocka_unit_test(test_stop_answers_those_who_wait),
                 cmocka_unit_test(test_foreign_jobs_do_not_exist),
                 cmocka_unit_test(test_finished_jobs_are_bounded),
                 cmocka_unit_test(test_http_jobs_are_listed),

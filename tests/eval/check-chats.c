@@ -1,8 +1,8 @@
 /* check-chats MODEL GOLDEN.json: chats with greedy answers that were computed in float32.
  *
- * The answer is fed in as it stands; at each of its tokens our best token must be the golden one, or
- * one of the golden five highest less than MARGIN below the best: int8 activations may swap tokens
- * that float32 saw nearly level, and nothing else. */
+ * The answer is fed in as it stands; at each of its tokens our best token must be the golden one,
+ * or one of the golden five highest less than MARGIN below the best: int8 activations may swap
+ * tokens that float32 saw nearly level, and nothing else. */
 #include <errno.h>
 #include <jansson.h>
 #include <stdbool.h>
@@ -73,7 +73,8 @@ static bool check_chat(struct runner *r, const json_t *entry) {
                          .n_vocab = r->model->hp.n_vocab};
         int k;
 
-        if (!ids || json_array_size(answer) == 0 || json_array_size(c.top5) != json_array_size(answer))
+        if (!ids || json_array_size(answer) == 0 ||
+            json_array_size(c.top5) != json_array_size(answer))
                 return false;
         append_ids(ids, append_ids(ids, 0, prompt), answer);
         k = runner_logits(r, ids, n - 1, ENGINE_MAX_ROWS, judge, &c);

@@ -5,7 +5,7 @@ eval-scitldr.py SUMMARIZE-FILE MODEL [--count N] [--threads N] [--show]
 
 Prints ROUGE-1, 2 and L (stemmed, the best reference for each) of the summaries and of the first
 sentence alone. Needs the package rouge-score; exit status 77 where it is missing. Fails below
-33 / 23.5 when all abstracts are used."""
+33 / 23.5 when all abstracts are used, and below the first sentence when only some are."""
 
 import argparse
 import json
@@ -69,8 +69,9 @@ def main():
     print("first sentence  " + "  ".join(f"{k} {v:.1f}" for k, v in zip(KINDS, first)))
     print("summary         " + "  ".join(f"{k} {v:.1f}" for k, v in zip(KINDS, ours)))
     scores = dict(zip(KINDS, ours))
-    if len(rows) == 72 and any(scores[k] < limit for k, limit in WANTED.items()):
-        print(f"below {WANTED}")
+    wanted = WANTED if len(rows) == 72 else dict(zip(KINDS, first))
+    if any(scores[k] < limit for k, limit in wanted.items()):
+        print(f"below {wanted}")
         sys.exit(1)
 
 

@@ -146,9 +146,10 @@ static int usage(void) {
 
 int main(int argc, char **argv) {
         static const struct option options[] = {
-                {"threads", required_argument, NULL, 't'}, {"prefill", required_argument, NULL, 'p'},
+                {"threads", required_argument, NULL, 't'}, {"cpu", required_argument, NULL, 'c'},
+                {"prefill", required_argument, NULL, 'p'}, {"reps", required_argument, NULL, 'r'},
                 {"decode", required_argument, NULL, 'd'}, {"batch", required_argument, NULL, 'b'},
-                {"reps", required_argument, NULL, 'r'}, {"cpu", required_argument, NULL, 'c'}, {0},
+                {0},
         };
         struct bench b = {.prefill = 128, .decode = 64, .batch = 1, .reps = 5};
         const char *cpu = NULL;

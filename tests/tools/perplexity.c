@@ -104,11 +104,11 @@ static int usage(void) {
 
 static bool parse_options(struct job *j, int argc, char **argv) {
         static const struct option options[] = {
-                {"text", required_argument, NULL, 'x'}, {"tokens-u16", required_argument, NULL, 'u'},
-                {"chunk", required_argument, NULL, 'k'}, {"chunks", required_argument, NULL, 's'},
-                {"threads", required_argument, NULL, 't'}, {"cpu", required_argument, NULL, 'c'},
-                {"lines", required_argument, NULL, 'l'}, {"expect", required_argument, NULL, 'e'},
-                {"within", required_argument, NULL, 'w'}, {0},
+                {"text", required_argument, NULL, 'x'}, {"chunk", required_argument, NULL, 'k'},
+                {"chunks", required_argument, NULL, 's'}, {"cpu", required_argument, NULL, 'c'},
+                {"threads", required_argument, NULL, 't'}, {"lines", required_argument, NULL, 'l'},
+                {"expect", required_argument, NULL, 'e'}, {"within", required_argument, NULL, 'w'},
+                {"tokens-u16", required_argument, NULL, 'u'}, {0},
         };
 
         for (int c; (c = getopt_long(argc, argv, "", options, NULL)) >= 0;)

@@ -2,7 +2,8 @@
  * it is told, good or bad: over a connection by one line of text, in a job of the bus by the
  * input's first word, at its start by the number of threads in HELLO (all a test controls then).
  *
- * Lines of a connection:  pid | job | end | exit | hang | illegal N | close
+ * Lines of a connection:  pid | job | end | exit | hang | illegal N | close | nap | linger |
+ *                         overrun | faults
  * Inputs of a bus job:    ok | wait | hang | early | exit | illegal N */
 #undef NDEBUG
 #include <assert.h>
@@ -40,6 +41,8 @@ struct fake {
         unsigned n_conns, n_jobs;
         uint64_t next_ref;
         struct wire_hello hello;
+        bool overrun;            /* keeps its lease, but wants no more */
+        bool linger;             /* SHUTDOWN is not the end */
 };
 
 static void say(union wire_message m) {
@@ -87,14 +90,14 @@ static void answer(struct conn *c, const char *text) {
         (void)!send(c->fd, text, strlen(text), MSG_NOSIGNAL);
 }
 
-static void end_conn_job(struct conn *c) {
+static void end_conn_job(struct conn *c, enum error_code error) {
         if (c->job)
-                SAY(.done = { .h.type = WIRE_DONE, .job = c->job });
+                SAY(.done = { .h.type = WIRE_DONE, .job = c->job, .error = error });
         c->job = c->ref = 0;
 }
 
 static void close_conn(struct fake *f, struct conn *c) {
-        end_conn_job(c);
+        end_conn_job(c, ERROR_CANCELLED);
         SAY(.conn_closed = { .h.type = WIRE_CONN_CLOSED, .conn = c->id });
         close(c->fd);
         *c = f->conns[--f->n_conns];
@@ -117,7 +120,7 @@ static void on_line(struct fake *f, struct conn *c, const char *line) {
                                .verb = WIRE_VERB_CHAT, .tokens_in = 5 });
                 SAY(.used = { .h.type = WIRE_USED, .flags = WIRE_USED_WANT });
         } else if (strncmp(line, "end", 3) == 0)
-                end_conn_job(c);
+                end_conn_job(c, ERROR_NONE);
         else if (strncmp(line, "exit", 4) == 0)
                 _exit(1);
         else if (strncmp(line, "hang", 4) == 0)
@@ -126,6 +129,16 @@ static void on_line(struct fake *f, struct conn *c, const char *line) {
                 be_illegal(f, (unsigned)atoi(line + 8));
         else if (strncmp(line, "close", 5) == 0)
                 close_conn(f, c);
+        else if (strncmp(line, "nap", 3) == 0)
+                sleep(1);
+        else if (strncmp(line, "linger", 6) == 0)
+                f->linger = true;
+        else if (strncmp(line, "overrun", 7) == 0) {
+                f->overrun = true;
+                SAY(.used = { .h.type = WIRE_USED, .flags = WIRE_USED_WANT });
+        } else if (strncmp(line, "faults", 6) == 0)
+                for (unsigned i = 0; i < 17; i++)
+                        SAY(.fault = { .h.type = WIRE_FAULT, .code = i });
 }
 
 static void on_conn_input(struct fake *f, struct conn *c) {
@@ -263,10 +276,11 @@ static void on_message(struct fake *f, const union wire_message *m, int fd) {
                 break;
         case WIRE_LEASE:
                 SAY(.used = { .h.type = WIRE_USED, .seq = m->lease.seq,
-                              .flags = WIRE_USED_STOPPED });
+                              .flags = f->overrun ? 0 : WIRE_USED_STOPPED });
                 break;
         case WIRE_SHUTDOWN:
-                _exit(0);
+                if (!f->linger)
+                        _exit(0);
         }
 }
 

@@ -13,6 +13,7 @@
 #include <string.h>
 #include <sys/fsuid.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -46,13 +47,18 @@ static void write_file(const char *dir, const char *name, const char *text) {
 void quiet(void) {
         int fd = open("/dev/null", O_RDWR | O_CLOEXEC);
 
-        assert_true(fd >= 0 && dup2(fd, 1) == 1);
-        if (!getenv("TEST_VERBOSE"))
-                assert_int_equal(dup2(fd, 2), 2);
+        assert_true(fd >= 0 && dup2(fd, 1) == 1 && dup2(fd, 2) == 2);
+}
+
+static void limit_descriptors(unsigned n) {
+        struct rlimit l = { n, n };
+
+        if (n > 0)
+                assert_int_equal(setrlimit(RLIMIT_NOFILE, &l), 0);
 }
 
 static void exec_daemon(const struct daemon *d, const char *const *options, bool config) {
-        char models[96], state[96], conf[96];
+        char models[96], state[96], conf[96], log[96];
         const char *argv[MAX_ARGS] = { BITNETD_PATH, "--user", "--socket", d->api, "--state-dir",
                                        state, "--model-dir", models };
         size_t n = 8;
@@ -60,6 +66,7 @@ static void exec_daemon(const struct daemon *d, const char *const *options, bool
         snprintf(models, sizeof(models), "%s/models", d->dir);
         snprintf(state, sizeof(state), "%s/state", d->dir);
         snprintf(conf, sizeof(conf), "%s/conf", d->dir);
+        snprintf(log, sizeof(log), "%s/log", d->dir);
         if (config) {
                 argv[n++] = "--config";
                 argv[n++] = conf;
@@ -69,18 +76,10 @@ static void exec_daemon(const struct daemon *d, const char *const *options, bool
         setenv("BITNETD_WORKER", FAKE_WORKER_PATH, 1);
         prctl(PR_SET_PDEATHSIG, SIGTERM, 0, 0, 0);
         quiet();
+        assert_true(dup2(open(log, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600), 2) == 2);
+        limit_descriptors(d->descriptors);
         execv(BITNETD_PATH, (char **)argv);
         _exit(99);
-}
-
-static bool answers(const char *path) {
-        struct sockaddr_un sa = { .sun_family = AF_UNIX };
-        int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0), r;
-
-        snprintf(sa.sun_path, sizeof(sa.sun_path), "%s", path);
-        r = connect(fd, (struct sockaddr *)&sa, sizeof(sa));
-        close(fd);
-        return r == 0;
 }
 
 static void launch(struct daemon *d, const char *const *options, bool config) {
@@ -88,14 +87,15 @@ static void launch(struct daemon *d, const char *const *options, bool config) {
         assert_true(d->pid >= 0);
         if (d->pid == 0)
                 exec_daemon(d, options, config);
-        for (unsigned i = 0; !answers(d->bus); i++) {
+        /* A socket appears under its name when it listens. */
+        for (unsigned i = 0; access(d->bus, F_OK) < 0; i++) {
                 assert_int_equal(waitpid(d->pid, NULL, WNOHANG), 0);
                 assert_true(i < 2000);
                 nap();
         }
 }
 
-void daemon_start(struct daemon *d, const char *const *options, const char *config) {
+static void start(struct daemon *d, const char *const *options, const char *config) {
         char models[96];
 
         assert_int_equal(prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0), 0);
@@ -113,6 +113,16 @@ void daemon_start(struct daemon *d, const char *const *options, const char *conf
         if (config)
                 write_file(d->dir, "conf", config);
         launch(d, options, config != NULL);
+}
+
+void daemon_start(struct daemon *d, const char *const *options, const char *config) {
+        d->descriptors = 0;
+        start(d, options, config);
+}
+
+void daemon_start_limited(struct daemon *d, unsigned descriptors) {
+        d->descriptors = descriptors;
+        start(d, NULL, NULL);
 }
 
 static int remove_one(const char *path, const struct stat *st, int type, struct FTW *ftw) {
@@ -145,11 +155,11 @@ void daemon_stop(struct daemon *d) {
         nftw(d->dir, remove_one, 16, FTW_DEPTH | FTW_PHYS);
 }
 
-int api_connect(const struct daemon *d, uid_t uid) {
+int unix_connect(const char *path, uid_t uid) {
         struct sockaddr_un sa = { .sun_family = AF_UNIX };
         int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0), r;
 
-        snprintf(sa.sun_path, sizeof(sa.sun_path), "%s", d->api);
+        snprintf(sa.sun_path, sizeof(sa.sun_path), "%s", path);
         /* The peer's credentials are those of the thread that connects. */
         if (uid != (uid_t)-1)
                 assert_int_equal(syscall(SYS_setresuid, -1, uid, -1), 0);
@@ -158,6 +168,10 @@ int api_connect(const struct daemon *d, uid_t uid) {
                 assert_int_equal(syscall(SYS_setresuid, -1, 0, -1), 0);
         assert_int_equal(r, 0);
         return fd;
+}
+
+int api_connect(const struct daemon *d, uid_t uid) {
+        return unix_connect(d->api, uid);
 }
 
 void say(int fd, const char *line) {

@@ -10,19 +10,23 @@ struct daemon {
         pid_t pid;
         char dir[64];
         char api[96], bus[96];
+        unsigned descriptors;    /* 0: as many as there are */
 };
 
 /* options: NULL-terminated further arguments, may be NULL. config: text of a file, may be NULL. */
 void daemon_start(struct daemon *d, const char *const *options, const char *config);
+/* The same with so many descriptors. */
+void daemon_start_limited(struct daemon *d, unsigned descriptors);
 /* Stopped and started again in the same folder, without options. */
 void daemon_restart(struct daemon *d);
 /* Exit status 0, no socket file, no process. */
 void daemon_stop(struct daemon *d);
 
-/* In a child: no output (TEST_VERBOSE=1 in the environment keeps standard error). */
+/* In a child: no output. */
 void quiet(void);
 
-/* Connect to the API socket, as uid if it is not (uid_t)-1 (root only). */
+/* Connect to a socket, as uid if it is not (uid_t)-1 (root only). */
+int unix_connect(const char *path, uid_t uid);
 int api_connect(const struct daemon *d, uid_t uid);
 void say(int fd, const char *line);
 /* Up to a newline or end of file, NUL-terminated; fails after ten seconds. */

@@ -9,8 +9,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -72,9 +74,17 @@ static void test_too_many_connections(void **state) {
         close(refused);
         say(c[1], "close\n");
         assert_string_equal(hear_all(c[1], buf, sizeof(buf)), "");
-        again = api_connect(&d, SELF);
-        worker_pid(again, NULL, NULL);
-        close(again);
+        /* The broker may see the new connection before it reads that the old one was closed. */
+        for (unsigned i = 0; i < 100; i++) {
+                again = api_connect(&d, SELF);
+                say(again, "pid\n");
+                hear(again, buf, sizeof(buf));
+                close(again);
+                if (strncmp(buf, "HTTP/", 5) != 0)
+                        break;
+                usleep(10000);
+        }
+        assert_memory_not_equal(buf, "HTTP/", 5);
         for (unsigned i = 0; i < 3; i++)
                 close(c[i]);
         daemon_stop(&d);
@@ -93,6 +103,9 @@ static void test_dead_worker_is_replaced(void **state) {
         assert_int_equal(worker_pid(b, NULL, NULL), first); /* one worker per uid */
         say(a, "exit\n");
         assert_string_equal(hear_all(b, buf, sizeof(buf)), ""); /* both connections end */
+        /* The kernel closes a process's descriptors in an order of its own: one that was accepted
+         * before the link was closed would share the end of the others. */
+        wait_until_gone(first);
         close(a);
         close(b);
         a = api_connect(&d, SELF);
@@ -100,6 +113,7 @@ static void test_dead_worker_is_replaced(void **state) {
         assert_int_not_equal(first, second);
         kill(second, SIGKILL);
         hear_all(a, buf, sizeof(buf));
+        wait_until_gone(second);
         close(a);
         a = api_connect(&d, SELF);
         assert_int_not_equal(worker_pid(a, NULL, NULL), second);
@@ -292,6 +306,218 @@ static void test_second_instance_is_refused(void **state) {
         daemon_stop(&d);
 }
 
+/* What the daemon wrote so far (it is started with its errors in a file). */
+static void read_log(const struct daemon *d, char *buf, size_t size) {
+        char path[128];
+        FILE *f;
+
+        snprintf(path, sizeof(path), "%s/log", d->dir);
+        f = fopen(path, "re");
+        assert_non_null(f);
+        buf[fread(buf, 1, size - 1, f)] = '\0';
+        fclose(f);
+}
+
+/* A worker that goes on without a lease is logged, then ended. */
+static void test_overrun_ends_the_worker(void **state) {
+        struct daemon d;
+        char buf[8192];
+        pid_t pid;
+        int c;
+
+        daemon_start(&d, NULL, NULL);
+        c = api_connect(&d, SELF);
+        pid = worker_pid(c, NULL, NULL);
+        say(c, "overrun\n");
+        assert_string_equal(hear_all(c, buf, sizeof(buf)), "");
+        wait_until_gone(pid);
+        read_log(&d, buf, sizeof(buf));
+        assert_non_null(strstr(buf, "worker keeps computing after its lease"));
+        close(c);
+        c = api_connect(&d, SELF);
+        assert_int_not_equal(worker_pid(c, NULL, NULL), pid);
+        close(c);
+        daemon_stop(&d);
+}
+
+static void test_fault_flood_ends_the_worker(void **state) {
+        struct daemon d;
+        char buf[8192], *p = buf;
+        unsigned lines = 0;
+        int c;
+
+        daemon_start(&d, NULL, NULL);
+        c = api_connect(&d, SELF);
+        worker_pid(c, NULL, NULL);
+        say(c, "faults\n");
+        assert_string_equal(hear_all(c, buf, sizeof(buf)), "");
+        close(c);
+        read_log(&d, buf, sizeof(buf));
+        while ((p = strstr(p, "reports a fault"))) {
+                lines++;
+                p++;
+        }
+        assert_int_equal(lines, 16);
+        daemon_stop(&d);
+}
+
+static void wait_for_log(const struct daemon *d, const char *text) {
+        char buf[8192] = "";
+
+        for (unsigned i = 0; !strstr(buf, text); i++) {
+                assert_true(i < 1000);
+                usleep(5000);
+                read_log(d, buf, sizeof(buf));
+        }
+}
+
+static void test_bad_model_is_named_in_the_log(void **state) {
+        struct daemon d;
+
+        daemon_start(&d, NULL, NULL);
+        wait_for_log(&d, "model \"bad\" refused: not a GGUF file (code=");
+        daemon_stop(&d);
+}
+
+static void send_stop(const struct daemon *d) {
+        kill(d->pid, SIGTERM);
+}
+
+/* At the end running and waiting jobs are told why; what comes later is refused. */
+static void test_stop_tells_the_clients(void **state) {
+        char buf[1024], expect[64];
+        struct daemon d;
+        int c[6], keep;
+
+        daemon_start(&d, NULL, NULL);
+        keep = api_connect(&d, SELF);
+        worker_pid(keep, NULL, NULL);
+        say(keep, "linger\n"); /* the worker does not leave at once */
+        for (unsigned i = 0; i < 6; i++) {
+                c[i] = api_connect(&d, SELF);
+                say(c[i], "job\n");
+                hear(c[i], buf, sizeof(buf));
+        }
+        send_stop(&d);
+        for (unsigned i = 0; i < 6; i++)
+                assert_string_equal(hear(c[i], buf, sizeof(buf)), "cancelled\n");
+        say(c[0], "job\n");
+        snprintf(expect, sizeof(expect), "refused %u 0 0\n", ERROR_STOPPING);
+        assert_string_equal(hear(c[0], buf, sizeof(buf)), expect);
+        for (unsigned i = 0; i < 6; i++)
+                close(c[i]);
+        close(keep);
+        daemon_stop(&d);
+}
+
+/* A worker that hangs at the end costs two seconds, not more. */
+static void test_stop_is_bounded(void **state) {
+        struct daemon d;
+        struct timespec start, end;
+        int c;
+
+        daemon_start(&d, NULL, NULL);
+        c = api_connect(&d, SELF);
+        worker_pid(c, NULL, NULL);
+        say(c, "hang\n");
+        clock_gettime(CLOCK_MONOTONIC, &start);
+        daemon_stop(&d);
+        clock_gettime(CLOCK_MONOTONIC, &end);
+        assert_in_range((end.tv_sec - start.tv_sec) * 1000 +
+                                (end.tv_nsec - start.tv_nsec) / 1000000,
+                        1900, 5000);
+        close(c);
+}
+
+/* More models than the link holds messages, told of while the worker does not read. */
+static void test_long_catalogue(void **state) {
+        struct daemon d;
+        char path[160];
+        pid_t pid;
+        int c;
+
+        daemon_start(&d, NULL, NULL);
+        for (unsigned i = 0; i < 200; i++) {
+                FILE *f;
+
+                snprintf(path, sizeof(path), "%s/models/more-%u.gguf", d.dir, i);
+                f = fopen(path, "we");
+                fputs("B source", f);
+                fclose(f);
+        }
+        c = api_connect(&d, SELF);
+        pid = worker_pid(c, NULL, NULL);
+        say(c, "nap\n");
+        usleep(100000);
+        for (unsigned i = 0; i < 4; i++) { /* each reload tells of all again */
+                kill(d.pid, SIGHUP);
+                usleep(100000);
+        }
+        assert_int_equal(worker_pid(c, NULL, NULL), pid);
+        close(c);
+        daemon_stop(&d);
+}
+
+static unsigned count_descriptors(pid_t pid) {
+        char pattern[48];
+        unsigned n;
+        glob_t g;
+
+        snprintf(pattern, sizeof(pattern), "/proc/%d/fd/*", pid);
+        assert_int_equal(glob(pattern, 0, NULL, &g), 0);
+        n = (unsigned)g.gl_pathc;
+        globfree(&g);
+        return n;
+}
+
+static int private_bus(const struct daemon *d) {
+        static const char hello[] = "\0AUTH EXTERNAL\r\nDATA\r\nNEGOTIATE_UNIX_FD\r\nBEGIN\r\n";
+        int fd = unix_connect(d->bus, SELF);
+        char buf[128];
+
+        assert_int_equal(write(fd, hello, sizeof(hello) - 1), sizeof(hello) - 1);
+        assert_memory_equal(hear(fd, buf, sizeof(buf)), "DATA", 4);
+        assert_memory_equal(hear(fd, buf, sizeof(buf)), "OK ", 3);
+        assert_memory_equal(hear(fd, buf, sizeof(buf)), "AGREE_UNIX_FD", 13);
+        return fd;
+}
+
+/* Descriptors that one client parks in an unfinished message do not lock the others out. */
+static void test_descriptors_run_out(void **state) {
+        enum { ALL = 64 };
+        char control[CMSG_SPACE(ALL * sizeof(int))] = "", byte = 'l';
+        struct iovec iov = { .iov_base = &byte, .iov_len = 1 };
+        struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = control };
+        struct cmsghdr *cmsg = (struct cmsghdr *)control;
+        unsigned n, held;
+        struct daemon d;
+        int greedy;
+
+        daemon_start_limited(&d, ALL);
+        wait_for_log(&d, "refused");
+        greedy = private_bus(&d);
+        held = count_descriptors(d.pid);
+        assert_in_range(held, 5, ALL - 1);
+        n = ALL - held;
+        cmsg->cmsg_level = SOL_SOCKET;
+        cmsg->cmsg_type = SCM_RIGHTS;
+        cmsg->cmsg_len = CMSG_LEN(n * sizeof(int));
+        m.msg_controllen = CMSG_SPACE(n * sizeof(int)); /* all are standard input, descriptor 0 */
+        assert_int_equal(sendmsg(greedy, &m, 0), 1);
+        for (unsigned i = 0; count_descriptors(d.pid) < ALL; i++) {
+                assert_true(i < 1000);
+                usleep(5000);
+        }
+        for (unsigned i = 0; i < 3; i++) {
+                int c = api_connect(&d, SELF);
+
+                worker_pid(c, NULL, NULL);
+                close(c);
+        }
+        close(greedy);
+        daemon_stop(&d);
+}
+
 static void test_reload(void **state) {
         struct daemon d;
         char buf[1024], path[128];
@@ -372,6 +598,13 @@ int main(void) {
                 cmocka_unit_test(test_packed_file_is_verified),
                 cmocka_unit_test(test_two_uids_two_workers),
                 cmocka_unit_test(test_second_instance_is_refused),
+                cmocka_unit_test(test_overrun_ends_the_worker),
+                cmocka_unit_test(test_fault_flood_ends_the_worker),
+                cmocka_unit_test(test_bad_model_is_named_in_the_log),
+                cmocka_unit_test(test_stop_tells_the_clients),
+                cmocka_unit_test(test_stop_is_bounded),
+                cmocka_unit_test(test_long_catalogue),
+                cmocka_unit_test(test_descriptors_run_out),
                 cmocka_unit_test(test_reload),
                 cmocka_unit_test(test_command_line),
         };

@@ -329,7 +329,8 @@ static void documents_have_no_structure(void **state) {
         for (p.step = SUMMARY_MAP; p.step <= SUMMARY_FINAL; p.step++) {
                 p.context = p.step == SUMMARY_REDUCE ? "<|im_end|>" : NULL;
                 assert_int_equal(summary_prompt_encode(chat_vocab, &p, "", 0, 0, &empty), 0);
-                assert_int_equal(summary_prompt_encode(chat_vocab, &p, text.p, text.n, 0, &full), 0);
+                assert_int_equal(summary_prompt_encode(chat_vocab, &p, text.p, text.n, 0,
+                                                       &full), 0);
                 assert_true(full.n > empty.n + n);
                 assert_true(controls(chat_vocab, &empty) > 0);
                 assert_int_equal(controls(chat_vocab, &full), controls(chat_vocab, &empty));

@@ -260,6 +260,15 @@ class Answers(Case):
         self.assertIn(b'x-bitnetd-dropped: 0', lines)
         self.assertEqual(lines[-2:], [b'', b''])
 
+    def test_huge_prompt_is_refused_at_once(self):
+        for text in ('a' * 900000, ' ' * 900000, '\u6f22' * 150000, 'a ' * 450000):
+            begin = time.monotonic()
+            v = self.ask_json('POST', '/v1/completions', {'prompt': text}, 400)['error']
+            self.assertEqual((v['code'], v['param']), ('context_length_exceeded', 'prompt'))
+            self.assertGreater(v['n_prompt_tokens'], v['n_ctx'])
+            self.assertIn('at least', v['message'])
+            self.assertLess(time.monotonic() - begin, 1)
+
     def test_two_models_and_default(self):
         for asked, got in (('wide', 'wide'), ('story', 'story'), ('', 'story'),
                            ('default', 'story')):

@@ -107,8 +107,8 @@ static struct weight_matrix float_matrix(struct maker *k, enum weight_form form,
 }
 
 /* The matrix of a place in the layer; `place` counts q, k, v, o, gate, up, down. */
-static struct weight_matrix layer_matrix(struct maker *k, enum random_model_kind kind, unsigned place,
-                                         uint32_t rows, uint32_t cols) {
+static struct weight_matrix layer_matrix(struct maker *k, enum random_model_kind kind,
+                                         unsigned place, uint32_t rows, uint32_t cols) {
         if (kind == RANDOM_BITNET)
                 return quantized_matrix(k, WEIGHT_T2, SCALE_ROW, rows, cols, 1, 0, false);
         if (kind == RANDOM_PLANES)

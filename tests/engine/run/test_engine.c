@@ -1,6 +1,6 @@
-/* The engine on small random models: results are the same bits whatever else is in the step, however
- * a prompt is cut, on any number of threads and any instruction set; a step that fails leaves
- * every sequence as it was; budgets hold and memory is wiped. */
+/* The engine on small random models: results are the same bits whatever else is in the step,
+ * however a prompt is cut, on any number of threads and any instruction set; a step that fails
+ * leaves every sequence as it was; budgets hold and memory is wiped. */
 #include <errno.h>
 #include <math.h>
 #include <setjmp.h>

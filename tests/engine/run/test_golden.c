@@ -23,9 +23,10 @@ struct golden_model {
         double rms, cosine;  /* of later positions, to either */
 };
 
-/* The head rounds the final hidden state to f16. For token 777 one of its values lies within 1e-7 of
- * the middle between two f16 numbers, and float32 falls on the other side than float64: the logits
- * are off by one f16 step (1 / 1024) times one column of the embedding, and by 1.1e-6 beyond it. */
+/* The head rounds the final hidden state to f16. For token 777 one of its values lies within 1e-7
+ * of the middle between two f16 numbers, and float32 falls on the other side than float64: the
+ * logits are off by one f16 step (1 / 1024) times one column of the embedding, and by 1.1e-6
+ * beyond it. */
 static const double CLOSE = 2e-5, FLIP = 1e-4;
 
 static const struct golden_model models[] = {

@@ -231,6 +231,52 @@ static void test_presence_and_frequency(void **state) {
         sampler_free(s);
 }
 
+/* With L = 2, the (n + 1)-th zero in a row costs multiplier * base^(n - 1 - L) of what stays 0.5
+ * ahead: zeros end after the n of which that is more, whatever the prompt was. */
+static void check_loop_ends(float multiplier, int zeros) {
+        const float logits[] = {2, 1.5F};
+        struct sampling o = SAMPLING_GREEDY;
+        struct sampler *s;
+
+        o.dry_multiplier = multiplier;
+        o.dry_base = 1.75F;
+        o.dry_allowed_length = 2;
+        assert_int_equal(sampler_new(&s, 2, &o), 0);
+        for (int i = 0; i < 10; i++)
+                sampler_accept(s, 0); /* the prompt may repeat itself */
+        for (int i = 0; i < zeros; i++)
+                assert_int_equal(sampler_next(s, logits), 0);
+        assert_int_equal(sampler_next(s, logits), 1);
+        sampler_free(s);
+}
+
+static void test_loops_end(void **state) {
+        (void)state;
+        check_loop_ends(0.8F, 4);  /* 0.8 * 1.75 > 0.5 */
+        check_loop_ends(0.2F, 5);  /* 0.2 * 1.75 < 0.5 < 0.2 * 1.75^2 */
+        check_loop_ends(0.1F, 6);  /* 0.1 * 1.75^2 < 0.5 < 0.1 * 1.75^3 */
+}
+
+/* Text far longer than the window that is searched, and repetitions longer than are compared: the
+ * penalty stays below 2^32, which a logit of 1e12 outweighs. */
+static void test_loops_in_long_text(void **state) {
+        float logits[4] = {0};
+        struct sampling o = SAMPLING_GREEDY;
+        struct sampler *s;
+
+        (void)state;
+        o.dry_multiplier = 1;
+        o.dry_base = 2;
+        o.dry_allowed_length = 1;
+        assert_int_equal(sampler_new(&s, 4, &o), 0);
+        for (int i = 0; i < 2000; i++) {
+                logits[i % 4] = 1e12F;
+                assert_int_equal(sampler_next(s, logits), i % 4);
+                logits[i % 4] = 0;
+        }
+        sampler_free(s);
+}
+
 /* Hopeless logits must end in some token, not in a loop or a crash. */
 static void test_strange_logits(void **state) {
         float logits[VOCAB];
@@ -257,7 +303,7 @@ static void test_strange_logits(void **state) {
 }
 
 static void test_refused_options(void **state) {
-        struct sampling bad[9];
+        struct sampling bad[11];
         struct sampler *s = NULL;
 
         (void)state;
@@ -272,6 +318,9 @@ static void test_refused_options(void **state) {
         bad[6].repeat_last = UINT32_MAX;
         bad[7].presence_penalty = INFINITY;
         bad[8].top_p = NAN;
+        bad[9].dry_multiplier = NAN;
+        bad[10].dry_multiplier = 1;
+        bad[10].dry_base = 5;
         for (size_t i = 0; i < ARRAY_SIZE(bad); i++)
                 assert_int_equal(sampler_new(&s, 10, &bad[i]), -EINVAL);
         bad[0] = plain(1, 0);
@@ -288,6 +337,8 @@ int main(void) {
                 cmocka_unit_test(test_seeds),
                 cmocka_unit_test(test_repetition),
                 cmocka_unit_test(test_presence_and_frequency),
+                cmocka_unit_test(test_loops_end),
+                cmocka_unit_test(test_loops_in_long_text),
                 cmocka_unit_test(test_strange_logits),
                 cmocka_unit_test(test_refused_options),
         };
