@@ -14,7 +14,6 @@
 static int open_private(const struct options *o, sd_bus **ret) {
         char path[160], address[512];
         const char *slash = strrchr(o->socket, '/');
-        _cleanup_free_ char *escaped = NULL;
         sd_bus *bus = NULL;
         struct stat st;
         int r;
@@ -37,24 +36,32 @@ static int open_private(const struct options *o, sd_bus **ret) {
         return 0;
 }
 
+/* A socket that was named means the daemon behind it: the one on a message bus may be another. */
 int bus_open(const struct options *o, sd_bus **ret) {
+        bool named = o->socket != o->path;
         int r = open_private(o, ret);
 
-        if (r < 0 && getenv("DBUS_SESSION_BUS_ADDRESS"))
+        if (r < 0 && !named && getenv("DBUS_SESSION_BUS_ADDRESS"))
                 r = sd_bus_open_user(ret);
-        if (r < 0)
+        if (r < 0 && !named)
                 r = sd_bus_open_system(ret);
         if (r >= 0)
                 return 0;
-        fprintf(stderr, "bnctl: cannot reach bitnetd over D-Bus: %s\n", strerror(-r));
+        fprintf(stderr, "bnctl: cannot reach bitnetd at %s: is it running?\n", o->socket);
         return error_row(ERROR_UNAVAILABLE)->exit_status;
 }
 
 int bus_report(const sd_bus_error *error) {
         enum error_code code = error->name ? error_from_dbus(error->name) : ERROR_FAILED;
 
-        if (sd_bus_error_has_name(error, SD_BUS_ERROR_SERVICE_UNKNOWN))
-                code = ERROR_UNAVAILABLE;
+        /* No name of ours: nobody answers. */
+        if (sd_bus_error_has_name(error, SD_BUS_ERROR_SERVICE_UNKNOWN) ||
+            sd_bus_error_has_name(error, SD_BUS_ERROR_DISCONNECTED) ||
+            sd_bus_error_has_name(error, "System.Error.ECONNREFUSED") ||
+            sd_bus_error_has_name(error, "System.Error.ECONNRESET")) {
+                term_error("cannot reach bitnetd over D-Bus: is it running?");
+                return error_row(ERROR_UNAVAILABLE)->exit_status;
+        }
         term_error(error->message ? error->message : error_row(code)->text);
         return error_row(code)->exit_status;
 }

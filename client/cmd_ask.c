@@ -31,6 +31,10 @@ static char *join_prompt(const char *prompt, const char *material) {
         return asprintf(&text, "%s\n\n%s", prompt, material) < 0 ? NULL : text;
 }
 
+static bool is_blank(const char *text) {
+        return text[strspn(text, " \t\r\n")] == '\0';
+}
+
 static int gather(struct options *o, char **ret) {
         _cleanup_free_ char *prompt = NULL;
         char *material = NULL;
@@ -39,6 +43,10 @@ static int gather(struct options *o, char **ret) {
 
         if (o->n_args > 0)
                 prompt = input_join(o->args, o->n_args);
+        if (prompt && is_blank(prompt)) {
+                free(prompt);
+                prompt = NULL;
+        }
         if (o->file || input_given()) {
                 status = input_read(o->file ? o->file : "-", &material, &size);
                 if (status)
@@ -49,7 +57,7 @@ static int gather(struct options *o, char **ret) {
                         return error_row(ERROR_INVALID_INPUT)->exit_status;
                 }
         }
-        if (material && size == 0) {
+        if (material && is_blank(material)) {
                 input_free(material, size);
                 material = NULL;
         }

@@ -18,12 +18,17 @@ static void collect(void *userdata, const struct bus_job *j) {
         json_t *list = userdata;
 
         json_array_append_new(
-                list, json_pack("{s:s, s:I, s:s, s:s, s:s, s:s, s:i, s:I, s:I, s:I}", "job", j->id,
-                                "uid", (json_int_t)j->uid, "verb", j->verb, "state", j->state, "model",
-                                j->model, "priority", j->priority, "queue_position",
-                                (int)j->queue_position, "tokens_in", (json_int_t)j->tokens_in,
-                                "tokens_out", (json_int_t)j->tokens_out, "created_usec",
-                                (json_int_t)j->created_usec));
+                list, json_pack("{s:s, s:I, s:s, s:s, s:s, s:s, s:i, s:I, s:I, s:I}",
+                                "job", j->id,
+                                "uid", (json_int_t)j->uid,
+                                "verb", j->verb,
+                                "state", j->state,
+                                "model", j->model,
+                                "priority", j->priority,
+                                "queue_position", (int)j->queue_position,
+                                "tokens_in", (json_int_t)j->tokens_in,
+                                "tokens_out", (json_int_t)j->tokens_out,
+                                "created_usec", (json_int_t)j->created_usec));
 }
 
 static const char *text_of(const json_t *job, const char *key) {
@@ -34,13 +39,14 @@ static long long number_of(const json_t *job, const char *key) {
         return json_integer_value(json_object_get(job, key));
 }
 
-static void print_table(const json_t *list) {
+static void print_table(const struct options *o, const json_t *list) {
         long long now = (long long)time(NULL);
         json_t *j;
         size_t i;
 
         if (json_array_size(list) == 0) {
-                fputs("no jobs\n", stderr);
+                if (!o->quiet)
+                        fputs("no jobs\n", stderr);
                 return;
         }
         printf("%-20s %6s %-10s %-11s %-28s %8s %8s %6s\n", "JOB", "UID", "VERB", "STATE", "MODEL",
@@ -66,7 +72,7 @@ int cmd_ps(struct options *o) {
                 json_dumpf(list, stdout, JSON_INDENT(2));
                 putchar('\n');
         } else if (!status) {
-                print_table(list);
+                print_table(o, list);
         }
         sd_bus_flush_close_unref(bus);
         json_decref(list);

@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <jansson.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "client/http.h"
@@ -131,7 +132,7 @@ static int outcome(struct transfer *t, CURLcode code, struct http_failure *failu
 int http_perform(const struct http_request *r, struct http_failure *failure) {
         struct curl_slist *headers;
         struct transfer *t;
-        char url[1024];
+        _cleanup_free_ char *url = NULL;
         int result;
 
         t = calloc(1, sizeof(*t));
@@ -139,11 +140,11 @@ int http_perform(const struct http_request *r, struct http_failure *failure) {
                 return -ENOMEM;
         t->request = r;
         t->curl = curl_easy_init();
-        if (!t->curl) {
+        if (!t->curl || asprintf(&url, "http://localhost%s", r->path) < 0) {
+                curl_easy_cleanup(t->curl);
                 free(t);
                 return -ENOMEM;
         }
-        snprintf(url, sizeof(url), "http://localhost%s", r->path);
         headers = make_headers(r);
         set_options(t, url, headers);
         result = outcome(t, curl_easy_perform(t->curl), failure);

@@ -7,6 +7,8 @@
 #include "client/interrupt.h"
 #include "engine/base/macro.h"
 
+#define GENERATION_OPTIONS                                                                         \
+        "model system max-tokens temperature top-k top-p min-p repeat-penalty seed stop raw"
 #define GENERATION_HELP                                                                            \
         "  -m, --model=NAME        model (bnctl models lists them; default: the daemon's)\n"       \
         "  -s, --system=TEXT       system prompt\n"                                                \
@@ -14,18 +16,22 @@
         "      --temperature=T     0 (always the likeliest word) to 2\n"                           \
         "      --top-k=N --top-p=P --min-p=P --repeat-penalty=R --seed=N\n"                        \
         "      --stop=TEXT         end before this text (up to 4 times)\n"                         \
-        "      --raw               do not escape control characters on a terminal\n"               \
-        "      --no-stream         print the answer when it is complete\n"                         \
-        "  -v, --verbose           say which model answered and how many tokens it took\n"
+        "      --raw               do not escape control characters on a terminal\n"
+#define JSON_HELP "  -j, --json              print JSON\n"
 
 static const struct verb verbs[] = {
-        {"ask", "ask [PROMPT...]", "Ask the model", "The prompt is the arguments. Standard input or "
-         "--file is the material the prompt is\nabout; without arguments it is the prompt "
-         "itself.\n\n"
+        {"ask", "ask [PROMPT...]", "Ask the model",
+         "The prompt is the arguments. Standard input or --file is the material the prompt is\n"
+         "about; without arguments it is the prompt itself. Other users of this machine can see\n"
+         "arguments in the list of processes; they cannot see standard input or the file.\n\n"
          "  bnctl ask \"Name three rivers in Europe\"\n"
          "  bnctl ask \"Explain this error\" < build.log\n\n"
          "  -f, --file=FILE         material from a file instead of standard input\n"
-         GENERATION_HELP, cmd_ask},
+         GENERATION_HELP
+         "      --no-stream         print the answer when it is complete\n"
+         "  -v, --verbose           say which model answered and how many tokens it took\n"
+         JSON_HELP,
+         GENERATION_OPTIONS " file no-stream verbose json", -1, cmd_ask},
         {"summarize", "summarize [FILE|-]", "Summarise text of any length",
          "Text longer than the model's context is read in pieces that cover all of it; nothing is\n"
          "dropped silently, and the report on standard error (-v) says what was read.\n\n"
@@ -33,19 +39,23 @@ static const struct verb verbs[] = {
          "      --length=LENGTH     short, medium (default), long\n"
          "      --format=FORMAT     plain-text (default), markdown\n"
          "      --context=TEXT      what you want to know about the text\n"
+         "  -f, --file=FILE         the same as FILE\n"
          "  -m, --model=NAME        model\n"
          "  -n, --max-tokens=N      longest summary, in tokens\n"
          "      --raw --no-stream   as in ask\n"
-         "  -v, --verbose           print the coverage report\n", cmd_summarize},
+         "  -v, --verbose           print the coverage report\n"
+         JSON_HELP,
+         "type length format context file model max-tokens raw no-stream verbose json", 1,
+         cmd_summarize},
         {"chat", "chat", "Talk with the model; forgets everything at the end",
-         "One line is one message. Ctrl-C stops an answer, Ctrl-D ends.\n\n" GENERATION_HELP,
-         cmd_chat},
-        {"models", "models", "List the installed models", "", cmd_models},
+         "One line is one message. Ctrl-C stops an answer; at the prompt it ends, like Ctrl-D.\n\n"
+         GENERATION_HELP, GENERATION_OPTIONS, 0, cmd_chat},
+        {"models", "models", "List the installed models", JSON_HELP, "json", 0, cmd_models},
         {"ps", "ps [--all]", "List your jobs",
-         "  --all                   everybody's (root only)\n", cmd_ps},
+         "      --all               everybody's (root only)\n" JSON_HELP, "all json", 0, cmd_ps},
         {"cancel", "cancel JOB...|--all", "Stop jobs of yours",
-         "JOB is an id from bnctl ps. --all stops every job of yours.\n", cmd_cancel},
-        {"status", "status", "Show the daemon's state", "", cmd_status},
+         "JOB is an id from bnctl ps. --all stops every job of yours.\n", "all", -1, cmd_cancel},
+        {"status", "status", "Show the daemon's state", JSON_HELP, "json", 0, cmd_status},
 };
 
 int main(int argc, char **argv) {

@@ -19,12 +19,11 @@ enum { EXIT_USAGE = 2 };
 enum long_only {
         OPT_SOCKET = 256, OPT_SEED, OPT_TEMPERATURE, OPT_TOP_P, OPT_TOP_K, OPT_MIN_P,
         OPT_REPEAT_PENALTY, OPT_STOP, OPT_NO_STREAM, OPT_RAW, OPT_ALL, OPT_TYPE, OPT_LENGTH,
-        OPT_FORMAT, OPT_CONTEXT, OPT_VERSION, OPT_PLAIN, OPT_BACKGROUND,
+        OPT_FORMAT, OPT_CONTEXT,
 };
 
 static const struct option long_options[] = {
         {"help", no_argument, NULL, 'h'},
-        {"version", no_argument, NULL, OPT_VERSION},
         {"socket", required_argument, NULL, OPT_SOCKET},
         {"model", required_argument, NULL, 'm'},
         {"system", required_argument, NULL, 's'},
@@ -39,8 +38,6 @@ static const struct option long_options[] = {
         {"stop", required_argument, NULL, OPT_STOP},
         {"no-stream", no_argument, NULL, OPT_NO_STREAM},
         {"raw", no_argument, NULL, OPT_RAW},
-        {"plain", no_argument, NULL, OPT_PLAIN},
-        {"background", no_argument, NULL, OPT_BACKGROUND},
         {"all", no_argument, NULL, OPT_ALL},
         {"type", required_argument, NULL, OPT_TYPE},
         {"length", required_argument, NULL, OPT_LENGTH},
@@ -70,7 +67,6 @@ static void print_help(const struct verb *verb) {
         printf("Usage: bnctl %s\n\n%s.\n\n%s\nEvery verb:\n"
                "  --socket=PATH   the daemon's socket (default: $BITNETD_SOCKET, then yours, then "
                "the system's)\n"
-               "  -j, --json      print JSON\n"
                "  -q, --quiet     no progress and notices on standard error\n",
                verb->usage, verb->summary, verb->help);
 }
@@ -134,8 +130,6 @@ static bool *flag_slot(struct options *o, int c) {
         case 'v': return &o->verbose;
         case OPT_NO_STREAM: return &o->no_stream;
         case OPT_RAW: return &o->raw;
-        case OPT_PLAIN: return &o->plain;
-        case OPT_BACKGROUND: return &o->background;
         case OPT_ALL: return &o->all;
         default: return NULL;
         }
@@ -148,6 +142,30 @@ static const struct verb *find_verb(const struct verb *verbs, size_t n, const ch
         return NULL;
 }
 
+static bool has_word(const char *words, const char *word) {
+        size_t n = strlen(word);
+
+        for (const char *p = words; (p = strstr(p, word)); p += n)
+                if ((p == words || p[-1] == ' ') && (p[n] == ' ' || p[n] == 0))
+                        return true;
+        return false;
+}
+
+/* An option that the verb would not honour is refused: nothing that was asked for is ignored. */
+static bool takes(const struct verb *verb, int c) {
+        const struct option *o = long_options;
+
+        while (o->name && o->val != c)
+                o++;
+        if (!o->name) /* getopt_long has said why */
+                return false;
+        if (has_word("help socket quiet", o->name) || has_word(verb->options, o->name))
+                return true;
+        fprintf(stderr, "bnctl: %s does not take --%s (bnctl %s --help)\n", verb->name, o->name,
+                verb->name);
+        return false;
+}
+
 /* 0: go on; otherwise *ret_status is set and the program ends. */
 static int take_options(struct options *o, const struct verb *verb, int argc, char **argv,
                         int *ret_status) {
@@ -158,7 +176,9 @@ static int take_options(struct options *o, const struct verb *verb, int argc, ch
                 bool *flag = flag_slot(o, c);
 
                 *ret_status = 0;
-                if (value)
+                if (!takes(verb, c))
+                        *ret_status = EXIT_USAGE;
+                else if (value)
                         *value = optarg;
                 else if (flag)
                         *flag = true;
@@ -166,8 +186,6 @@ static int take_options(struct options *o, const struct verb *verb, int argc, ch
                         *ret_status = add_stop(o, optarg);
                 else if (c == 'h')
                         return print_help(verb), 1;
-                else
-                        *ret_status = EXIT_USAGE;
                 if (*ret_status)
                         return 1;
         }
@@ -200,6 +218,11 @@ const struct verb *options_parse(struct options *o, const struct verb *verbs, si
                 return NULL;
         o->args = argv + 1 + optind;
         o->n_args = argc - 1 - optind;
+        if (verb->max_args >= 0 && o->n_args > verb->max_args) {
+                fprintf(stderr, "bnctl: usage: bnctl %s\n", verb->usage);
+                *ret_status = EXIT_USAGE;
+                return NULL;
+        }
         find_socket(o);
         return verb;
 }

@@ -13,7 +13,7 @@ struct options {
         const char *stop[4];
         size_t n_stop;
         const char *max_tokens, *temperature, *top_p, *top_k, *min_p, *repeat_penalty, *seed;
-        bool json, quiet, verbose, no_stream, raw, all, plain, background;
+        bool json, quiet, verbose, no_stream, raw, all;
         char **args;             /* what is left, NULL-terminated */
         int n_args;
 };
@@ -23,6 +23,8 @@ struct verb {
         const char *usage;       /* after "bnctl " */
         const char *summary;
         const char *help;        /* the rest of --help */
+        const char *options;     /* names it takes beside those of every verb, spaces between */
+        int max_args;            /* -1: any number */
         int (*run)(struct options *o);  /* exit status */
 };
 

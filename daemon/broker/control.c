@@ -33,7 +33,8 @@ enum error_code control_check_input(int fd, uint64_t max_bytes, struct refusal *
         struct statx st;
 
         *ret = (struct refusal){ .code = ERROR_INVALID_INPUT };
-        if (flags < 0 || (flags & O_PATH) || (flags & O_ACCMODE) == O_WRONLY || look_at(fd, &st) < 0)
+        if (flags < 0 || (flags & O_PATH) || (flags & O_ACCMODE) == O_WRONLY ||
+            look_at(fd, &st) < 0)
                 return ret->code;
         if (!S_ISREG(st.stx_mode) && !S_ISFIFO(st.stx_mode) &&
             !(S_ISSOCK(st.stx_mode) && stream_socket(fd)))

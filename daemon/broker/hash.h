@@ -1,6 +1,7 @@
 /* BLAKE2b of a whole file in a thread of its own, so that a gigabyte does not stop the loop. */
 #pragma once
 
+#include <stdbool.h>
 #include <stdint.h>
 #include <systemd/sd-event.h>
 
@@ -8,9 +9,10 @@ enum { HASH_SIZE = 32 };
 
 struct hash;
 
-/* Hash `fd` (borrowed until the end) after an eight-byte prefix `salt`. done is called once from the
- * loop, with 0 or a negative errno, unless hash_cancel came first; the hash is freed after it. */
-int hash_start(struct hash **ret, sd_event *event, int fd, uint64_t salt,
+/* written: the file was written just now and is to be brought to the disk first.
+ * Hash `fd` (borrowed until the end) after an eight-byte prefix `salt`. done is called once from
+ * the loop, with 0 or a negative errno, unless hash_cancel came first; the hash is freed after it. */
+int hash_start(struct hash **ret, sd_event *event, int fd, uint64_t salt, bool written,
                void (*done)(void *userdata, int error, const uint8_t digest[HASH_SIZE]),
                void *userdata);
 /* Stops the thread and waits for it (milliseconds). NULL is fine; returns NULL. */

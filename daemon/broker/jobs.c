@@ -1,6 +1,6 @@
 /* An array of jobs in the order of their ids, which only grow; lookup is a binary search. Jobs not
- * finished are bounded by the accounts' charges, finished ones by number (per uid and in all) and by
- * time: one timer forgets them. Ids start at a random place, so that they tell nothing about how
+ * finished are bounded by the accounts' charges, finished ones by number (per uid and in all) and
+ * by time: one timer forgets them. Ids start at a random place, so that they tell nothing about how
  * many jobs other users had before. */
 #include <assert.h>
 #include <errno.h>

@@ -337,7 +337,8 @@ static void on_packed(void *userdata, int error, const struct wire_packed *packe
                 refuse(s, packed->model_error, packed->position, packed->value, packed->limit);
                 return;
         }
-        error = hash_start(&s->hash, s->event, s->output, WIRE_PACK_VERSION, on_new_hash, s);
+        error = hash_start(&s->hash, s->event, s->output, WIRE_PACK_VERSION, true, on_new_hash,
+                           s);
         if (error < 0)
                 refuse(s, MODEL_E_IO, 0, 0, 0);
 }
@@ -390,7 +391,8 @@ static void on_source_hash(void *userdata, int error, const uint8_t digest[HASH_
                 pack(s);
                 return;
         }
-        error = hash_start(&s->hash, s->event, s->output, WIRE_PACK_VERSION, on_verified, s);
+        error = hash_start(&s->hash, s->event, s->output, WIRE_PACK_VERSION, false, on_verified,
+                           s);
         if (error < 0)
                 refuse(s, MODEL_E_IO, 0, 0, 0);
 }
@@ -406,7 +408,7 @@ void store_start(struct store *s) {
                 if (m->public.state == ERROR_MODEL_LOADING && (!s->current || m == first))
                         s->current = m;
         }
-        if (s->current && hash_start(&s->hash, s->event, s->current->source, WIRE_PACK_VERSION,
+        if (s->current && hash_start(&s->hash, s->event, s->current->source, WIRE_PACK_VERSION, false,
                                      on_source_hash, s) < 0)
                 refuse(s, MODEL_E_IO, 0, 0, 0);
 }

@@ -10,8 +10,8 @@
  * the very thread that is waited for (measured: a third of the speed of one thread).
  *
  * The barrier is a counter of arrivals and a phase word (its "sense"): the last to arrive clears
- * the counter, then changes the phase. A run is a change of the word `run`, and ends in a barrier, so
- * that nobody is still inside fn when pool_run returns.
+ * the counter, then changes the phase. A run is a change of the word `run`, and ends in a barrier,
+ * so that nobody is still inside fn when pool_run returns.
  *
  * Invariant: outside pool_run all threads of the pool wait on `run` (or are on their way there) and
  * touch neither fn nor ctx. The pool owns its threads; pool_free ends and joins them.

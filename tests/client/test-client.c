@@ -1,4 +1,4 @@
-/* The parts of bnctl that need no daemon: the event stream, the terminal filter, the command line. */
+/* The parts of bnctl that need no daemon: event stream, terminal filter, command line. */
 
 #include <assert.h>
 #include <stdarg.h>
@@ -78,7 +78,10 @@ static int run_nothing(struct options *o) {
         return 0;
 }
 
-static const struct verb verbs[] = {{"ask", "ask", "s", "h", run_nothing}};
+static const struct verb verbs[] = {
+        {"ask", "ask", "s", "h", "model stop no-stream", -1, run_nothing},
+        {"one", "one [X]", "s", "h", "all stream", 1, run_nothing},
+};
 
 static const struct verb *parse(struct options *o, int *status, ...) {
         char *argv[16] = {(char *)"bnctl"};
@@ -91,7 +94,7 @@ static const struct verb *parse(struct options *o, int *status, ...) {
         va_end(ap);
         optind = 0;
         *o = (struct options){0};
-        return options_parse(o, verbs, 1, argc, argv, status);
+        return options_parse(o, verbs, 2, argc, argv, status);
 }
 
 static void test_command_line(void **state) {
@@ -121,6 +124,16 @@ static void test_usage_errors(void **state) {
         assert_null(parse(&o, &status, "ask", "--stop=1", "--stop=2", "--stop=3", "--stop=4",
                           "--stop=5", NULL));
         assert_int_equal(status, 2);
+        /* Known to others, but not honoured by this verb. */
+        assert_null(parse(&o, &status, "ask", "--all", NULL));
+        assert_int_equal(status, 2);
+        assert_null(parse(&o, &status, "one", "-m", "x", NULL));
+        assert_int_equal(status, 2);
+        assert_null(parse(&o, &status, "one", "--no-stream", NULL)); /* "stream" is another word */
+        assert_int_equal(status, 2);
+        assert_null(parse(&o, &status, "one", "a", "b", NULL));
+        assert_int_equal(status, 2);
+        assert_non_null(parse(&o, &status, "one", "a", "--all", "-q", NULL));
         assert_null(parse(&o, &status, "ask", "--help", NULL));
         assert_int_equal(status, 0);
 }

@@ -115,7 +115,8 @@ static uint64_t run(const char *p, size_t n, size_t step, bool look) {
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         uint64_t whole = run((const char *)data, size, SIZE_MAX, true);
 
-        require(run((const char *)data, size, 1, false) == whole, "the result depends on the pieces");
+        require(run((const char *)data, size, 1, false) == whole,
+                "the result depends on the pieces");
         check_body((const char *)data, size);
         return 0;
 }
