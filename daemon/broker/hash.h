@@ -9,9 +9,9 @@ enum { HASH_SIZE = 32 };
 
 struct hash;
 
-/* written: the file was written just now and is to be brought to the disk first.
- * Hash `fd` (borrowed until the end) after an eight-byte prefix `salt`. done is called once from
- * the loop, with 0 or a negative errno, unless hash_cancel came first; the hash is freed after it. */
+/* Hash `fd` (borrowed until the end) after an eight-byte prefix `salt`. written: the file was
+ * written just now and is to be brought to the disk first. done is called once from the loop, with
+ * 0 or a negative errno, unless hash_cancel came first; the hash is freed after it. */
 int hash_start(struct hash **ret, sd_event *event, int fd, uint64_t salt, bool written,
                void (*done)(void *userdata, int error, const uint8_t digest[HASH_SIZE]),
                void *userdata);

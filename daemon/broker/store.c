@@ -408,7 +408,7 @@ void store_start(struct store *s) {
                 if (m->public.state == ERROR_MODEL_LOADING && (!s->current || m == first))
                         s->current = m;
         }
-        if (s->current && hash_start(&s->hash, s->event, s->current->source, WIRE_PACK_VERSION, false,
-                                     on_source_hash, s) < 0)
+        if (s->current && hash_start(&s->hash, s->event, s->current->source, WIRE_PACK_VERSION,
+                                     false, on_source_hash, s) < 0)
                 refuse(s, MODEL_E_IO, 0, 0, 0);
 }
