@@ -154,6 +154,6 @@ void exchange_tick(struct exchange *x) {
 }
 
 const char *exchange_id(const struct exchange *x, char *buf, size_t size) {
-        snprintf(buf, size, "%s%016" PRIx64, x->format->id_prefix, job_id(x->job));
+        snprintf(buf, size, "%s%" PRIu64, x->format->id_prefix, job_id(x->job));
         return buf;
 }

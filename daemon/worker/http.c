@@ -40,7 +40,7 @@ void http_head(struct secure_buf *out, const struct http_head *h) {
         else if (!h->stream && h->status != 204)
                 secure_buf_printf(out, "Content-Length: %zu\r\n", h->length);
         if (h->job != 0)
-                secure_buf_printf(out, "x-request-id: %016" PRIx64 "\r\n", h->job);
+                secure_buf_printf(out, "x-request-id: %" PRIu64 "\r\n", h->job);
         if (h->retry_after_ms != 0)
                 secure_buf_printf(out, "Retry-After: %u\r\nretry-after-ms: %u\r\n",
                                   h->retry_after_ms / 1000 + (h->retry_after_ms % 1000 != 0),

@@ -124,6 +124,7 @@ class Failures(unittest.TestCase):
     def test_cancel(self):
         c, r = start_stream(self.d)
         job = jobs(self.d)[0]["job"]
+        self.assertEqual(job, r.getheader("x-request-id"))
         self.assertEqual(self.d.bnctl("cancel", str(job)).returncode, 0)
         self.assertTrue(wait_for(lambda: not jobs(self.d), 3))
         self.assertNotIn(b"[DONE]", r.read())

@@ -161,7 +161,7 @@ static void test_head(void **state) {
 
         http_head(&out, &h);
         assert_contains(&out, "HTTP/1.1 429 Too Many Requests\r\n");
-        assert_contains(&out, "\r\nx-request-id: 000000000000002a\r\n");
+        assert_contains(&out, "\r\nx-request-id: 42\r\n");
         assert_contains(&out, "\r\nRetry-After: 2\r\n");
         assert_contains(&out, "\r\nretry-after-ms: 1500\r\n");
         assert_contains(&out, "\r\nx-should-retry: true\r\n");
