@@ -191,7 +191,7 @@ class Answers(Case):
         self.assertEqual(v['coverage']['dropped'], 0)
         self.assertEqual(v['coverage']['tokens'], v['coverage']['tokens_used'])
         self.assertGreater(v['usage']['completion_tokens'], 0)
-        self.assertEqual(int(v['job'], 16), list(self.b.wait_for(lambda: self.b.done))[0])
+        self.assertEqual(int(v['job']), list(self.b.wait_for(lambda: self.b.done))[0])
         r, bare = self.ask('POST', '/v1/summarize?type=tldr&length=short&model=story', text,
                            {'Accept': 'text/plain', 'Content-Type': 'text/plain; charset=utf-8'})
         self.assertEqual((r.status, bare.decode()), (200, v['summary']))
