@@ -167,7 +167,8 @@ static int build_modules(struct broker *b) {
         uint32_t threads = b->config.threads ? b->config.threads : cpu_count();
         struct store_settings store = {
                 .state_dir = b->places.state_dir, .spawn = &b->spawn,
-                .cpu_mask = cpu_mask(b->config.cpu), .changed = on_models_changed, .userdata = b };
+                .cpu_mask = cpu_mask(b->config.cpu), .i2s = b->options.i2s,
+                .changed = on_models_changed, .userdata = b };
         struct workers_settings workers = {
                 .spawn = &b->spawn, .threads = threads, .cpu_mask = cpu_mask(b->config.cpu),
                 .unavailable = on_unavailable, .exhausted = on_exhausted,

@@ -9,7 +9,7 @@
 #include "daemon/wire/proto.h"
 
 enum { OPT_USER = 256, OPT_DEBUG, OPT_MODEL, OPT_MODEL_DIR, OPT_SOCKET, OPT_STATE_DIR, OPT_CONFIG,
-       OPT_THREADS, OPT_CPU, OPT_SOCKET_MODE, OPT_VERSION, OPT_HELP };
+       OPT_THREADS, OPT_CPU, OPT_I2S, OPT_SOCKET_MODE, OPT_VERSION, OPT_HELP };
 
 static const struct option table[] = {
         { "user", no_argument, NULL, OPT_USER },
@@ -21,6 +21,7 @@ static const struct option table[] = {
         { "config", required_argument, NULL, OPT_CONFIG },
         { "threads", required_argument, NULL, OPT_THREADS },
         { "cpu", required_argument, NULL, OPT_CPU },
+        { "i2s-layout", required_argument, NULL, OPT_I2S },
         { "socket-mode", required_argument, NULL, OPT_SOCKET_MODE },
         { "version", no_argument, NULL, OPT_VERSION },
         { "help", no_argument, NULL, OPT_HELP },
@@ -39,6 +40,8 @@ static void help(void) {
              "  --config FILE       configuration file\n"
              "  --threads N         threads of a worker (default: one per CPU)\n"
              "  --cpu LEVEL         c, avx2, avxvnni, avx512vl, avx512vnni or all\n"
+             "  --i2s-layout L      how I2_S weights lie in their file: 128/32 (default),\n"
+             "                      64/16 (made on ARM since 2025-11), 1x4\n"
              "  --debug             workers keep standard error\n"
              "  --version, --help");
 }
@@ -60,6 +63,18 @@ static bool parse_unsigned(const char *s, int base, unsigned long max, uint32_t 
                 return false;
         *ret = (uint32_t)v;
         return true;
+}
+
+static int parse_i2s(const char *name, enum wire_i2s *ret) {
+        static const char *const names[_WIRE_I2S_MAX] = { "128/32", "64/16", "1x4" };
+
+        for (unsigned i = 0; i < _WIRE_I2S_MAX; i++) {
+                if (strcmp(name, names[i]) == 0) {
+                        *ret = (enum wire_i2s)i;
+                        return 0;
+                }
+        }
+        return usage("--i2s-layout is 128/32, 64/16 or 1x4");
 }
 
 static int parse_one(int c, struct options *o) {
@@ -100,6 +115,8 @@ static int parse_one(int c, struct options *o) {
                 if (config_cpu_level(optarg, &o->cpu) < 0)
                         return usage("unknown --cpu level");
                 return 0;
+        case OPT_I2S:
+                return parse_i2s(optarg, &o->i2s);
         case OPT_SOCKET_MODE:
                 if (!parse_unsigned(optarg, 8, 0777, &mode) || !mode)
                         return usage("--socket-mode takes an octal mode such as 0666");

@@ -5,6 +5,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "daemon/wire/proto.h"
 #include "policy/config.h"
 
 enum { OPTIONS_MAX_MODELS = 32, OPTIONS_MAX_DIRS = 8 };
@@ -22,6 +23,7 @@ struct options {
         uint32_t threads;       /* 0: not given */
         enum cpu_level cpu;
         bool cpu_given;
+        enum wire_i2s i2s;
         mode_t socket_mode;     /* 0: not given */
 };
 

@@ -56,7 +56,8 @@ static int send_files(struct packer *p) {
         if (r < 0)
                 return r;
         m = (union wire_message){ .pack_output = { .h.type = WIRE_PACK_OUTPUT,
-                                                   .source_size = p->request.source_size } };
+                                                   .source_size = p->request.source_size,
+                                                   .i2s = p->request.i2s } };
         return wire_send(p->sock, &m, p->request.output);
 }
 

@@ -15,6 +15,7 @@ struct packer_request {
         uint64_t source_size;
         int output;            /* empty and writable, borrowed */
         uint32_t cpu_mask;
+        enum wire_i2s i2s;
         /* Once: error is 0 and packed says what the worker said (which may be a refusal), or
          * error is a negative errno and packed is NULL. The packer is freed after it. */
         void (*done)(void *userdata, int error, const struct wire_packed *packed);

@@ -49,6 +49,11 @@ struct store {
         uint8_t recorded[HASH_SIZE];
 };
 
+/* Packed files of another version or another reading of the source get other names. */
+static uint64_t salt_of(const struct store *s) {
+        return WIRE_PACK_VERSION | (uint64_t)s->settings.i2s << 32;
+}
+
 int store_new(struct store **ret, sd_event *event, const struct store_settings *settings) {
         struct store *s = calloc(1, sizeof(*s));
 
@@ -337,7 +342,7 @@ static void on_packed(void *userdata, int error, const struct wire_packed *packe
                 refuse(s, packed->model_error, packed->position, packed->value, packed->limit);
                 return;
         }
-        error = hash_start(&s->hash, s->event, s->output, WIRE_PACK_VERSION, true, on_new_hash,
+        error = hash_start(&s->hash, s->event, s->output, salt_of(s), true, on_new_hash,
                            s);
         if (error < 0)
                 refuse(s, MODEL_E_IO, 0, 0, 0);
@@ -348,6 +353,7 @@ static void pack(struct store *s) {
         struct packer_request request = {
                 .name = m->public.name, .source = m->source,
                 .source_size = (uint64_t)m->stat.st_size, .cpu_mask = s->settings.cpu_mask,
+                .i2s = s->settings.i2s,
                 .done = on_packed, .userdata = s };
         int r;
 
@@ -391,7 +397,7 @@ static void on_source_hash(void *userdata, int error, const uint8_t digest[HASH_
                 pack(s);
                 return;
         }
-        error = hash_start(&s->hash, s->event, s->output, WIRE_PACK_VERSION, false, on_verified,
+        error = hash_start(&s->hash, s->event, s->output, salt_of(s), false, on_verified,
                            s);
         if (error < 0)
                 refuse(s, MODEL_E_IO, 0, 0, 0);
@@ -408,7 +414,7 @@ void store_start(struct store *s) {
                 if (m->public.state == ERROR_MODEL_LOADING && (!s->current || m == first))
                         s->current = m;
         }
-        if (s->current && hash_start(&s->hash, s->event, s->current->source, WIRE_PACK_VERSION,
+        if (s->current && hash_start(&s->hash, s->event, s->current->source, salt_of(s),
                                      false, on_source_hash, s) < 0)
                 refuse(s, MODEL_E_IO, 0, 0, 0);
 }

@@ -28,6 +28,7 @@ struct store_settings {
         const char *state_dir;   /* exists, 0700, ours */
         const struct spawn *spawn;
         uint32_t cpu_mask;
+        enum wire_i2s i2s;       /* of every model that has I2_S tensors */
         /* A model changed its state, or the set of models changed. */
         void (*changed)(void *userdata);
         void *userdata;

@@ -72,6 +72,10 @@ static int check_model(const union wire_message *m) {
                m->model.error < _ERROR_MAX && m->model.model_error < _MODEL_E_MAX;
 }
 
+static int check_pack_output(const union wire_message *m) {
+        return m->pack_output.i2s < _WIRE_I2S_MAX && m->pack_output.reserved == 0;
+}
+
 static int check_queued(const union wire_message *m) {
         return m->queued.ref != 0 && bus_ref(m->queued.job) && m->queued.reserved == 0;
 }
@@ -137,7 +141,7 @@ static const struct row rows[] = {
         [WIRE_JOB] = { sizeof(struct wire_job), FD_REQUIRED, check_job },
         [WIRE_JOB_OUTPUT] = { sizeof(struct wire_job_output), FD_REQUIRED, check_job_output },
         [WIRE_MODEL] = { sizeof(struct wire_model), FD_UNLESS_ERROR, check_model },
-        [WIRE_PACK_OUTPUT] = { sizeof(struct wire_pack_output), FD_REQUIRED, NULL },
+        [WIRE_PACK_OUTPUT] = { sizeof(struct wire_pack_output), FD_REQUIRED, check_pack_output },
         [WIRE_QUEUED] = { sizeof(struct wire_queued), FD_NONE, check_queued },
         [WIRE_ADMITTED] = { sizeof(struct wire_admitted), FD_NONE, check_admitted },
         [WIRE_REFUSED] = { sizeof(struct wire_refused), FD_NONE, check_refused },

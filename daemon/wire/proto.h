@@ -143,7 +143,14 @@ struct wire_model {
         uint64_t position, value, limit;
 };
 
-struct wire_pack_output { struct wire_header h; uint64_t source_size; };
+/* How I2_S tensors are laid out, which their file does not say (formats-and-models 2.5). */
+enum wire_i2s { WIRE_I2S_128_32 = 0, WIRE_I2S_64_16, WIRE_I2S_1X4, _WIRE_I2S_MAX };
+struct wire_pack_output {
+        struct wire_header h;
+        uint64_t source_size;
+        uint32_t i2s;             /* enum wire_i2s */
+        uint32_t reserved;
+};
 
 struct wire_queued { struct wire_header h; uint64_t ref, job; uint32_t position, reserved; };
 struct wire_admitted { struct wire_header h; uint64_t ref, job; };
@@ -228,6 +235,7 @@ static_assert(sizeof(struct wire_catalog) == 104, "wire");
 static_assert(sizeof(struct wire_conn) == 24, "wire");
 static_assert(sizeof(struct wire_job) == 160, "wire");
 static_assert(sizeof(struct wire_model) == 168, "wire");
+static_assert(sizeof(struct wire_pack_output) == 24, "wire");
 static_assert(sizeof(struct wire_queued) == 32, "wire");
 static_assert(sizeof(struct wire_admitted) == 24, "wire");
 static_assert(sizeof(struct wire_refused) == 40, "wire");

@@ -37,8 +37,12 @@ static int map_source(int fd, struct mapping *ret, struct model_error *err) {
         return 0;
 }
 
-static int pack(int source, int output, uint64_t *ret_size, struct model_error *err) {
-        static const struct pack_options options = { .i2s = I2S_128_32, .float_head_as_s8 = true };
+static_assert((int)WIRE_I2S_64_16 == I2S_64_16 && (int)WIRE_I2S_1X4 == I2S_1X4, "same numbers");
+
+static int pack(int source, int output, uint32_t i2s, uint64_t *ret_size,
+                struct model_error *err) {
+        const struct pack_options options = { .i2s = (enum i2s_layout)i2s,
+                                              .float_head_as_s8 = true };
         _cleanup_(unmap) struct mapping m = {};
         int r = map_source(source, &m, err);
 
@@ -60,7 +64,7 @@ int pack_mode(int link_fd) {
         r = receive_type(link_fd, WIRE_PACK_OUTPUT, &m, &output);
         if (r < 0)
                 return r;
-        r = pack(source, output, &size, &err);
+        r = pack(source, output, m.pack_output.i2s, &size, &err);
         if (r < 0 && err.code == MODEL_OK)
                 err.code = r == -ENOMEM ? MODEL_E_MEMORY : MODEL_E_IO;
         m = (union wire_message){ .packed = { .h.type = WIRE_PACKED,

@@ -10,7 +10,7 @@ import threading
 import time
 import unittest
 
-from harness import BUILD, MODELS, SMOL, TINY, UnixConnection, running
+from harness import BUILD, MODELS, SMOL, TINY, Daemon, UnixConnection, running
 
 LONG = {"model": SMOL, "stream": True, "max_tokens": 3000, "temperature": 1.0, "seed": 1,
         "messages": [{"role": "user", "content": "Write a very long story about a farm."}]}
@@ -215,6 +215,19 @@ class BadModels(unittest.TestCase):
                               r.stderr)
             status, _ = d.chat("Hi", model="unreadable")
             self.assertIn(status, (404, 500))
+
+    def test_i2s_layout_is_the_readers_choice(self):
+        """The file does not say how its weights lie; read the wrong way it still loads."""
+        state = os.path.join(BUILD, "e2e-state-bad")
+        answers = []
+        for layout in ("128/32", "64/16", "1x4"):
+            with running("--i2s-layout", layout, model_dir=self.dir, state=state) as d:
+                status, answer = d.chat("Once upon a time", model=TINY, max_tokens=24)
+                self.assertEqual(status, 200, answer)
+                answers.append(answer["choices"][0]["message"]["content"])
+        self.assertEqual(len(set(answers)), 3)
+        with self.assertRaisesRegex(RuntimeError, "128/32, 64/16 or 1x4"):
+            Daemon("--i2s-layout", "32/8")
 
 
 if __name__ == "__main__":

@@ -66,7 +66,7 @@ def pack_file(binary, source, output):
         with open(source, 'rb') as src, open(output, 'w+b') as out:
             send(sock, header(MODEL) + struct.pack('<64s64sIIQQQ', b'test', b'', 0, 0, 0, 0, 0),
                  src.fileno())
-            send(sock, header(PACK_OUTPUT) + struct.pack('<Q', size), out.fileno())
+            send(sock, header(PACK_OUTPUT) + struct.pack('<QII', size, 0, 0), out.fileno())
             data = sock.recv(256)
         assert len(data) == 48, 'packed: %d bytes, exit %s' % (len(data), proc.poll())
         error, _, _, _, _, written = struct.unpack('<IIQQQQ', data[8:])
