@@ -177,6 +177,9 @@ static int build_modules(struct broker *b) {
                 .threads = threads, .send = send_lease, .overran = on_overrun };
         int r = sd_event_default(&b->event);
 
+        /* Pings while the loop turns, when the unit asks for it (WatchdogSec=). */
+        if (r >= 0)
+                r = sd_event_set_watchdog(b->event, true);
         if (r >= 0)
                 r = accounts_new(&b->accounts, &b->config.limits);
         if (r >= 0)

@@ -1,9 +1,12 @@
 """The end of the daemon, and of a worker, as people see it: a sentence and a status, never a hang."""
 
+import contextlib
 import json
 import os
 import signal
+import socket
 import subprocess
+import tempfile
 import time
 import unittest
 
@@ -73,6 +76,26 @@ class Stop(unittest.TestCase):
             out, err = p.communicate(timeout=10)
             self.assertEqual(p.returncode, 130, err)
             self.assertGreater(len(out), 0)
+
+
+class Notify(unittest.TestCase):
+    def test_ready_watchdog_stopping(self):
+        """What a service manager hears."""
+        with tempfile.TemporaryDirectory() as folder, socket.socket(socket.AF_UNIX,
+                                                                    socket.SOCK_DGRAM) as s:
+            s.bind(os.path.join(folder, "notify"))
+            s.settimeout(10)
+            heard = []
+            with running(env={"NOTIFY_SOCKET": os.path.join(folder, "notify"),
+                              "WATCHDOG_USEC": "400000"}):
+                while heard.count("WATCHDOG=1") < 3:
+                    heard += s.recv(4096).decode().split("\n")
+            s.setblocking(False)
+            with contextlib.suppress(BlockingIOError):
+                while True:
+                    heard += s.recv(4096).decode().split("\n")
+            self.assertIn("READY=1", heard)
+            self.assertIn("STOPPING=1", heard)
 
 
 if __name__ == "__main__":
