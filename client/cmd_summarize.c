@@ -168,6 +168,11 @@ static void print_coverage(const struct summary *s) {
                 (long long)json_integer_value(json_object_get(c, "rounds")));
 }
 
+static bool is_cut(const struct summary *s) {
+        const char *finish = json_string_value(json_object_get(s->done, "finish_reason"));
+        return finish && strcmp(finish, "length") == 0;
+}
+
 static int print_end(struct summary *s) {
         _cleanup_free_ char *text = whole_text(s->text);
 
@@ -184,6 +189,9 @@ static int print_end(struct summary *s) {
         if (!s->ends_with_newline)
                 putchar('\n');
         fflush(stdout);
+        if (!s->o->quiet && is_cut(s))
+                fputs("bnctl: the summary was cut at its length limit (see --max-tokens)\n",
+                      stderr);
         if (!s->o->quiet && (s->o->verbose || isatty(STDERR_FILENO)))
                 print_coverage(s);
         return 0;

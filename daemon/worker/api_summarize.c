@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "daemon/worker/api.h"
@@ -58,9 +59,10 @@ static void end(struct exchange *x, const struct job_result *r) {
         char id[32];
 
         reply_event(x->conn, "done",
-                    json_pack("{s:o,s:o,s:s,s:s}", "coverage", result_coverage(&r->coverage),
+                    json_pack("{s:o,s:o,s:s,s:s,s:s}", "coverage", result_coverage(&r->coverage),
                               "usage", result_usage(r), "model", x->model, "job",
-                              exchange_id(x, id, sizeof(id))));
+                              exchange_id(x, id, sizeof(id)), "finish_reason",
+                              r->length ? "length" : "stop"));
 }
 
 static const char trailer_names[] =
@@ -93,10 +95,11 @@ static void whole(struct exchange *x, const struct job_result *r) {
                 return;
         }
         reply_json(x->conn, 200,
-                   json_pack("{s:s%,s:o,s:o,s:s,s:s}", "summary", x->text.p ? x->text.p : "",
+                   json_pack("{s:s%,s:o,s:o,s:s,s:s,s:s}", "summary", x->text.p ? x->text.p : "",
                              x->text.n, "coverage", result_coverage(&r->coverage), "usage",
                              result_usage(r), "model", x->model, "job",
-                             exchange_id(x, id, sizeof(id))),
+                             exchange_id(x, id, sizeof(id)), "finish_reason",
+                             r->length ? "length" : "stop"),
                    job_id(x->job));
 }
 
@@ -157,6 +160,21 @@ static int parse_stream(struct conn *c, struct job_spec *spec, struct request_er
         return 0;
 }
 
+static int parse_max_tokens(struct conn *c, struct job_spec *spec, struct request_error *e) {
+        char value[16], *end;
+        unsigned long n;
+        int r = option(c, "max_tokens", value, sizeof(value), e);
+
+        if (r <= 0)
+                return r;
+        n = strtoul(value, &end, 10);
+        if (value[0] < '0' || value[0] > '9' || *end || n < 1 || n > 16777216)
+                return request_fail(e, ERROR_INVALID_INPUT, "max_tokens",
+                                    "The number must be whole, 1 to 16777216.");
+        spec->params.max_tokens = (uint32_t)n;
+        return 0;
+}
+
 static int parse_context(struct conn *c, struct job_spec *spec, struct request_error *e) {
         _cleanup_(secure_buf_done) struct secure_buf value = {};
         char *p = secure_buf_reserve(&value, QUERY_VALUE_MAX);
@@ -213,6 +231,7 @@ void api_summarize(struct conn *c) {
             (r = named_option(c, "length", summary_length, &spec.length, &e)) < 0 ||
             (r = named_option(c, "format", summary_format, &spec.format, &e)) < 0 ||
             (r = parse_model(c, &spec, &e)) < 0 || (r = parse_stream(c, &spec, &e)) < 0 ||
+            (r = parse_max_tokens(c, &spec, &e)) < 0 ||
             (r = parse_context(c, &spec, &e)) < 0 || (r = take_document(c, &spec, &e)) < 0) {
                 if (r == -ENOMEM)
                         reply_memory(c);

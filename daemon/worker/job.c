@@ -442,6 +442,7 @@ static void on_summary_end(void *userdata, int error, const struct coverage *cov
 
         j->summarize = NULL;
         j->result.coverage = *coverage;
+        j->result.length = coverage->cut;
         j->result.tokens_in = tokens_in;
         j->result.tokens_out = tokens_out;
         if (j->ending == ENDING_NO && error != 0)

@@ -311,6 +311,7 @@ static void final_end(void *userdata, enum finish finish, uint32_t tokens_out) {
         } else if (finish == FINISH_CANCELLED && !s->shape.done) {
                 fail(s, ERROR_CANCELLED);
         } else if (s->step == STEP_FINAL) {
+                s->coverage.cut = finish == FINISH_LENGTH && !s->shape.done;
                 shape_end(&s->shape, &s->shaped);
                 if (s->shaped.n > 0)
                         s->request.text(s->request.userdata, s->shaped.p, s->shaped.n);

@@ -95,6 +95,17 @@ class FirstUse(unittest.TestCase):
         self.assertIn(chunks[-2]["choices"][0]["finish_reason"], ("stop", "length"))
         self.assertEqual(len({c["id"] for c in chunks}), 1)
 
+    def test_a_cut_summary_says_so(self):
+        r = self.d.bnctl("summarize", "--type=teaser", "--length=long", "-n", "6",
+                         stdin=DOCUMENT[:1500])
+        self.assertEqual(r.returncode, 0, r.stderr)
+        self.assertIn("cut at its length limit", r.stderr)
+        r = self.d.bnctl("summarize", "-n", "many", stdin=DOCUMENT[:1500])
+        self.assertEqual(r.returncode, 65, r.stderr)
+        self.assertIn("16777216", r.stderr)
+        r = self.d.bnctl("summarize", "--length=short", stdin=DOCUMENT[:1500])
+        self.assertNotIn("cut at its length limit", r.stderr)
+
     def test_summarize_with_curl(self):
         r = subprocess.run(["curl", "-sS", "--unix-socket", self.d.socket, "-H",
                             "Accept: text/plain", "--data-binary", DOCUMENT[:1500],
