@@ -19,6 +19,7 @@
  * Every function here is called by all threads with the same step and ends, where its results are
  * needed by others, in a barrier. Scratch belongs to the engine.
  */
+#include <math.h>
 #include <string.h>
 
 #include "engine/run/linear.h"
@@ -174,20 +175,31 @@ static void gather_wanted(struct step *s, unsigned thread) {
         pool_barrier(e->pool);
 }
 
-/* A 16-bit head multiplies 16-bit activations (formats-and-models 4.4): round them. */
-static void round_to_half(struct step *s, unsigned thread, const struct input *in,
-                          uint32_t columns) {
-        uint32_t begin = 0, end = in->n;
+/* x = rms(h, w) rounded to half precision, once: through float32 a value near the middle of two
+ * neighbours would fall on the wrong side. Scalar, so that the sum has one order everywhere. */
+static void half_norm(float *x, const float *h, const float *w, uint32_t n, float eps) {
+        double sum = 0, s;
+
+        for (uint32_t i = 0; i < n; i++)
+                sum += (double)h[i] * (double)h[i];
+        s = 1 / sqrt(sum / n + (double)eps);
+        for (uint32_t i = 0; i < n; i++)
+                x[i] = f16_to_f32(f64_to_f16((double)h[i] * s * (double)w[i]));
+}
+
+/* A 16-bit head multiplies 16-bit activations (formats-and-models 4.4). */
+static void half_input(struct step *s, unsigned thread, const struct input *in) {
+        const struct engine *e = s->e;
+        uint32_t n = e->model->hp.n_embd, begin = 0, end = in->n;
         float *x = (float *)in->x;
 
         if (in->n > 1)
                 pool_part(in->n, thread, threads_of(s), &begin, &end);
         for (uint32_t t = begin; t < end; t++)
-                for (uint32_t c = 0; c < columns; c++)
-                        x[t * in->x_stride + c] =
-                                f16_to_f32(f32_to_f16(x[t * in->x_stride + c]));
+                half_norm(x + t * in->x_stride, e->run.h + t * row_stride(n),
+                          e->model->output_norm, n, e->model->hp.rms_eps);
         if (in->n > 1)
-                pool_barrier(s->e->pool);
+                pool_barrier(e->pool);
 }
 
 /* logits [n_logits, n_vocab] */
@@ -203,7 +215,7 @@ static void head(struct step *s, unsigned thread) {
         in = input_prepare(s, thread, run->h, row_stride(m->hp.n_embd), s->n_logits, m->hp.n_embd,
                            m->output_norm, input_form(&m->hp, &m->output));
         if (m->output.form == WEIGHT_F16)
-                round_to_half(s, thread, &in, m->hp.n_embd);
+                half_input(s, thread, &in);
         multiply(s, thread, &in, &logits, 1);
 }
 

@@ -57,3 +57,18 @@ static inline uint16_t f32_to_f16(float f) {
         a += 0xfff + ((a >> 13) & 1);
         return (uint16_t)(sign | ((a - 0x38000000) >> 13));
 }
+
+/* One rounding from double precision: the step to binary32 rounds to odd, which keeps what the
+ * second rounding has to know of the digits that were cut off. */
+static inline uint16_t f64_to_f16(double d) {
+        float f = (float)d;
+        uint32_t bits = f32_to_bits(f);
+
+        if ((double)f != d && d == d) {
+                double magnitude = d < 0 ? -d : d;
+                double rounded = (double)f32_from_bits(bits & 0x7fffffff);
+
+                bits = (bits - (rounded > magnitude)) | 1;
+        }
+        return f32_to_f16(f32_from_bits(bits));
+}

@@ -208,6 +208,24 @@ static void check_f16_round_trip(struct checkasm *c) {
         }
 }
 
+/* Values so near the middle of two halves that binary32 cannot tell the side. */
+static void check_f64_to_f16(struct checkasm *c) {
+        static const struct {
+                double d;
+                uint16_t h;
+        } known[] = { { 0x1.002p0, 0x3c00 },
+                      { 0x1.002p0 + 0x1p-45, 0x3c01 },
+                      { 0x1.006p0 - 0x1p-45, 0x3c01 },
+                      { -0x1.002p0 - 0x1p-45, 0xbc01 },
+                      { 0x1p-25 + 0x1p-70, 0x0001 },
+                      { 65520.0 - 0x1p-30, 0x7bff },
+                      { 1e300, 0x7c00 },
+                      { 0.0, 0x0000 } };
+
+        for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++)
+                expect(c, "f64_to_f16", known[i].h, f64_to_f16(known[i].d), 0);
+}
+
 void check_known(struct checkasm *c) {
         check_begin(c, "known values");
         check_t2_naive(c);
@@ -215,4 +233,5 @@ void check_known(struct checkasm *c) {
         check_conformance(c);
         check_exp(c);
         check_f16_round_trip(c);
+        check_f64_to_f16(c);
 }
