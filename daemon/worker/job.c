@@ -260,10 +260,16 @@ static uint32_t summary_max_tokens(const struct job *j) {
         return limit ? MIN(n, limit) : n;
 }
 
+/* Whose kept keys a job may use: 0 would be nobody's. */
+static uint64_t owner_of(const struct job *j) {
+        return (uint64_t)j->w->uid + 1;
+}
+
 static struct summarize_request summary_request(struct job *j) {
         return (struct summarize_request){
                 .scheduler = j->w->scheduler,
                 .model = j->model,
+                .owner = owner_of(j),
                 .document = j->spec.text.p,
                 .n = j->spec.text.n,
                 .context = j->spec.context,
@@ -371,12 +377,13 @@ static void on_progress(void *userdata, uint32_t tokens_read, uint32_t tokens_ou
         report(j);
 }
 
-static void on_end(void *userdata, enum finish how, uint32_t tokens_out) {
+static void on_end(void *userdata, enum finish how, const struct generation_usage *usage) {
         struct job *j = userdata;
 
         j->generation = NULL;
         j->result.tokens_in = j->tokens_in;
-        j->result.tokens_out = tokens_out;
+        j->result.tokens_out = usage->out;
+        j->result.tokens_cached = usage->cached;
         if (j->ending == ENDING_NO) {
                 stop_filter_end(&j->stop, &j->out);
                 give_text(j);
@@ -390,6 +397,7 @@ static void on_end(void *userdata, enum finish how, uint32_t tokens_out) {
 static void start_generation(struct job *j) {
         struct generation_request r = {
                 .model = j->model,
+                .owner = owner_of(j),
                 .prompt = j->prompt,
                 .max_tokens = (uint32_t)j->tokens_wanted,
                 .sampling = j->spec.params.sampling,
@@ -437,14 +445,15 @@ static void on_summary_text(void *userdata, const char *text, size_t n) {
 }
 
 static void on_summary_end(void *userdata, int error, const struct coverage *coverage,
-                           uint64_t tokens_in, uint64_t tokens_out) {
+                           const struct summarize_usage *usage) {
         struct job *j = userdata;
 
         j->summarize = NULL;
         j->result.coverage = *coverage;
         j->result.length = coverage->cut;
-        j->result.tokens_in = tokens_in;
-        j->result.tokens_out = tokens_out;
+        j->result.tokens_in = usage->in;
+        j->result.tokens_out = usage->out;
+        j->result.tokens_cached = usage->cached;
         if (j->ending == ENDING_NO && error != 0)
                 j->result.error.code = (enum error_code)error;
         finish(j);

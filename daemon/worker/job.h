@@ -46,6 +46,7 @@ struct job_result {
         struct request_error error;  /* code ERROR_NONE: success */
         bool length;                 /* ended by a limit, not by the model or a stop string */
         uint64_t tokens_in, tokens_out;
+        uint64_t tokens_cached;      /* of tokens_in: not computed, but kept from before */
         struct coverage coverage;    /* summarize */
 };
 

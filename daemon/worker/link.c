@@ -161,8 +161,9 @@ static int on_set_limits(struct link *l, const union wire_message *m, int fd) {
         return 0;
 }
 
-/* Nothing is cached between requests; what the allocator keeps is given back. */
+/* Keys and values that are kept for reuse, and what the allocator keeps. */
 static int on_drop_caches(struct link *l, const union wire_message *m, int fd) {
+        scheduler_drop_caches(l->w->scheduler);
         malloc_trim(0);
         return 0;
 }

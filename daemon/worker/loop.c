@@ -51,7 +51,8 @@ static bool stopped(const struct worker *w) {
 
 int loop_run(int link_fd, const struct wire_hello *hello, struct scheduler *scheduler,
              uint64_t seed) {
-        struct worker w = { .scheduler = scheduler, .limits = hello->limits, .seed_state = seed };
+        struct worker w = { .scheduler = scheduler, .limits = hello->limits,
+                            .uid = hello->uid, .seed_state = seed };
         struct poller p = {};
         int r = link_new(&w.link, &w, link_fd);
 

@@ -2,10 +2,10 @@
 #include "daemon/worker/result_json.h"
 
 json_t *result_usage(const struct job_result *r) {
-        return json_pack("{s:I,s:I,s:I,s:{s:i}}", "prompt_tokens", (json_int_t)r->tokens_in,
+        return json_pack("{s:I,s:I,s:I,s:{s:I}}", "prompt_tokens", (json_int_t)r->tokens_in,
                          "completion_tokens", (json_int_t)r->tokens_out, "total_tokens",
                          (json_int_t)(r->tokens_in + r->tokens_out), "prompt_tokens_details",
-                         "cached_tokens", 0);
+                         "cached_tokens", (json_int_t)r->tokens_cached);
 }
 
 json_t *result_coverage(const struct coverage *c) {

@@ -270,6 +270,13 @@ void scheduler_cancel(struct scheduler *s, struct generation *g) {
         pthread_mutex_unlock(&s->lock);
 }
 
+void scheduler_drop_caches(struct scheduler *s) {
+        pthread_mutex_lock(&s->lock);
+        s->drop = true;
+        wake_engine(s);
+        pthread_mutex_unlock(&s->lock);
+}
+
 void scheduler_pause(struct scheduler *s, struct generation *g, bool pause) {
         pthread_mutex_lock(&s->lock);
         if (g->pause != pause) {
@@ -286,14 +293,15 @@ int scheduler_fd(const struct scheduler *s) {
 /* What one generation's callbacks are to be told. */
 struct mail {
         struct secure_buf text;
-        uint32_t read, out;
+        uint32_t read;
+        struct generation_usage usage;
         bool progressed, ended;
         enum finish finish;
 };
 
 /* Lock held. */
 static struct mail mailbox_take(struct scheduler *s, struct generation *g) {
-        struct mail m = {.text = g->text, .read = g->seen_read, .out = g->seen_out,
+        struct mail m = {.text = g->text, .read = g->seen_read, .usage = g->usage,
                          .progressed = g->progressed, .ended = g->stage == STAGE_ENDED,
                          .finish = g->finish};
 
@@ -310,13 +318,13 @@ static void deliver(struct scheduler *s, struct generation *g, struct mail *m) {
         struct generation_request *r = &g->request;
 
         if (m->progressed && r->progress)
-                r->progress(r->userdata, m->read, m->out);
+                r->progress(r->userdata, m->read, m->usage.out);
         if (m->text.n > 0 && r->text)
                 r->text(r->userdata, m->text.p, m->text.n);
         secure_buf_done(&m->text);
         if (!m->ended)
                 return;
-        r->end(r->userdata, m->finish, m->out);
+        r->end(r->userdata, m->finish, &m->usage);
         generation_free(s, g);
 }
 

@@ -19,8 +19,14 @@ struct generation;
 
 enum finish { FINISH_STOP, FINISH_LENGTH, FINISH_CANCELLED, FINISH_FAILED };
 
+struct generation_usage {
+        uint32_t out;                  /* tokens made */
+        uint32_t cached;               /* prompt tokens whose keys were there already */
+};
+
 struct generation_request {
         const struct model *model;     /* registered with scheduler_add_model */
+        uint64_t owner;                /* reuses what its other generations computed; 0: nobody */
         struct tokens prompt;          /* taken over */
         uint32_t max_tokens;           /* prompt.n + max_tokens <= context */
         struct sampling sampling;
@@ -32,7 +38,7 @@ struct generation_request {
         /* Prompt tokens read so far changed, or the first token came (NULL: not wanted). */
         void (*progress)(void *userdata, uint32_t tokens_read, uint32_t tokens_out);
         /* Exactly once, last; the generation is freed after it returns. */
-        void (*end)(void *userdata, enum finish finish, uint32_t tokens_out);
+        void (*end)(void *userdata, enum finish finish, const struct generation_usage *usage);
         void *userdata;
 };
 
@@ -62,6 +68,8 @@ int scheduler_submit(struct scheduler *s, struct generation_request *request,
                      struct generation **ret);
 /* Ends with FINISH_CANCELLED soon (unless it ended already: then nothing happens). */
 void scheduler_cancel(struct scheduler *s, struct generation *g);
+/* Forget what is kept for reuse, soon: what no generation uses is wiped. */
+void scheduler_drop_caches(struct scheduler *s);
 /* A reader that does not read pauses its own generation: no tokens are made while paused. */
 void scheduler_pause(struct scheduler *s, struct generation *g, bool pause);
 

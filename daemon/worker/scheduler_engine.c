@@ -45,25 +45,43 @@ static void accept_prompt(struct generation *g) {
                 sampler_accept(g->sampler, t->ids[i]);
 }
 
-/* -ENOSPC: wait until others give pages back. */
-static int admit(struct scheduler *s, struct generation *g) {
+static int begin_sequence(struct generation *g) {
+        size_t n = (size_t)g->prompt_n + g->request.max_tokens;
         int r;
 
-        r = sequence_new(&g->sequence, g->lane->engine,
-                         (size_t)g->prompt_n + g->request.max_tokens);
-        if (r == -ENOSPC)
+        r = g->request.owner == 0
+                    ? sequence_new(&g->sequence, g->lane->engine, n)
+                    : sequence_resume(&g->sequence, g->lane->engine, g->request.owner,
+                                      g->request.prompt.ids, g->prompt_n, n);
+        if (r >= 0)
+                r = sampler_new(&g->sampler, g->lane->model->hp.n_vocab, &g->request.sampling);
+        if (r < 0)
                 return r;
+        g->read = (uint32_t)sequence_length(g->sequence);
+        accept_prompt(g);
+        return 0;
+}
+
+/* Lock held, and given up for a while: pages that were kept for reuse are wiped first. False: wait
+ * until others give pages back. */
+static bool admit(struct scheduler *s, struct generation *g) {
+        const struct engine *e = g->lane->engine;
+        int r;
+
+        if (engine_kv_bytes(e, (size_t)g->prompt_n + g->request.max_tokens) > engine_kv_free(e))
+                return false;
         TAILQ_REMOVE(&s->waiting[g->request.background], g, in_stage);
         TAILQ_INSERT_TAIL(&g->lane->running, g, in_stage);
         g->stage = STAGE_RUNNING;
         s->n_running++;
-        if (r >= 0)
-                r = sampler_new(&g->sampler, g->lane->model->hp.n_vocab, &g->request.sampling);
+        pthread_mutex_unlock(&s->lock);
+        r = begin_sequence(g);
+        pthread_mutex_lock(&s->lock);
         if (r < 0)
                 retire(s, g, FINISH_FAILED);
         else
-                accept_prompt(g);
-        return 0;
+                g->usage.cached = g->read;
+        return true;
 }
 
 static void admit_waiting(struct scheduler *s) {
@@ -75,10 +93,19 @@ static void admit_waiting(struct scheduler *s) {
 
                         if (s->n_running >= s->max_sequences - kept)
                                 break;
-                        if (admit(s, g) == -ENOSPC)
+                        if (!admit(s, g))
                                 return;
                 }
         }
+}
+
+/* Lock held: the engines are this thread's, and no step runs. */
+static void drop_caches(struct scheduler *s) {
+        if (!s->drop)
+                return;
+        s->drop = false;
+        for (size_t i = 0; i < s->n_lanes; i++)
+                engine_drop_prefixes(s->lanes[i]->engine);
 }
 
 static void publish(struct scheduler *s, struct scheduler_state state) {
@@ -136,13 +163,14 @@ static void advance(struct scheduler *s, struct generation *g, const float ***lo
 
         if (g->read < g->prompt_n)
                 g->read += g->rows;
+        sequence_share(g->sequence);
         if (g->read == g->prompt_n)
                 g->token = sampler_next(g->sampler, *(*logits)++);
         pthread_mutex_lock(&s->lock);
         if (g->read == g->prompt_n)
                 ended = take_token(s, g, &finish);
         g->seen_read = g->read;
-        g->seen_out = g->out;
+        g->usage.out = g->out;
         g->progressed = true;
         if (ended)
                 retire(s, g, finish);
@@ -194,6 +222,7 @@ void *engine_thread(void *scheduler) {
                 s->look = false;
                 while ((g = find_cancelled(s)))
                         retire(s, g, FINISH_CANCELLED);
+                drop_caches(s);
                 admit_waiting(s);
                 if (s->look && !s->quit)
                         continue; /* the lock was given up meanwhile */

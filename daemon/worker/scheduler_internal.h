@@ -37,7 +37,8 @@ struct generation {
         enum stage stage;                 /* lock, as are these: */
         bool cancel, pause, dirty;
         struct secure_buf text;           /* the mailbox: what callbacks will be given */
-        uint32_t seen_read, seen_out;
+        uint32_t seen_read;
+        struct generation_usage usage;
         bool progressed;
         enum finish finish;
 
@@ -80,6 +81,7 @@ struct scheduler {
         uint64_t until, half;             /* the lease; 0: none */
         bool fresh;                       /* no step was started under this grant yet */
         bool look;                        /* something changed: the engine thread must look */
+        bool drop;                        /* forget what is kept for reuse */
         bool quit;
         struct generation *members[SCHEDULER_MAX_SEQUENCES]; /* of the step that runs, */
         uint32_t n_members;               /* in the order of its rows; 0: no step runs */

@@ -71,7 +71,8 @@ struct summarize {
         struct secure_buf shaped;
 
         struct coverage coverage;
-        uint64_t tokens_in, tokens_out, read;
+        struct summarize_usage usage;
+        uint64_t read;
 };
 
 static struct summary_prompt prompt_of(const struct summarize_request *r, enum summary_step step,
@@ -223,14 +224,14 @@ static const char *stage_name(const struct summarize *s) {
 static void tell_progress(struct summarize *s) {
         if (s->request.progress)
                 s->request.progress(s->request.userdata, stage_name(s), (uint32_t)s->done,
-                                    (uint32_t)s->n_works, s->read, s->tokens_out);
+                                    (uint32_t)s->n_works, s->read, s->usage.out);
 }
 
 /* The last thing that happens. */
 static void end(struct summarize *s) {
         if (s->error != ERROR_NONE && s->coverage.tokens == 0)
                 s->coverage.tokens = s->text_tokens;
-        s->request.end(s->request.userdata, s->error, &s->coverage, s->tokens_in, s->tokens_out);
+        s->request.end(s->request.userdata, s->error, &s->coverage, &s->usage);
         summarize_free(s);
 }
 
@@ -264,20 +265,25 @@ static void work_progress(void *userdata, uint32_t tokens_read, uint32_t tokens_
                 tell_progress(s);
 }
 
+static void count_usage(struct summarize *s, const struct generation_usage *u) {
+        s->usage.out += u->out;
+        s->usage.cached += u->cached;
+}
+
 static void notes_text(void *userdata, const char *text, size_t n) {
         struct work *w = userdata;
 
         secure_buf_append(&w->notes, text, n);
 }
 
-static void notes_end(void *userdata, enum finish finish, uint32_t tokens_out) {
+static void notes_end(void *userdata, enum finish finish, const struct generation_usage *usage) {
         struct work *w = userdata;
         struct summarize *s = w->owner;
 
         w->generation = NULL;
         s->in_flight--;
         s->done++;
-        s->tokens_out += tokens_out;
+        count_usage(s, usage);
         if (finish == FINISH_FAILED || w->notes.failed)
                 fail(s, ERROR_FAILED);
         else if (finish == FINISH_CANCELLED)
@@ -299,13 +305,13 @@ static void final_text(void *userdata, const char *text, size_t n) {
         secure_buf_consume(&s->shaped, s->shaped.n);
 }
 
-static void final_end(void *userdata, enum finish finish, uint32_t tokens_out) {
+static void final_end(void *userdata, enum finish finish, const struct generation_usage *usage) {
         struct work *w = userdata;
         struct summarize *s = w->owner;
 
         w->generation = NULL;
         s->in_flight--;
-        s->tokens_out += tokens_out;
+        count_usage(s, usage);
         if (finish == FINISH_FAILED || s->shaped.failed) {
                 fail(s, ERROR_FAILED);
         } else if (finish == FINISH_CANCELLED && !s->shape.done) {
@@ -327,7 +333,7 @@ static int submit(struct summarize *s, struct work *w, enum summary_step step,
         bool final = step == SUMMARY_FINAL;
         struct summary_prompt p = prompt_of(&s->request, step, s->coverage.rounds == 0);
         struct generation_request g = {
-                .model = s->request.model, .max_tokens = max_tokens,
+                .model = s->request.model, .owner = s->request.owner, .max_tokens = max_tokens,
                 .sampling = sampling_of(&s->request, final), .background = !final,
                 .text = final ? final_text : notes_text, .progress = work_progress,
                 .end = final ? final_end : notes_end, .userdata = w,
@@ -347,7 +353,7 @@ static int submit(struct summarize *s, struct work *w, enum summary_step step,
         if (s->paused)
                 scheduler_pause(s->request.scheduler, w->generation, true);
         s->in_flight++;
-        s->tokens_in += w->prompt_n;
+        s->usage.in += w->prompt_n;
         return 0;
 }
 

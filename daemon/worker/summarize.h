@@ -22,12 +22,19 @@ struct coverage {
         bool cut;              /* the answer ended at its token limit, not by itself */
 };
 
+/* Of all generations together. */
+struct summarize_usage {
+        uint64_t in, out;
+        uint64_t cached;       /* of in: what generation_usage says */
+};
+
 struct summarize_request {
         struct scheduler *scheduler;
         const struct model *model;
         char *document;          /* malloc'd UTF-8, checked; taken over, wiped when freed */
         size_t n;
         char *context;           /* optional: what the reader wants to know; taken over, or NULL */
+        uint64_t owner;          /* as in struct generation_request */
         uint32_t type, length, format; /* enum wire_summary_type, _length, wire_text_format */
         uint32_t max_output_tokens;    /* 0: by type and length */
         struct sampling sampling;
@@ -35,9 +42,9 @@ struct summarize_request {
         void (*progress)(void *userdata, const char *stage, uint32_t piece, uint32_t pieces,
                          uint64_t tokens_read, uint64_t tokens_out);
         void (*text)(void *userdata, const char *text, size_t n);    /* the final text, streamed */
-        /* Exactly once, last. error: enum error_code. tokens_*: all generations together. */
-        void (*end)(void *userdata, int error, const struct coverage *coverage, uint64_t tokens_in,
-                    uint64_t tokens_out);
+        /* Exactly once, last. error: enum error_code. */
+        void (*end)(void *userdata, int error, const struct coverage *coverage,
+                    const struct summarize_usage *usage);
         void *userdata;
 };
 

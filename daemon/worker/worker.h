@@ -24,6 +24,7 @@ struct worker {
         struct bus_job *bus_jobs;
         size_t n_conns;
         struct wire_limits limits;
+        uint32_t uid;              /* whom it serves; a worker for several needs one in each job */
         uint64_t next_ref;         /* for jobs from HTTP, without the top bit */
         uint64_t seed_state;       /* for default_sampling */
         uint64_t now;              /* CLOCK_MONOTONIC, microseconds, taken once per loop pass */

@@ -6,7 +6,9 @@
  * step has succeeded; keys already stored past its end are never read and are overwritten later.
  *
  * The engine owns scratch and KV pages and borrows model, kernels and threads. A sequence owns its
- * list of pages. The scratch holds traces of text: it is wiped when the engine goes.
+ * list of pages and holds the pages in it; the first n_shared of them others may hold, too, so it
+ * neither writes them again nor forgets a part of them. The scratch holds traces of text: it is
+ * wiped when the engine goes.
  */
 #include "engine/run/engine.h"
 
@@ -78,7 +80,8 @@ static int allocate(struct engine *e, size_t kv_bytes) {
         if (r < 0)
                 return r;
         take_scratch(e);
-        return kv_pool_init(&e->kv, hp, kv_bytes);
+        r = kv_pool_init(&e->kv, hp, kv_bytes);
+        return r < 0 ? r : prefixes_init(&e->prefixes, &e->kv);
 }
 
 int engine_new(struct engine **ret, const struct model *model, const struct kernel_ops *ops,
@@ -106,6 +109,7 @@ int engine_new(struct engine **ret, const struct model *model, const struct kern
 struct engine *engine_free(struct engine *e) {
         if (!e)
                 return NULL;
+        prefixes_done(&e->prefixes);
         kv_pool_done(&e->kv);
         arena_done(&e->arena, e->dirty);
         free(e->frequency);
@@ -123,23 +127,92 @@ size_t engine_kv_bytes(const struct engine *e, size_t tokens) {
 }
 
 size_t engine_kv_free(const struct engine *e) {
-        return e->kv.n_free * kv_page_bytes(&e->kv);
+        return (e->kv.n_free + prefixes_idle(&e->prefixes)) * kv_page_bytes(&e->kv);
+}
+
+void engine_drop_prefixes(struct engine *e) {
+        prefixes_drop(&e->prefixes);
+}
+
+static int take_pages(struct engine *e, uint16_t **pages, size_t n) {
+        size_t idle = prefixes_idle(&e->prefixes);
+
+        if (n > e->kv.n_free + idle)
+                return -ENOSPC;
+        if (n > e->kv.n_free)
+                prefixes_shrink(&e->prefixes, e->kv.n_free + idle - n);
+        return kv_take(&e->kv, pages, n);
+}
+
+static struct sequence *sequence_allocate(struct engine *e, size_t max_tokens) {
+        size_t n_pages = kv_pages_of(max_tokens);
+        struct sequence *s = calloc(1, sizeof(*s) + n_pages * sizeof(s->pages[0]));
+
+        if (s)
+                *s = (struct sequence){.engine = e, .room = max_tokens, .n_pages = n_pages};
+        return s;
+}
+
+/* Its memory alone: no page is held. */
+static void sequence_deallocate(struct sequence *s) {
+        if (s->ids)
+                explicit_bzero(s->ids, s->room * sizeof(*s->ids));
+        free(s->ids);
+        free(s);
 }
 
 int sequence_new(struct sequence **ret, struct engine *e, size_t max_tokens) {
-        size_t n_pages = kv_pages_of(max_tokens);
         struct sequence *s;
         int r;
 
         if (max_tokens > e->model->hp.n_ctx)
                 return -E2BIG;
-        s = calloc(1, sizeof(*s) + n_pages * sizeof(s->pages[0]));
+        s = sequence_allocate(e, max_tokens);
         if (!s)
                 return -ENOMEM;
-        *s = (struct sequence){.engine = e, .room = max_tokens, .n_pages = n_pages};
-        r = kv_take(&e->kv, s->pages, n_pages);
+        r = take_pages(e, s->pages, s->n_pages);
         if (r < 0) {
-                free(s);
+                sequence_deallocate(s);
+                return r;
+        }
+        *ret = s;
+        return 0;
+}
+
+/* What is found counts as memory of its own: whether others hold it, too, may change at any time
+ * and is nobody's business. Once a full set of pages fits, the rest of them does. */
+static int resume_pages(struct sequence *s, const int32_t *ids, size_t n) {
+        struct engine *e = s->engine;
+        int r;
+
+        if (s->n_pages > e->kv.n_free + prefixes_idle(&e->prefixes))
+                return -ENOSPC;
+        s->n_shared = prefixes_find(&e->prefixes, s->owner, ids, s->pages, (n - 1) / KV_PAGE);
+        s->length = s->written = s->n_shared * KV_PAGE;
+        memcpy(s->ids, ids, s->length * sizeof(*ids));
+        r = take_pages(e, s->pages + s->n_shared, s->n_pages - s->n_shared);
+        if (r < 0)
+                kv_give(&e->kv, s->pages, s->n_shared, s->n_shared);
+        return r;
+}
+
+int sequence_resume(struct sequence **ret, struct engine *e, uint64_t owner, const int32_t *ids,
+                    size_t n, size_t max_tokens) {
+        struct sequence *s;
+        int r;
+
+        if (max_tokens > e->model->hp.n_ctx)
+                return -E2BIG;
+        if (n == 0 || n > max_tokens || owner == 0)
+                return -EINVAL;
+        s = sequence_allocate(e, max_tokens);
+        if (!s)
+                return -ENOMEM;
+        s->owner = owner;
+        s->ids = calloc(max_tokens, sizeof(*s->ids));
+        r = s->ids ? resume_pages(s, ids, n) : -ENOMEM;
+        if (r < 0) {
+                sequence_deallocate(s);
                 return r;
         }
         *ret = s;
@@ -150,7 +223,8 @@ struct sequence *sequence_free(struct sequence *s) {
         if (!s)
                 return NULL;
         kv_give(&s->engine->kv, s->pages, s->n_pages, kv_pages_of(s->written));
-        free(s);
+        prefixes_shrink(&s->engine->prefixes, s->engine->prefixes.most_idle);
+        sequence_deallocate(s);
         return NULL;
 }
 
@@ -158,8 +232,20 @@ size_t sequence_length(const struct sequence *s) {
         return s->length;
 }
 
-void sequence_truncate(struct sequence *s, size_t length) {
+void sequence_share(struct sequence *s) {
+        size_t full = s->length / KV_PAGE;
+
+        if (!s->ids || full == s->n_shared)
+                return;
+        prefixes_add(&s->engine->prefixes, s->owner, s->ids, s->pages, full);
+        s->n_shared = full;
+}
+
+int sequence_truncate(struct sequence *s, size_t length) {
+        if (length < s->n_shared * KV_PAGE)
+                return -EINVAL;
         s->length = MIN(s->length, length);
+        return 0;
 }
 
 /* Where a row stands in its sequence, counting the rows of this step before it. */
@@ -172,6 +258,8 @@ static int place_row(struct step *s, uint32_t i) {
         if (seq->length + seq->pending >= seq->room)
                 return -ENOSPC;
         s->positions[i] = (uint32_t)(seq->length + seq->pending++);
+        if (seq->ids)
+                seq->ids[s->positions[i]] = s->rows[i].token;
         if (s->rows[i].want_logits)
                 s->logit_rows[s->n_logits++] = i;
         return 0;

@@ -1,9 +1,11 @@
 /* Forward passes over many sequences at once.
  *
- * A sequence owns KV pages of 32 tokens, taken from the engine's budget when it is made, wiped
- * when it is freed. A step takes rows (sequence, token); rows of one sequence stand together and
- * continue it in order. Results of a row do not depend on what else is in the step, on the number
- * of threads or on the instruction set, to the last bit. Not thread-safe: one caller at a time. */
+ * A sequence holds KV pages of 32 tokens, taken from the engine's budget when it is made, and wiped
+ * when nobody holds them any more: the sequence, others that begin with the same tokens, and the
+ * engine, which keeps pages for those to come as long as their memory is not wanted. A step takes
+ * rows (sequence, token); rows of one sequence stand together and continue it in order. Results of
+ * a row do not depend on what else is in the step, on the number of threads or on the instruction
+ * set, to the last bit. Not thread-safe: one caller at a time. */
 #pragma once
 
 #include <stdbool.h>
@@ -26,13 +28,25 @@ int engine_new(struct engine **ret, const struct model *model, const struct kern
 struct engine *engine_free(struct engine *e);
 
 size_t engine_kv_bytes(const struct engine *e, size_t tokens); /* what a sequence would take */
+/* What new sequences may take: free pages, and those that are only kept for reuse. */
 size_t engine_kv_free(const struct engine *e);
+/* Forget everything that is kept for reuse. */
+void engine_drop_prefixes(struct engine *e);
 
 /* Room for max_tokens positions. -ENOSPC when the budget is taken, -E2BIG over the context. */
 int sequence_new(struct sequence **ret, struct engine *e, size_t max_tokens);
+/* The same, for a sequence that will begin with these n >= 1 ids and may share pages with others of
+ * this owner (not 0). It has as many of the ids already as were found, whole pages of them and
+ * never all: sequence_length says how many. Only whether there is memory for a sequence of its own
+ * decides about -ENOSPC. */
+int sequence_resume(struct sequence **ret, struct engine *e, uint64_t owner, const int32_t *ids,
+                    size_t n, size_t max_tokens);
 struct sequence *sequence_free(struct sequence *s);
 size_t sequence_length(const struct sequence *s);
-void sequence_truncate(struct sequence *s, size_t length); /* forget positions >= length */
+/* Let others of its owner share all pages that are full. Without an owner nothing happens. */
+void sequence_share(struct sequence *s);
+/* Forget positions >= length. -EINVAL: some of them are shared. */
+int sequence_truncate(struct sequence *s, size_t length);
 
 struct engine_row {
         struct sequence *seq;

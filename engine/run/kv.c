@@ -3,9 +3,10 @@
  * Problem: a sequence must never fail for memory in the middle of an answer, and what it leaves
  * behind must never be readable by the next one. So all pages a sequence can need are taken
  * when it is made, from one mapping made when the engine starts, and pages are wiped when they
- * come back, not when they go out: text does not outlive its sequence.
+ * come back, not when they go out: text does not outlive those who hold its page.
  *
- * Invariant: a page on the free list is all zero. The pool owns the mapping; a sequence borrows.
+ * Invariant: a page on the free list is all zero and has no holder; a page with several holders is
+ * full and only read. The pool owns the mapping; sequences and prefixes borrow.
  */
 #include "engine/run/kv.h"
 
@@ -14,7 +15,6 @@
 #include <string.h>
 
 int kv_pool_init(struct kv_pool *kv, const struct hparams *hp, size_t bytes) {
-        uint16_t *pages;
         int r;
 
         *kv = (struct kv_pool){.n_head_kv = hp->n_head_kv};
@@ -25,35 +25,46 @@ int kv_pool_init(struct kv_pool *kv, const struct hparams *hp, size_t bytes) {
         r = arena_map(&kv->arena);
         if (r < 0)
                 return r;
-        pages = arena_take(&kv->arena, kv->n_pages, kv_page_bytes(kv));
+        kv->pages = arena_take(&kv->arena, kv->n_pages, kv_page_bytes(kv));
         kv->free_pages = calloc(kv->n_pages + 1, sizeof(*kv->free_pages));
-        if (!kv->free_pages) {
+        kv->holders = calloc(kv->n_pages + 1, sizeof(*kv->holders));
+        if (!kv->free_pages || !kv->holders) {
                 kv_pool_done(kv);
                 return -ENOMEM;
         }
         /* The lowest addresses go out first, so that an idle budget stays untouched. */
         for (size_t i = 0; i < kv->n_pages; i++)
-                kv->free_pages[i] = pages + (kv->n_pages - 1 - i) * kv->page_values;
+                kv->free_pages[i] = kv->pages + (kv->n_pages - 1 - i) * kv->page_values;
         return 0;
 }
 
 void kv_pool_done(struct kv_pool *kv) {
         arena_done(&kv->arena, 0); /* every page was wiped when it came back */
         free(kv->free_pages);
+        free(kv->holders);
         *kv = (struct kv_pool){0};
 }
 
 int kv_take(struct kv_pool *kv, uint16_t **pages, size_t n) {
         if (n > kv->n_free)
                 return -ENOSPC;
-        for (size_t i = 0; i < n; i++)
+        for (size_t i = 0; i < n; i++) {
                 pages[i] = kv->free_pages[--kv->n_free];
+                kv->holders[kv_index(kv, pages[i])] = 1;
+        }
         return 0;
 }
 
+void kv_hold(struct kv_pool *kv, uint16_t *page) {
+        kv->holders[kv_index(kv, page)]++;
+}
+
 void kv_give(struct kv_pool *kv, uint16_t **pages, size_t n, size_t dirty) {
-        for (size_t i = 0; i < dirty; i++)
-                explicit_bzero(pages[i], kv_page_bytes(kv));
-        while (n > 0)
-                kv->free_pages[kv->n_free++] = pages[--n];
+        while (n-- > 0) {
+                if (--kv->holders[kv_index(kv, pages[n])] > 0)
+                        continue;
+                if (n < dirty)
+                        explicit_bzero(pages[n], kv_page_bytes(kv));
+                kv->free_pages[kv->n_free++] = pages[n];
+        }
 }

@@ -15,7 +15,9 @@
 
 struct kv_pool {
         struct arena arena;
+        uint16_t *pages;       /* the first of n_pages, one after the other */
         uint16_t **free_pages; /* [n_pages], the first n_free are free */
+        uint32_t *holders;     /* [n_pages] sequences and prefixes that hold it; 0: free */
         size_t n_pages, n_free;
         size_t head_values;    /* f16 values of one head's K (or V) in a page */
         size_t page_values;    /* f16 values of a whole page */
@@ -34,10 +36,21 @@ static inline size_t kv_page_bytes(const struct kv_pool *kv) {
         return kv->page_values * sizeof(uint16_t);
 }
 
-/* Take n pages into pages[], or none: -ENOSPC. */
+/* Take n pages into pages[], or none: -ENOSPC. Each has one holder then. */
 int kv_take(struct kv_pool *kv, uint16_t **pages, size_t n);
-/* Give n pages back; the first `dirty` of them have been written and are wiped. */
+/* One holder more of a page that somebody holds. It must not be written any more. */
+void kv_hold(struct kv_pool *kv, uint16_t *page);
+/* One holder less of each of n pages. With the last one a page becomes free; the first `dirty` of
+ * them have been written and are wiped then. */
 void kv_give(struct kv_pool *kv, uint16_t **pages, size_t n, size_t dirty);
+
+static inline size_t kv_index(const struct kv_pool *kv, const uint16_t *page) {
+        return (size_t)(page - kv->pages) / kv->page_values;
+}
+
+static inline uint32_t kv_holders(const struct kv_pool *kv, const uint16_t *page) {
+        return kv->holders[kv_index(kv, page)];
+}
 
 /* Where K and V of a layer and KV head begin inside a page. */
 static inline size_t kv_offset(const struct kv_pool *kv, uint32_t layer, uint32_t head) {

@@ -9,6 +9,7 @@
 #include "engine/run/arena.h"
 #include "engine/run/engine.h"
 #include "engine/run/kv.h"
+#include "engine/run/prefix.h"
 
 /* Room for quantised rows: int8 [rows][64 * groups], scale and sum [rows][groups], inverse [rows]
  * (struct activations), groups being those of the widest input of the model. */
@@ -56,6 +57,7 @@ struct engine {
         struct run_state run;
         struct thread_state *threads; /* [pool_threads] */
         struct kv_pool kv;
+        struct prefixes prefixes;
 };
 
 struct sequence {
@@ -64,6 +66,9 @@ struct sequence {
         size_t pending;   /* rows of the step being run */
         size_t written;   /* positions ever written, for wiping */
         size_t room;      /* positions that fit */
+        uint64_t owner;   /* who may share its pages; 0: nobody */
+        size_t n_shared;  /* pages that others may read: they are not written any more */
+        int32_t *ids;     /* [room] its tokens; NULL: nobody shares */
         size_t n_pages;
         uint16_t *pages[]; /* [n_pages] */
 };

@@ -45,8 +45,8 @@ static void on_text(void *userdata, const char *text, size_t n) {
         secure_buf_append(&j->text, text, n);
 }
 
-static void on_end(void *userdata, int error, const struct coverage *c, uint64_t tokens_in,
-                   uint64_t tokens_out) {
+static void on_end(void *userdata, int error, const struct coverage *c,
+                   const struct summarize_usage *usage) {
         struct job *j = userdata;
 
         json_object_set_new(j->answer, "summary", json_stringn(j->text.p ? j->text.p : "",
@@ -57,8 +57,8 @@ static void on_end(void *userdata, int error, const struct coverage *c, uint64_t
                 "tokens", (json_int_t)c->tokens, "tokens_used", (json_int_t)c->tokens_used,
                 "dropped", (json_int_t)c->dropped, "pieces", (json_int_t)c->pieces,
                 "rounds", (json_int_t)c->rounds));
-        json_object_set_new(j->answer, "tokens_in", json_integer((json_int_t)tokens_in));
-        json_object_set_new(j->answer, "tokens_out", json_integer((json_int_t)tokens_out));
+        json_object_set_new(j->answer, "tokens_in", json_integer((json_int_t)usage->in));
+        json_object_set_new(j->answer, "tokens_out", json_integer((json_int_t)usage->out));
         json_object_set_new(j->answer, "seconds", json_real(seconds() - j->begin));
         secure_buf_done(&j->text);
         j->summarize = NULL;

@@ -184,6 +184,9 @@ class FakeBroker:
     def cancel(self, job, reason=ERROR_CANCELLED):
         send(self.sock, header(CANCEL) + struct.pack('<QII', job, reason, 0))
 
+    def drop_caches(self):
+        send(self.sock, header(DROP_CACHES))
+
     def connect(self, bufsize=None):
         """A client's end of a connection that the worker serves. Returns (socket, id)."""
         ours, theirs = socket.socketpair()

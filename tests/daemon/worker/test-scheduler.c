@@ -30,7 +30,8 @@ struct result {
         struct generation *g; /* NULL: ended */
         struct secure_buf text;
         enum finish finish;
-        uint32_t read, out, prompt_n, ends, order;
+        uint32_t read, out, cached, prompt_n, ends, order;
+        uint64_t owner;
         uint32_t *ended_before; /* counts ends */
         uint32_t cancel_at_out; /* cancel inside the callback at so many tokens; 0: never */
         struct scheduler *s;
@@ -53,11 +54,12 @@ static void on_progress(void *userdata, uint32_t tokens_read, uint32_t tokens_ou
                 scheduler_cancel(r->s, r->g);
 }
 
-static void on_end(void *userdata, enum finish finish, uint32_t tokens_out) {
+static void on_end(void *userdata, enum finish finish, const struct generation_usage *usage) {
         struct result *r = userdata;
 
         r->finish = finish;
-        r->out = tokens_out;
+        r->out = usage->out;
+        r->cached = usage->cached;
         r->ends++;
         r->g = NULL;
         if (r->ended_before)
@@ -77,9 +79,9 @@ static struct scheduler *new_scheduler(uint32_t max_sequences, size_t kv_tokens)
 static int submit(struct scheduler *s, struct result *r, const char *text, uint32_t max_tokens,
                   bool background) {
         struct generation_request request = {
-                .model = model, .max_tokens = max_tokens, .sampling = SAMPLING_GREEDY,
-                .ignore_end = true, .background = background, .text = on_text,
-                .progress = on_progress, .end = on_end, .userdata = r,
+                .model = model, .owner = r->owner, .max_tokens = max_tokens,
+                .sampling = SAMPLING_GREEDY, .ignore_end = true, .background = background,
+                .text = on_text, .progress = on_progress, .end = on_end, .userdata = r,
         };
         int error;
 
@@ -203,6 +205,66 @@ static void cancel_from_callback_and_while_waiting(void **state) {
         assert_int_equal(r[0].finish, FINISH_CANCELLED);
         assert_true(r[0].out >= 3 && r[0].out < 100);
         done(&r[0]);
+        scheduler_free(s);
+}
+
+static uint32_t whole_pages(uint32_t tokens) {
+        return tokens / KV_PAGE * KV_PAGE;
+}
+
+/* What was computed for one generation serves the next, and changes nothing it says. */
+static void reuse_changes_nothing(void **state) {
+        struct result one = alone(long_prompt(), 60), r[4] = {{.owner = 1}, {.owner = 1},
+                                                              {.owner = 2}, {.owner = 1}};
+        struct scheduler *s = new_scheduler(4, 2048);
+
+        (void)state;
+        for (size_t i = 0; i < ARRAY_SIZE(r); i++) {
+                if (i == 3)
+                        scheduler_drop_caches(s);
+                assert_int_equal(submit(s, &r[i], long_prompt(), 60, false), 0);
+                finish(s, &r[i]);
+                assert_same_text(&one, &r[i]);
+                assert_int_equal(r[i].read, r[i].prompt_n);
+                done(&r[i]);
+        }
+        assert_true(one.prompt_n > 4 * KV_PAGE);
+        assert_int_equal(r[0].cached, 0);
+        assert_int_equal(r[1].cached, whole_pages(r[1].prompt_n - 1));
+        assert_int_equal(r[2].cached, 0);
+        assert_int_equal(r[3].cached, 0);
+        done(&one);
+        scheduler_free(s);
+}
+
+/* Steps that were finished before a cancel count, the interrupted one does not. */
+static void reuse_after_cancel(void **state) {
+        struct result one = alone(long_prompt(), 60);
+        struct scheduler *s = new_scheduler(4, 2048);
+        uint32_t cached = 0;
+
+        (void)state;
+        for (unsigned i = 0; i < 10 && cached < whole_pages(one.prompt_n - 1); i++) {
+                struct result cut = {.owner = 1}, r = {.owner = 1};
+
+                assert_int_equal(submit(s, &cut, long_prompt(), 60, false), 0);
+                while (cut.read <= cached && cut.ends == 0) {
+                        scheduler_grant(s, scheduler_now() + LEASE);
+                        assert_true(wait_event(s, 5000));
+                }
+                if (cut.ends == 0)
+                        scheduler_cancel(s, cut.g);
+                finish(s, &cut);
+                assert_int_equal(submit(s, &r, long_prompt(), 60, false), 0);
+                finish(s, &r);
+                assert_same_text(&one, &r);
+                assert_true(r.cached >= whole_pages(MIN(cut.read, r.prompt_n - 1)));
+                cached = r.cached;
+                done(&cut);
+                done(&r);
+        }
+        assert_true(cached > 0);
+        done(&one);
         scheduler_free(s);
 }
 
@@ -423,6 +485,8 @@ int main(int argc, char **argv) {
                 cmocka_unit_test(company_does_not_matter),
                 cmocka_unit_test(cancel_in_prefill),
                 cmocka_unit_test(cancel_from_callback_and_while_waiting),
+                cmocka_unit_test(reuse_changes_nothing),
+                cmocka_unit_test(reuse_after_cancel),
                 cmocka_unit_test(pause_and_go_on),
                 cmocka_unit_test(lease_ends_and_goes_on),
                 cmocka_unit_test(renewal_is_asked_for),

@@ -76,7 +76,7 @@ struct result {
         struct summarize *job; /* NULL: ended */
         struct secure_buf text;
         struct coverage coverage;
-        uint64_t tokens_in, tokens_out;
+        uint64_t tokens_in, tokens_out, tokens_cached;
         uint64_t read; /* as last told by progress */
         int error;
         unsigned ends;
@@ -102,14 +102,15 @@ static void on_text(void *userdata, const char *text, size_t n) {
         secure_buf_append(&r->text, text, n);
 }
 
-static void on_end(void *userdata, int error, const struct coverage *coverage, uint64_t tokens_in,
-                   uint64_t tokens_out) {
+static void on_end(void *userdata, int error, const struct coverage *coverage,
+                   const struct summarize_usage *usage) {
         struct result *r = userdata;
 
         r->error = error;
         r->coverage = *coverage;
-        r->tokens_in = tokens_in;
-        r->tokens_out = tokens_out;
+        r->tokens_in = usage->in;
+        r->tokens_out = usage->out;
+        r->tokens_cached = usage->cached;
         r->ends++;
         r->job = NULL;
 }

@@ -182,6 +182,22 @@ class Answers(Case):
                                 dict(body, temperature=1.5))['choices'][0]['text'] for _ in '123'}
         self.assertEqual(len(others), 3, 'without a seed every answer draws anew')
 
+    def test_reuse_until_caches_are_dropped(self):
+        body = {'prompt': 'The dog ran to the tree and sat down. ' * 10, 'max_tokens': 8}
+        answers = []
+        for _ in range(3):
+            v = self.ask_json('POST', '/v1/completions', body)
+            cached = v['usage'].pop('prompt_tokens_details')['cached_tokens']
+            answers.append((v['choices'], v['usage'], cached))
+            if len(answers) == 2:
+                self.b.drop_caches()
+        whole_pages = (answers[0][1]['prompt_tokens'] - 1) // 32 * 32
+        self.assertGreater(whole_pages, 32)
+        self.assertEqual([a[2] for a in answers], [0, whole_pages, 0])
+        self.assertEqual([a[:2] for a in answers], [answers[0][:2]] * 3)
+        self.assertEqual({a['tokens_in'] for a in self.b.admits},
+                         {answers[0][1]['prompt_tokens']}, 'accounts are as without')
+
     def test_summarize(self):
         text = 'The cat sat on the mat. Then a dog came and the cat ran away. ' * 2
         v = self.ask_json('POST', '/v1/summarize?type=tldr&length=short&model=story', text,
