@@ -9,6 +9,7 @@
 #include <sys/queue.h>
 
 #include "daemon/worker/scheduler.h"
+#include "daemon/worker/scheduler_cost.h"
 #include "daemon/worker/secure_buf.h"
 #include "engine/run/engine.h"
 #include "engine/run/pool.h"
@@ -16,10 +17,10 @@
 enum {
         STEP_USEC = 50000,        /* how long a step may take that somebody waits for */
         LONE_STEP_USEC = 80000,   /* when nobody decodes */
-        FIRST_CHUNK = 64,         /* rows of prefill before anything was measured */
-        CHUNK_UNIT = 16,
+        FIRST_CHUNK = 16,         /* rows of prefill before anything was measured */
+        LEAST_CHUNK = 3,          /* a prompt gets on, however long the step takes */
+        CHUNK_UNIT = 4,           /* the kernels take rows by four */
         MAILBOX_BYTES = 64 << 10, /* text that waits for the main thread; then tokens wait, too */
-        COST_CLASSES = 9,         /* numbers of decoding rows by their logarithm: 1, 2, 4, … 256 */
 };
 
 enum stage { STAGE_WAITING, STAGE_RUNNING, STAGE_ENDED };
@@ -58,8 +59,8 @@ struct lane {
         struct engine *engine;            /* const; used by the engine thread */
         uint32_t max_tokens;              /* const: context and KV budget */
         struct generation_list running;   /* lock, in order of admission */
-        double row_usec;                  /* engine: one row of prefill, 0: not measured yet */
-        double decode_usec[COST_CLASSES]; /* engine: a step of so many decoding rows */
+        struct step_costs decode;         /* engine: steps whose rows all give a token */
+        struct step_costs mixed;          /* engine: steps with rows of prefill */
 };
 
 struct scheduler {

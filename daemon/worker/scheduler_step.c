@@ -1,6 +1,6 @@
 /* What goes into the next step. Problem: a step should use the machine well (many rows) and still
- * end soon (few rows), on machines of very different speed. So the cost of a row of prefill and of
- * a step of decoding is measured as the work goes, and the chunk of prefill follows from it.
+ * end soon (few rows), on machines of very different speed. So the cost of steps is measured as the
+ * work goes (scheduler_cost.h), and the chunk of prefill follows from it.
  * Invariant: every decoding generation that may go on takes part in its lane's step; prefill fills
  * what is left of the time, interactive generations first, in order of admission. */
 #include "daemon/worker/scheduler_internal.h"
@@ -10,44 +10,27 @@ bool generation_runnable(const struct generation *g) {
         return !g->cancel && !g->pause && g->text.n < MAILBOX_BYTES;
 }
 
-static unsigned cost_class(uint32_t rows) {
-        unsigned c = 31U - (unsigned)__builtin_clz(rows);
+/* What was seen of one kind of step serves for the other until that was seen, too. */
+static double plan_cost(const struct plan *p) {
+        const struct lane *l = p->lane;
+        uint32_t rows = p->decode_rows + p->prefill_rows;
+        double mixed = step_cost(&l->mixed, rows), decode = step_cost(&l->decode, rows);
 
-        return MIN(c, COST_CLASSES - 1U);
+        if (p->prefill_rows == 0)
+                return decode > 0 ? decode : mixed;
+        return mixed > 0 ? mixed : decode;
 }
 
-/* Of the nearest number of rows that was measured; 0 when none was. */
-static double decode_cost(const struct lane *l, uint32_t rows) {
-        unsigned c;
+/* Rows of prefill, beside those of decoding, for a step of so much time; together whole units. */
+static uint32_t chunk_rows(const struct plan *p, double usec) {
+        uint32_t rows = step_rows(&p->lane->mixed, usec, ENGINE_MAX_ROWS);
 
         if (rows == 0)
-                return 0;
-        c = cost_class(rows);
-        for (unsigned distance = 0; distance < COST_CLASSES; distance++) {
-                if (c + distance < COST_CLASSES && l->decode_usec[c + distance] > 0)
-                        return l->decode_usec[c + distance];
-                if (distance <= c && l->decode_usec[c - distance] > 0)
-                        return l->decode_usec[c - distance];
-        }
-        return 0;
-}
-
-/* Rows of prefill that fit, in whole units. */
-static uint32_t chunk_rows(const struct lane *l, double usec) {
-        double rows;
-
-        if (l->row_usec <= 0)
+                rows = step_rows(&p->lane->decode, usec, ENGINE_MAX_ROWS);
+        if (rows == 0)
                 return FIRST_CHUNK;
-        rows = usec / l->row_usec;
-        if (rows < CHUNK_UNIT)
-                return CHUNK_UNIT;
-        if (rows > ENGINE_MAX_ROWS)
-                return ENGINE_MAX_ROWS;
-        return (uint32_t)rows / CHUNK_UNIT * CHUNK_UNIT;
-}
-
-static double plan_cost(const struct plan *p) {
-        return decode_cost(p->lane, p->decode_rows) + p->prefill_rows * p->lane->row_usec;
+        rows = MAX(rows, p->decode_rows + LEAST_CHUNK + CHUNK_UNIT - 1);
+        return rows / CHUNK_UNIT * CHUNK_UNIT - p->decode_rows;
 }
 
 /* Decoding rows and all rows of prefill that could be taken. */
@@ -76,8 +59,7 @@ static bool plan_lane(struct lane *l, uint64_t usec_left, bool must, struct plan
         if (p.decode_rows + p.prefill_rows == 0)
                 return false;
         *ret_work = true;
-        p.prefill_rows = MIN(p.prefill_rows,
-                             chunk_rows(l, usec - decode_cost(l, p.decode_rows)));
+        p.prefill_rows = MIN(p.prefill_rows, chunk_rows(&p, usec));
         p.expected_usec = plan_cost(&p);
         if (p.expected_usec > (double)usec_left && !must) {
                 p.prefill_rows = 0;
@@ -140,21 +122,9 @@ size_t plan_rows(struct scheduler *s, const struct plan *plan) {
         return n;
 }
 
-static void learn(double *known, double usec) {
-        *known = *known > 0 ? (*known + usec) / 2 : usec;
-}
-
 void plan_measured(const struct plan *plan, uint64_t usec) {
         struct lane *l = plan->lane;
-        double rest;
+        struct step_costs *costs = plan->prefill_rows > 0 ? &l->mixed : &l->decode;
 
-        if (plan->prefill_rows == 0) {
-                learn(&l->decode_usec[cost_class(plan->decode_rows)], (double)usec);
-                return;
-        }
-        /* A few rows say little about many: they cost nearly as much as one. */
-        if (plan->prefill_rows < CHUNK_UNIT && l->row_usec > 0)
-                return;
-        rest = (double)usec - decode_cost(l, plan->decode_rows);
-        learn(&l->row_usec, MAX(rest, 1.0) / plan->prefill_rows);
+        step_cost_learn(costs, plan->decode_rows + plan->prefill_rows, (double)usec);
 }
