@@ -9,26 +9,42 @@
 
 enum { PATH_MAX_BYTES = 256 };
 
-static const struct {
+static const struct route {
         const char *path;
-        bool get;
+        enum http_method method; /* HTTP_GET: HEAD too */
         void (*handler)(struct conn *c);
 } routes[] = {
-        { "/v1/chat/completions", false, api_chat },
-        { "/v1/completions", false, api_completion },
-        { "/v1/summarize", false, api_summarize },
-        { "/v1/models", true, api_models },
-        { "/health", true, api_health },
+        { "/", HTTP_GET, api_root },
+        { "/v1/chat/completions", HTTP_POST, api_chat },
+        { "/v1/completions", HTTP_POST, api_completion },
+        { "/v1/summarize", HTTP_POST, api_summarize },
+        { "/v1/models", HTTP_GET, api_models },
+        { "/health", HTTP_GET, api_health },
+        { "/api/version", HTTP_GET, api_ollama_version },
+        { "/api/tags", HTTP_GET, api_ollama_tags },
+        { "/api/ps", HTTP_GET, api_ollama_ps },
+        { "/api/show", HTTP_POST, api_ollama_show },
+        { "/api/chat", HTTP_POST, api_ollama_chat },
+        { "/api/generate", HTTP_POST, api_ollama_generate },
+        { "/api/embed", HTTP_POST, api_ollama_embed },
+        { "/api/embeddings", HTTP_POST, api_ollama_embed },
+        { "/api/pull", HTTP_POST, api_ollama_admin },
+        { "/api/push", HTTP_POST, api_ollama_admin },
+        { "/api/create", HTTP_POST, api_ollama_admin },
+        { "/api/copy", HTTP_POST, api_ollama_admin },
+        { "/api/delete", HTTP_DELETE, api_ollama_admin },
 };
 
-/* 1 when the request's method is the right one; otherwise answers. */
-static bool method_fits(struct conn *c, bool get) {
+/* True when the request's method is the right one; otherwise answers. */
+static bool method_fits(struct conn *c, enum http_method wanted) {
         unsigned method = c->request.parser.method;
-        const char *allow = get ? "GET, HEAD, OPTIONS" : "POST, OPTIONS";
+        const char *allow = wanted == HTTP_GET      ? "GET, HEAD, OPTIONS"
+                            : wanted == HTTP_DELETE ? "DELETE, OPTIONS"
+                                                    : "POST, OPTIONS";
 
         if (method == HTTP_OPTIONS)
                 reply_allow(c, allow);
-        else if (get ? method != HTTP_GET && method != HTTP_HEAD : method != HTTP_POST)
+        else if (method != wanted && !(wanted == HTTP_GET && method == HTTP_HEAD))
                 reply_method(c, allow);
         else
                 return true;
@@ -44,14 +60,15 @@ void api_dispatch(struct conn *c) {
                 reply_error(c, &e, 0);
                 return;
         }
+        c->plain_errors = strncmp(path, "/api/", strlen("/api/")) == 0;
         for (size_t i = 0; i < ARRAY_SIZE(routes); i++)
                 if (strcmp(path, routes[i].path) == 0) {
-                        if (method_fits(c, routes[i].get))
+                        if (method_fits(c, routes[i].method))
                                 routes[i].handler(c);
                         return;
                 }
         if (strncmp(path, models, strlen(models)) == 0 && path[strlen(models)] != '\0') {
-                if (method_fits(c, true))
+                if (method_fits(c, HTTP_GET))
                         api_model(c, path + strlen(models));
                 return;
         }

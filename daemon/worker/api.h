@@ -17,6 +17,17 @@ void api_summarize(struct conn *c);
 void api_models(struct conn *c);
 void api_model(struct conn *c, const char *name);
 void api_health(struct conn *c);
+void api_root(struct conn *c);
+
+/* Ollama's routes. */
+void api_ollama_version(struct conn *c);
+void api_ollama_tags(struct conn *c);
+void api_ollama_ps(struct conn *c);
+void api_ollama_show(struct conn *c);
+void api_ollama_chat(struct conn *c);
+void api_ollama_generate(struct conn *c);
+void api_ollama_embed(struct conn *c);
+void api_ollama_admin(struct conn *c);
 
 /* The body as a JSON object with its model and generation fields in *spec. Returns a new reference,
  * or NULL after having answered with the error. */

@@ -81,6 +81,18 @@ void conn_shutdown(struct conn *c) {
                 c->dead = true;
 }
 
+void conn_wait(struct conn *c, void (*handler)(struct conn *c)) {
+        c->waiting = handler;
+}
+
+/* Ask a handler that could not answer again. */
+static void resume(struct conn *c) {
+        void (*handler)(struct conn *c) = TAKE_PTR(c->waiting);
+
+        if (handler)
+                handler(c);
+}
+
 void conn_answered(struct conn *c, bool close) {
         if (!close) {
                 read_next(c);
@@ -237,6 +249,8 @@ static void handle(struct conn *c, short events) {
                         discard(c);
         }
         expire(c);
+        if (!c->dead)
+                resume(c);
         if (c->out.failed)
                 c->dead = true;
         do {

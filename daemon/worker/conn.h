@@ -35,6 +35,8 @@ struct conn {
         struct request request;
         struct secure_buf in, out;
         struct exchange *exchange;  /* CONN_BUSY: who answers */
+        void (*waiting)(struct conn *c); /* CONN_BUSY: call again in the next pass, or NULL */
+        bool plain_errors;          /* errors as {"error": "text"} (Ollama) */
 };
 
 /* Takes fd. 0 or -ENOMEM; a connection over the limit is closed at once. */
@@ -43,6 +45,8 @@ struct conn *conn_next(struct conn *c);
 /* Answer what runs, then close. */
 void conn_shutdown(struct conn *c);
 
+/* The request cannot be answered yet: try the handler again after the next message. */
+void conn_wait(struct conn *c, void (*handler)(struct conn *c));
 /* The answer is complete in `out`; close: the connection ends after it. */
 void conn_answered(struct conn *c, bool close);
 

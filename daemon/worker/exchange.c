@@ -23,7 +23,10 @@ static void send_head(struct exchange *x) {
         if (x->head_sent)
                 return;
         x->head_sent = true;
-        reply_stream(x->conn, x->bare ? "text/plain; charset=utf-8" : "text/event-stream",
+        reply_stream(x->conn,
+                     x->bare            ? "text/plain; charset=utf-8"
+                     : x->format->lines ? "application/x-ndjson"
+                                        : "text/event-stream",
                      x->bare ? x->format->trailer_names : NULL, job_id(x->job));
 }
 
@@ -31,6 +34,7 @@ static void on_admitted(void *userdata) {
         struct exchange *x = userdata;
 
         snprintf(x->model, sizeof(x->model), "%s", job_model_name(x->job));
+        x->admitted = x->conn->w->now;
         if (!x->stream)
                 return;
         send_head(x);
@@ -41,6 +45,8 @@ static void on_admitted(void *userdata) {
 static void on_text(void *userdata, const char *text, size_t n) {
         struct exchange *x = userdata;
 
+        if (!x->text_came)
+                x->first_text = x->conn->w->now;
         x->text_came = true;
         if (!x->stream)
                 secure_buf_append(&x->text, text, n);
@@ -75,6 +81,8 @@ static void end_stream(struct exchange *x, const struct job_result *r) {
                 x->format->trailer(r, trailer, sizeof(trailer));
         if (!x->bare && ok)
                 x->format->end(x, r);
+        else if (!x->bare && x->format->lines)
+                reply_line(x->conn, reply_error_json(x->conn, &r->error));
         else if (!x->bare)
                 reply_event(x->conn, x->format->error_event, http_error_json(&r->error));
         reply_stream_end(x->conn, trailer, ok, x->bare && !ok);
@@ -114,6 +122,7 @@ void exchange_start(struct conn *c, const struct exchange_format *format, struct
         x->include_usage = spec->params.include_usage;
         x->bare = bare;
         x->created = (uint64_t)time(NULL);
+        x->started = c->w->now;
         x->next_beat = c->w->now + BEAT_INTERVAL;
         spec->conn = c->id;
         if (job_start(c->w, spec, &events, x, &x->job) < 0) {
@@ -133,15 +142,20 @@ struct exchange *exchange_abandon(struct exchange *x) {
         return exchange_free(x);
 }
 
+/* Only events have comments, which clients skip. */
+static bool has_heartbeat(const struct exchange *x) {
+        return x->stream && !x->bare && !x->format->lines && !x->text_came;
+}
+
 void exchange_poll(const struct exchange *x, struct poller *p) {
-        if (x->stream && !x->bare && !x->text_came)
+        if (has_heartbeat(x))
                 poller_deadline(p, x->next_beat);
 }
 
 void exchange_tick(struct exchange *x) {
         struct conn *c = x->conn;
 
-        if (x->stream && !x->bare && !x->text_came && c->w->now >= x->next_beat) {
+        if (has_heartbeat(x) && c->w->now >= x->next_beat) {
                 send_head(x);
                 reply_bytes(c, ": waiting\n\n", strlen(": waiting\n\n"));
                 x->next_beat = c->w->now + BEAT_INTERVAL;

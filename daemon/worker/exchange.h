@@ -22,6 +22,7 @@ struct exchange_format {
         void (*trailer)(const struct job_result *r, char *lines, size_t size);
         const char *trailer_names;                   /* "Trailer: …" CRLF, for the head */
         const char *error_event;                     /* SSE event name of errors, or NULL */
+        bool lines;                                  /* stream: lines of JSON, not events */
 };
 
 struct exchange {
@@ -33,6 +34,7 @@ struct exchange {
         bool head_sent, text_came, paused;
         uint64_t created;          /* seconds since the epoch */
         uint64_t next_beat;        /* of the heartbeat */
+        uint64_t started, admitted, first_text; /* on the worker's clock; 0: not yet */
         char model[WIRE_NAME_MAX];
         struct job_pace pace;
         struct secure_buf text;    /* not streamed: the answer so far */

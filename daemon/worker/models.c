@@ -123,6 +123,12 @@ static struct slot *find_slot(struct models *m, const struct wire_catalog *c) {
         return NULL;
 }
 
+const struct model *models_loaded(struct models *m, const struct wire_catalog *c) {
+        const struct slot *s = find_slot(m, c);
+
+        return s && s->state == SLOT_LOADED ? s->model : NULL;
+}
+
 uint32_t models_context(struct models *m, const struct wire_catalog *c) {
         const struct slot *s = find_slot(m, c);
 

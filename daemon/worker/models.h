@@ -23,6 +23,8 @@ const struct wire_catalog *models_find(const struct models *m, const char *name)
 /* The answer to WANT_MODEL; takes fd (-1 when a->error). -EBADMSG when it was not asked for. */
 int models_answer(struct models *m, const struct wire_model *a, int fd);
 
+/* The model when it is mapped in this worker, or NULL. */
+const struct model *models_loaded(struct models *m, const struct wire_catalog *c);
 /* Tokens that prompt and answer may have together; 0: not loaded in this worker. */
 uint32_t models_context(struct models *m, const struct wire_catalog *c);
 

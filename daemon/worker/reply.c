@@ -62,13 +62,23 @@ static int should_retry(unsigned status, uint32_t retry_after_ms) {
         return retry_after_ms != 0;
 }
 
+json_t *reply_error_json(const struct conn *c, const struct request_error *e) {
+        json_t *body = http_error_json(e), *message;
+
+        if (!c->plain_errors)
+                return body;
+        message = json_incref(json_object_get(json_object_get(body, "error"), "message"));
+        json_decref(body);
+        return json_pack("{s:o}", "error", message);
+}
+
 void reply_error(struct conn *c, const struct request_error *e, uint64_t job) {
         unsigned status = http_error_status(e);
         struct http_head h = { .status = status, .job = job,
                                .retry_after_ms = e->retry_after_ms,
                                .should_retry = should_retry(status, e->retry_after_ms) };
 
-        whole_json(c, &h, http_error_json(e));
+        whole_json(c, &h, reply_error_json(c, e));
 }
 
 void reply_memory(struct conn *c) {
@@ -97,7 +107,7 @@ void reply_method(struct conn *c, const char *allow) {
         struct http_head h = { .status = http_error_status(&e), .should_retry = -1,
                                .extra = allow_header(allow, line, sizeof(line)) };
 
-        whole_json(c, &h, http_error_json(&e));
+        whole_json(c, &h, reply_error_json(c, &e));
 }
 
 void reply_plain_error(struct conn *c, unsigned status, const char *detail) {
@@ -143,6 +153,19 @@ void reply_event(struct conn *c, const char *event, json_t *data) {
         http_json(&text, data);
         json_decref(data);
         secure_buf_puts(&text, "\n\n");
+        if (text.failed)
+                c->out.failed = true;
+        else
+                reply_bytes(c, text.p, text.n);
+        secure_buf_done(&text);
+}
+
+void reply_line(struct conn *c, json_t *data) {
+        struct secure_buf text = {};
+
+        http_json(&text, data);
+        json_decref(data);
+        secure_buf_puts(&text, "\n");
         if (text.failed)
                 c->out.failed = true;
         else

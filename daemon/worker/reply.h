@@ -13,6 +13,8 @@ void reply_json(struct conn *c, unsigned status, json_t *body, uint64_t job); /*
 void reply_text(struct conn *c, const char *text, size_t n, const char *extra, uint64_t job);
 void reply_error(struct conn *c, const struct request_error *e, uint64_t job);
 void reply_memory(struct conn *c);
+/* The error in the shape of the interface that the request came by. A new reference or NULL. */
+json_t *reply_error_json(const struct conn *c, const struct request_error *e);
 /* No body: OPTIONS (204). */
 void reply_allow(struct conn *c, const char *allow);
 void reply_method(struct conn *c, const char *allow); /* 405 */
@@ -23,6 +25,8 @@ void reply_plain_error(struct conn *c, unsigned status, const char *detail);
 void reply_stream(struct conn *c, const char *content_type, const char *extra, uint64_t job);
 /* Takes data; event may be NULL. */
 void reply_event(struct conn *c, const char *event, json_t *data);
+/* One line of JSON; takes data. */
+void reply_line(struct conn *c, json_t *data);
 void reply_bytes(struct conn *c, const char *p, size_t n);
 /* trailer: header lines after the chunks, or "" (HTTP/1.0 gets none). ok: a regular end. Not ok:
  * the connection closes; with truncate the stream is left open-ended, so that a client without an
