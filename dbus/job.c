@@ -207,7 +207,7 @@ static int method_wait(sd_bus_message *m, void *userdata, sd_bus_error *e) {
         for (unsigned i = 0; i < LIMIT_WAITERS_PER_JOB && !w; i++)
                 if (!face->waiters[i].call)
                         w = &face->waiters[i];
-        if (!w || account_charge(job->charge.account, CHARGE_WAITER, &w->charge) != 0)
+        if (!w || account_charge(job->charge.account, CHARGE_OBJECT, &w->charge) != 0)
                 return bus_error(e, ERROR_RATE_LIMITED, 0, LIMIT_WAITERS_PER_JOB);
         w->peer = sd_bus_slot_get_userdata(sd_bus_get_current_slot(bus));
         w->call = sd_bus_message_ref(m);

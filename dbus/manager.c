@@ -9,6 +9,7 @@
 #include "dbus/options.h"
 #include "dbus/peer.h"
 #include "engine/base/macro.h"
+#include "policy/quota_key.h"
 
 static void message_unrefp(sd_bus_message **m) {
         sd_bus_message_unref(*m);
@@ -23,7 +24,7 @@ static int option_error(sd_bus_error *e, enum error_code code, const char *key) 
 
 static int submit(sd_bus_message *m, struct peer *p, enum wire_verb verb, sd_bus_error *e) {
         struct workers *workers = p->owner->settings.workers;
-        const struct limits *limits = accounts_limits(peer_broker(p)->accounts);
+        struct limits limits;
         struct wire_job request = options_default(verb);
         char key[OPTION_KEY_MAX + 1], path[JOB_PATH_SIZE];
         _cleanup_close_ int output = -1;
@@ -39,12 +40,13 @@ static int submit(sd_bus_message *m, struct peer *p, enum wire_verb verb, sd_bus
                 r = sd_bus_message_read(m, "sh", &model, &input);
         if (r < 0)
                 return r;
-        if (control_check_input(input, limits->max_input_bytes, &refusal) != ERROR_NONE)
+        accounts_limits(peer_broker(p)->accounts, uid, &limits);
+        if (control_check_input(input, limits.v[QUOTA_MAX_INPUT_BYTES], &refusal) != ERROR_NONE)
                 return bus_error(e, refusal.code, refusal.value, refusal.limit);
         if (model[0] && !wire_name_valid(model))
                 return bus_error(e, ERROR_MODEL_NOT_FOUND, 0, 0);
         snprintf(request.model, sizeof(request.model), "%s", model);
-        error = options_read(m, limits->max_output_tokens, &request, key);
+        error = options_read(m, (uint32_t)limits.v[QUOTA_MAX_OUTPUT_TOKENS], &request, key);
         if (error != ERROR_NONE)
                 return option_error(e, error, key);
         error = control_submit(workers, uid, &request, input, &job, &output, &refusal);
@@ -72,20 +74,30 @@ static const char *state_word(const struct store_model *model) {
                                                      : "bad";
 }
 
+static const struct store_model *default_of(const struct peer *p, const struct limits *limits) {
+        return store_choose(peer_broker(p)->store, limits_text(limits, QUOTA_DEFAULT_MODEL), "");
+}
+
 static int method_list_models(sd_bus_message *m, void *userdata, sd_bus_error *e) {
         struct peer *p = userdata;
         const struct store *store = peer_broker(p)->store;
         _cleanup_(message_unrefp) sd_bus_message *reply = NULL;
-        int r = sd_bus_message_new_method_return(m, &reply);
+        struct limits limits;
+        uid_t uid;
+        int r = peer_uid(p, m, &uid);
 
         if (r >= 0)
-                r = sd_bus_message_open_container(reply, 'a', "(sttbs)");
+                r = sd_bus_message_new_method_return(m, &reply);
+        if (r < 0)
+                return r;
+        accounts_limits(peer_broker(p)->accounts, uid, &limits);
+        r = sd_bus_message_open_container(reply, 'a', "(sttbs)");
         for (uint32_t i = 0; r >= 0 && i < store_count(store); i++) {
                 const struct store_model *model = store_get(store, i);
 
                 r = sd_bus_message_append(reply, "(sttbs)", model->name, model->size,
                                           model->created * 1000000,
-                                          model == store_default(store), state_word(model));
+                                          model == default_of(p, &limits), state_word(model));
         }
         if (r >= 0)
                 r = sd_bus_message_close_container(reply);
@@ -171,8 +183,9 @@ static bool known_use_case(const char *name) {
 
 static int method_get_availability(sd_bus_message *m, void *userdata, sd_bus_error *e) {
         struct peer *p = userdata;
-        const struct store_model *model = store_default(peer_broker(p)->store);
         const struct account *account;
+        const struct store_model *model;
+        struct limits limits;
         const char *use_case, *reason = "available", *text = "";
         uid_t uid;
         int r = peer_uid(p, m, &uid);
@@ -182,6 +195,8 @@ static int method_get_availability(sd_bus_message *m, void *userdata, sd_bus_err
         if (r < 0)
                 return r;
         account = accounts_find(peer_broker(p)->accounts, uid);
+        accounts_limits(peer_broker(p)->accounts, uid, &limits);
+        model = default_of(p, &limits);
         if (!known_use_case(use_case)) {
                 reason = "unsupported";
                 text = error_row(ERROR_UNSUPPORTED)->text;
@@ -217,28 +232,32 @@ static void count_jobs(const struct peer *p, uid_t uid, bool all, uint32_t *ret_
 static int method_get_status(sd_bus_message *m, void *userdata, sd_bus_error *e) {
         struct peer *p = userdata;
         struct accounts *accounts = peer_broker(p)->accounts;
-        const struct limits *limits = accounts_limits(accounts);
         const struct account *account;
-        uint32_t running, waiting, connections;
+        uint32_t running, waiting;
+        uint64_t connections;
+        struct limits limits;
         uid_t uid;
         int r = peer_uid(p, m, &uid);
 
         if (r < 0)
                 return r;
         account = accounts_find(accounts, uid);
+        accounts_limits(accounts, uid, &limits);
         count_jobs(p, uid, uid == 0, &running, &waiting);
         connections = uid == 0 ? accounts_used(accounts, CHARGE_CONNECTION)
                       : account ? account->used[CHARGE_CONNECTION]
                                 : 0;
         return sd_bus_reply_method_return(
                 m, "a{sv}", 11, "uid", "u", uid, "jobs-running", "u", running, "jobs-waiting", "u",
-                waiting, "connections", "u", connections, "workers", "u",
+                waiting, "connections", "u", (uint32_t)connections, "workers", "u",
                 uid == 0 ? workers_count(p->owner->settings.workers)
                          : (uint32_t)(account && workers_find(p->owner->settings.workers, account)),
                 "threads", "u", peer_broker(p)->threads, "max-concurrent-jobs", "u",
-                limits->max_concurrent_jobs, "max-queued-jobs", "u", limits->max_queued_jobs,
-                "max-connections", "u", limits->max_connections, "max-input-bytes", "t",
-                limits->max_input_bytes, "max-output-tokens", "u", limits->max_output_tokens);
+                (uint32_t)limits.v[QUOTA_MAX_CONCURRENT_JOBS], "max-queued-jobs", "u",
+                (uint32_t)limits.v[QUOTA_MAX_QUEUED_JOBS], "max-connections", "u",
+                (uint32_t)limits.v[QUOTA_MAX_CONNECTIONS], "max-input-bytes", "t",
+                limits.v[QUOTA_MAX_INPUT_BYTES], "max-output-tokens", "u",
+                (uint32_t)limits.v[QUOTA_MAX_OUTPUT_TOKENS]);
 }
 
 static int get_interface_version(sd_bus *bus, const char *path, const char *interface,

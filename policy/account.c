@@ -1,6 +1,6 @@
-/* Charges per uid and for the whole daemon. The invariant: used[] of an account is exactly the
- * number of live struct charge that name it, total[] is the sum over accounts, and an account with
- * a charge cannot be freed, because every charge holds a reference. Freeing the table asserts that
+/* Charges per uid and for the whole daemon. The invariant: used[] of an account is exactly the sum
+ * of the live struct charge that name it, total[] is the sum over accounts, and an account with a
+ * charge cannot be freed, because every charge holds a reference. Freeing the table asserts that
  * all came back, so that a leak is found by any test that ends the daemon cleanly. */
 #include <assert.h>
 #include <errno.h>
@@ -9,18 +9,20 @@
 #include "policy/account.h"
 
 struct accounts {
-        struct limits limits;
+        accounts_resolver resolve;
+        void *userdata;
         struct account *first;
         uint32_t count;
-        uint32_t total[_CHARGE_MAX];
+        uint64_t total[_CHARGE_MAX];
 };
 
-int accounts_new(struct accounts **ret, const struct limits *limits) {
+int accounts_new(struct accounts **ret, accounts_resolver resolve, void *userdata) {
         struct accounts *a = calloc(1, sizeof(*a));
 
         if (!a)
                 return -ENOMEM;
-        a->limits = *limits;
+        a->resolve = resolve;
+        a->userdata = userdata;
         *ret = a;
         return 0;
 }
@@ -50,19 +52,25 @@ struct accounts *accounts_free(struct accounts *a) {
         return NULL;
 }
 
-void accounts_set_limits(struct accounts *a, const struct limits *limits) {
-        a->limits = *limits;
+void accounts_resolve(struct accounts *a) {
+        for (struct account *i = a->first; i; i = i->next)
+                a->resolve(i->uid, &i->limits, a->userdata);
 }
 
-const struct limits *accounts_limits(const struct accounts *a) {
-        return &a->limits;
-}
-
-struct account *accounts_find(struct accounts *a, uid_t uid) {
+struct account *accounts_find(const struct accounts *a, uid_t uid) {
         for (struct account *i = a->first; i; i = i->next)
                 if (i->uid == uid)
                         return i;
         return NULL;
+}
+
+void accounts_limits(const struct accounts *a, uid_t uid, struct limits *ret) {
+        const struct account *account = accounts_find(a, uid);
+
+        if (account)
+                *ret = account->limits;
+        else
+                a->resolve(uid, ret, a->userdata);
 }
 
 /* Make room among accounts that are only remembered for their crashes. */
@@ -90,6 +98,7 @@ int accounts_get(struct accounts *a, uid_t uid, struct account **ret) {
                 return -ENOMEM;
         account->owner = a;
         account->uid = uid;
+        a->resolve(uid, &account->limits, a->userdata);
         account->refs = 1;
         account->next = a->first;
         a->first = account;
@@ -112,32 +121,61 @@ struct account *account_unref(struct account *account) {
         return NULL;
 }
 
-uint32_t account_limit(const struct account *account, enum charge_kind kind) {
-        const struct limits *l = &account->owner->limits;
+uint64_t account_limit(const struct account *account, enum charge_kind kind) {
+        const uint64_t *v = account->limits.v;
 
         switch (kind) {
         case CHARGE_CONNECTION:
-                return l->max_connections;
+                return v[QUOTA_MAX_CONNECTIONS];
         case CHARGE_JOB:
-                return l->max_concurrent_jobs + l->max_queued_jobs;
-        case CHARGE_WAITER:
-                return LIMIT_WAITERS_PER_JOB * (l->max_concurrent_jobs + l->max_queued_jobs);
+                return v[QUOTA_MAX_CONCURRENT_JOBS] + v[QUOTA_MAX_QUEUED_JOBS];
+        case CHARGE_OBJECT:
+                return v[QUOTA_MAX_OBJECTS];
+        case CHARGE_SESSION:
+                return v[QUOTA_MAX_SESSIONS];
+        case CHARGE_SESSION_KV:
+                return v[QUOTA_MAX_SESSION_KV];
         case _CHARGE_MAX:
                 break;
         }
         return 0;
 }
 
-int account_charge(struct account *account, enum charge_kind kind, struct charge *ret) {
+/* Written so that nothing can overflow; what is held may be over a limit that was lowered. */
+static bool fits(const struct account *account, enum charge_kind kind, uint64_t amount) {
+        uint64_t limit = account_limit(account, kind), used = account->used[kind];
+
+        return used <= limit && amount <= limit - used;
+}
+
+static void change(struct account *account, enum charge_kind kind, uint64_t from, uint64_t to) {
+        assert(account->used[kind] >= from && account->owner->total[kind] >= from);
+        account->used[kind] += to - from;
+        account->owner->total[kind] += to - from;
+}
+
+int account_charge_amount(struct account *account, enum charge_kind kind, uint64_t amount,
+                          struct charge *ret) {
         assert(kind < _CHARGE_MAX && !ret->account);
-        if (account->used[kind] >= account_limit(account, kind))
+        if (!fits(account, kind, amount))
                 return ACCOUNT_E_QUOTA;
         if (kind == CHARGE_CONNECTION && account->owner->total[kind] >= LIMIT_CONNECTIONS)
                 return ACCOUNT_E_GLOBAL;
-        account->used[kind]++;
-        account->owner->total[kind]++;
-        ret->account = account_ref(account);
-        ret->kind = kind;
+        change(account, kind, 0, amount);
+        *ret = (struct charge){ account_ref(account), kind, amount };
+        return 0;
+}
+
+int account_charge(struct account *account, enum charge_kind kind, struct charge *ret) {
+        return account_charge_amount(account, kind, 1, ret);
+}
+
+int charge_resize(struct charge *charge, uint64_t amount) {
+        if (amount > charge->amount &&
+            !fits(charge->account, charge->kind, amount - charge->amount))
+                return ACCOUNT_E_QUOTA;
+        change(charge->account, charge->kind, charge->amount, amount);
+        charge->amount = amount;
         return 0;
 }
 
@@ -146,13 +184,11 @@ void charge_done(struct charge *charge) {
 
         if (!account)
                 return;
-        assert(account->used[charge->kind] > 0);
-        account->used[charge->kind]--;
-        account->owner->total[charge->kind]--;
-        charge->account = NULL;
+        change(account, charge->kind, charge->amount, 0);
+        *charge = (struct charge){};
         account_unref(account);
 }
 
-uint32_t accounts_used(const struct accounts *a, enum charge_kind kind) {
+uint64_t accounts_used(const struct accounts *a, enum charge_kind kind) {
         return a->total[kind];
 }

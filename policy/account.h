@@ -8,7 +8,14 @@
 
 #include "policy/limits.h"
 
-enum charge_kind { CHARGE_CONNECTION, CHARGE_JOB, CHARGE_WAITER, _CHARGE_MAX };
+enum charge_kind {
+        CHARGE_CONNECTION,
+        CHARGE_JOB,        /* that has not ended */
+        CHARGE_OBJECT,     /* job that can be looked at, or held call of Wait() */
+        CHARGE_SESSION,
+        CHARGE_SESSION_KV, /* bytes */
+        _CHARGE_MAX,
+};
 
 /* Documented outcomes of account_charge and accounts_get. */
 enum { ACCOUNT_E_QUOTA = 1,    /* the account's own limit */
@@ -21,7 +28,8 @@ struct account {
         struct account *next;
         uid_t uid;
         uint32_t refs;
-        uint32_t used[_CHARGE_MAX];
+        uint64_t used[_CHARGE_MAX];
+        struct limits limits;
         /* Crash record, for the delay before the next worker (start.h). */
         uint32_t crashes;
         uint64_t not_before_usec;
@@ -31,26 +39,36 @@ struct account {
 struct charge {
         struct account *account;
         enum charge_kind kind;
+        uint64_t amount;
 };
 
-int accounts_new(struct accounts **ret, const struct limits *limits);
+/* The quota of a uid; texts in it stay valid until the next accounts_resolve. */
+typedef void (*accounts_resolver)(uid_t uid, struct limits *ret, void *userdata);
+
+int accounts_new(struct accounts **ret, accounts_resolver resolve, void *userdata);
 /* Asserts that nothing is charged any more. */
 struct accounts *accounts_free(struct accounts *a);
-/* New limits count for new charges; what is held stays held. */
-void accounts_set_limits(struct accounts *a, const struct limits *limits);
-const struct limits *accounts_limits(const struct accounts *a);
+/* The configuration has changed: new limits count for new charges; what is held stays held. */
+void accounts_resolve(struct accounts *a);
+/* Those of a uid that need not have an account. */
+void accounts_limits(const struct accounts *a, uid_t uid, struct limits *ret);
 
 /* A new reference to the account of a uid. 0, ACCOUNT_E_GLOBAL (too many uids), or -ENOMEM. */
 int accounts_get(struct accounts *a, uid_t uid, struct account **ret);
 /* The account of a uid without a reference, or NULL when nothing is known of it. */
-struct account *accounts_find(struct accounts *a, uid_t uid);
+struct account *accounts_find(const struct accounts *a, uid_t uid);
 struct account *account_ref(struct account *account);
 /* Forgets the uid with its last reference, unless it still has to wait after crashes. */
 struct account *account_unref(struct account *account);
 
 /* 0, or a positive outcome and nothing is charged. */
 int account_charge(struct account *account, enum charge_kind kind, struct charge *ret);
+int account_charge_amount(struct account *account, enum charge_kind kind, uint64_t amount,
+                          struct charge *ret);
+/* Another amount for a live charge. 0, or ACCOUNT_E_QUOTA and it stays as it was; less is always
+ * possible. */
+int charge_resize(struct charge *charge, uint64_t amount);
 void charge_done(struct charge *charge);
 
-uint32_t account_limit(const struct account *account, enum charge_kind kind);
-uint32_t accounts_used(const struct accounts *a, enum charge_kind kind);
+uint64_t account_limit(const struct account *account, enum charge_kind kind);
+uint64_t accounts_used(const struct accounts *a, enum charge_kind kind);

@@ -1,44 +1,78 @@
-/* One table row per key: where the value goes and its range. inih splits the lines; it reports the
- * line of the first handler that refused, and the reason is the one recorded then. The result is
- * built in a copy, so a bad file changes nothing. */
+/* All assignments of all files are kept in one list, in the order they were read, each with its
+ * file and line; resolving walks it once for each degree of specificity, later ones overwriting. So
+ * what decided a number is always known, and nothing has to be merged.
+ *
+ * inih splits the lines. It is fed by a reader of our own, which counts lines (inih does not tell
+ * its handler) and refuses what inih would silently cut or join: lines and section names that are
+ * too long, and lines that begin with a space. */
 #include <errno.h>
 #include <ini.h>
-#include <stdbool.h>
+#include <limits.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "engine/base/macro.h"
 #include "policy/config.h"
+#include "policy/quota_key.h"
 
-struct key {
-        const char *section, *name;
-        size_t offset;
-        size_t size; /* of the number: 4 or 8 */
-        uint64_t min, max;
+enum { LINE_MAX_BYTES = 190, SECTION_MAX = 48, NAME_MAX_BYTES = 40 };
+
+struct setting {
+        enum config_match match;
+        bool by_id;
+        uint32_t id;
+        char name[NAME_MAX_BYTES];  /* of the user or group */
+        enum quota_key key;
+        uint64_t value;
+        char *text;                 /* of a key from _QUOTA_NUMBERS on */
+        const char *path;
+        unsigned line;
 };
 
-#define LIMIT(name, field, min, max)                                                               \
-        { "Limits", name, offsetof(struct config, limits.field),                                   \
-          sizeof(((struct config *)0)->limits.field), min, max }
-
-static const struct key keys[] = {
-        LIMIT("MaxConcurrentJobs", max_concurrent_jobs, 1, 64),
-        LIMIT("MaxQueuedJobs", max_queued_jobs, 0, 1024),
-        LIMIT("MaxConnections", max_connections, 1, 256),
-        LIMIT("MaxInputBytes", max_input_bytes, 1024, UINT64_C(4) << 30),
-        LIMIT("MaxOutputTokens", max_output_tokens, 1, 1 << 20),
-        LIMIT("MaxSequences", max_sequences, 1, 64),
-        LIMIT("KVBytes", kv_bytes, UINT64_C(1) << 20, UINT64_C(1) << 40),
-        LIMIT("IdleTimeoutSec", idle_timeout_sec, 1, 86400),
-        LIMIT("ConnectionIdleSec", connection_idle_sec, 1, 86400),
-        { "Broker", "Threads", offsetof(struct config, threads), sizeof(uint32_t), 0,
-          LIMIT_THREADS },
+struct config {
+        struct config_broker broker;
+        char *paths[LIMIT_CONFIG_FILES];
+        size_t n_paths;
+        struct setting *settings;
+        size_t n_settings;
+        bool wants_names;
 };
 
-struct state {
-        struct config config;
+/* One file while it is read. */
+struct reading {
+        struct config *config;
+        const char *path, *rest;
+        unsigned line;
+        unsigned bad_line;          /* of the first problem that is not syntax */
         const char *reason;
+        struct setting section;     /* whom the section is for */
+        bool broker;                /* it is [Broker] */
+        bool sound;                 /* the section is one of ours */
+        int error;                  /* -ENOMEM */
 };
+
+int config_new(struct config **ret) {
+        struct config *c = calloc(1, sizeof(*c));
+
+        if (!c)
+                return -ENOMEM;
+        c->broker.cpu = CPU_LEVEL_ALL;
+        *ret = c;
+        return 0;
+}
+
+struct config *config_free(struct config *c) {
+        if (!c)
+                return NULL;
+        for (size_t i = 0; i < c->n_settings; i++)
+                free(c->settings[i].text);
+        for (size_t i = 0; i < c->n_paths; i++)
+                free(c->paths[i]);
+        free(c->settings);
+        free(c);
+        return NULL;
+}
 
 int config_cpu_level(const char *name, enum cpu_level *ret) {
         static const char *const names[_CPU_LEVEL_MAX] = {
@@ -58,79 +92,226 @@ int config_cpu_level(const char *name, enum cpu_level *ret) {
         return -EINVAL;
 }
 
-/* A decimal number with an optional K, M or G. */
-static bool parse_number(const char *value, uint64_t *ret) {
-        unsigned long long n;
-        unsigned shift = 0;
-        char *end;
-
-        if (*value < '0' || *value > '9')
-                return false;
-        errno = 0;
-        n = strtoull(value, &end, 10);
-        if (errno)
-                return false;
-        if (*end == 'K' || *end == 'M' || *end == 'G')
-                shift = *end == 'K' ? 10 : *end == 'M' ? 20 : 30;
-        if (end[shift ? 1 : 0] != '\0' || n > UINT64_MAX >> shift)
-                return false;
-        *ret = (uint64_t)n << shift;
-        return true;
-}
-
-static int refuse(struct state *s, const char *reason) {
-        if (!s->reason)
-                s->reason = reason;
+static int refuse(struct reading *r, const char *reason) {
+        if (!r->reason) {
+                r->reason = reason;
+                r->bad_line = r->line;
+        }
         return 0; /* for inih: an error on this line */
 }
 
-static int set_number(struct state *s, const struct key *key, const char *value) {
-        uint8_t *field = (uint8_t *)&s->config + key->offset;
-        uint64_t n;
+/* "alice" or "1000"; the number -1 is nobody. */
+static const char *section_who(struct setting *s, const char *who) {
+        unsigned long long id;
+        size_t n = strlen(who);
 
-        if (!parse_number(value, &n))
-                return refuse(s, "not a number");
-        if (n < key->min || n > key->max)
-                return refuse(s, "number out of range");
-        if (key->size == sizeof(uint32_t))
-                memcpy(field, &(uint32_t){ (uint32_t)n }, sizeof(uint32_t));
+        if (n == 0 || n >= sizeof(s->name) || strpbrk(who, " \t\"'[]"))
+                return "not the name or number of a user or group";
+        snprintf(s->name, sizeof(s->name), "%s", who);
+        if (strspn(who, "0123456789") != n)
+                return NULL;
+        errno = 0;
+        id = strtoull(who, NULL, 10);
+        if (errno || id >= UINT32_MAX)
+                return "number out of range";
+        s->by_id = true;
+        s->id = (uint32_t)id;
+        return NULL;
+}
+
+static const char *section_start(struct reading *r, char *name) {
+        char *who = strchr(name, ' ');
+
+        r->section = (struct setting){};
+        r->broker = strcmp(name, "Broker") == 0;
+        if (r->broker || strcmp(name, "Default") == 0)
+                return NULL;
+        if (strncmp(name, "Slice", 5) == 0 || strncmp(name, "AppId", 5) == 0)
+                return "quotas belong to users: a process can choose its slice and name";
+        if (!who)
+                return "unknown section";
+        *who++ = '\0';
+        who += strspn(who, " ");
+        if (strcmp(name, "User") == 0)
+                r->section.match = CONFIG_USER;
+        else if (strcmp(name, "Group") == 0)
+                r->section.match = CONFIG_GROUP;
         else
-                memcpy(field, &n, sizeof(n));
+                return "unknown section";
+        return section_who(&r->section, who);
+}
+
+/* Sections are seen here, so that an empty one is checked, too. */
+static void look_at_section(struct reading *r, const char *line) {
+        size_t n = strcspn(line, "]");
+        char name[SECTION_MAX];
+        const char *problem;
+
+        r->sound = false;
+        if (n > sizeof(name)) {
+                refuse(r, "name of the section is too long");
+                return;
+        }
+        if (line[n] != ']')
+                return; /* inih says so */
+        snprintf(name, sizeof(name), "%.*s", (int)n - 1, line + 1);
+        problem = section_start(r, name);
+        if (problem)
+                refuse(r, problem);
+        r->sound = !problem;
+}
+
+/* As fgets. */
+static char *read_line(char *buf, int size, void *stream) {
+        struct reading *r = stream;
+        size_t n = strcspn(r->rest, "\n");
+        size_t take = MIN(n, (size_t)size - 2);
+
+        if (!*r->rest)
+                return NULL;
+        r->line++;
+        memcpy(buf, r->rest, take);
+        buf[take] = '\0';
+        if (n > LINE_MAX_BYTES)
+                refuse(r, "line is too long");
+        else if (strchr(" \t", buf[0]) && buf[strspn(buf, " \t\r")])
+                refuse(r, "line begins with a space");
+        else if (buf[0] == '[')
+                look_at_section(r, buf);
+        r->rest += n + (r->rest[n] == '\n');
+        return buf;
+}
+
+static int set_broker(struct reading *r, const char *name, const char *value) {
+        struct config_broker *b = &r->config->broker;
+        unsigned long n;
+        char *end;
+
+        if (strcmp(name, "CPU") == 0)
+                return config_cpu_level(value, &b->cpu) < 0 ? refuse(r, "not a CPU level") : 1;
+        if (strcmp(name, "Threads") != 0)
+                return refuse(r, "unknown key");
+        n = strtoul(value, &end, 10);
+        if (*value < '0' || *value > '9' || *end)
+                return refuse(r, "not a number");
+        if (n > LIMIT_THREADS)
+                return refuse(r, "number out of range");
+        b->threads = (uint32_t)n;
+        return 1;
+}
+
+static int add_setting(struct reading *r, enum quota_key key, const char *value) {
+        struct config *c = r->config;
+        struct setting s = r->section;
+        const char *problem = quota_parse(key, value, &s.value);
+        struct setting *grown;
+
+        if (problem)
+                return refuse(r, problem);
+        if (c->n_settings == LIMIT_CONFIG_SETTINGS)
+                return refuse(r, "too many settings");
+        grown = reallocarray(c->settings, c->n_settings + 1, sizeof(*grown));
+        if (grown)
+                c->settings = grown;
+        if (grown && key >= _QUOTA_NUMBERS)
+                s.text = strdup(value);
+        if (!grown || (key >= _QUOTA_NUMBERS && !s.text)) {
+                r->error = -ENOMEM;
+                return 0;
+        }
+        s.key = key;
+        s.path = r->path;
+        s.line = r->line;
+        c->settings[c->n_settings++] = s;
+        c->wants_names |= s.match == CONFIG_GROUP || (s.match == CONFIG_USER && !s.by_id);
         return 1;
 }
 
 static int handle(void *userdata, const char *section, const char *name, const char *value) {
-        struct state *s = userdata;
+        struct reading *r = userdata;
+        enum quota_key key = quota_key_find(name);
 
-        for (size_t i = 0; i < ARRAY_SIZE(keys); i++)
-                if (strcmp(keys[i].section, section) == 0 && strcmp(keys[i].name, name) == 0)
-                        return set_number(s, &keys[i], value);
-        if (strcmp(section, "Broker") != 0)
-                return refuse(s, strcmp(section, "Limits") == 0 ? "unknown key"
-                                                                : "unknown section");
-        if (strcmp(name, "DefaultModel") == 0) {
-                if (!model_name_valid(value))
-                        return refuse(s, "not a model name");
-                memcpy(s->config.default_model, value, strlen(value) + 1);
-                return 1;
-        }
-        if (strcmp(name, "CPU") == 0)
-                return config_cpu_level(value, &s->config.cpu) < 0
-                               ? refuse(s, "not a CPU level")
-                               : 1;
-        return refuse(s, "unknown key");
+        if (!section[0])
+                return refuse(r, "outside of a section");
+        if (!r->sound)
+                return 0; /* the section was refused */
+        if (r->broker)
+                return set_broker(r, name, value);
+        return key == _QUOTA_MAX ? refuse(r, "unknown key") : add_setting(r, key, value);
 }
 
-int config_parse(const char *text, struct config *ret, unsigned *ret_line,
-                 const char **ret_reason) {
-        struct state s = { .config = *ret };
-        int r = ini_parse_string(text, handle, &s);
+static int problem_at(const struct reading *r, unsigned line, const char *reason,
+                      struct config_problem *ret) {
+        snprintf(ret->path, sizeof(ret->path), "%s", r->path);
+        ret->line = line;
+        ret->reason = reason;
+        return -EINVAL;
+}
 
-        if (r != 0) {
-                *ret_line = r > 0 ? (unsigned)r : 0;
-                *ret_reason = s.reason ? s.reason : "not an assignment or section";
-                return -EINVAL;
+int config_add(struct config *c, const char *path, const char *text, struct config_problem *ret) {
+        struct reading r = { .config = c, .path = path, .rest = text };
+        int bad;
+
+        if (c->n_paths == LIMIT_CONFIG_FILES)
+                return problem_at(&r, 0, "too many files", ret);
+        r.path = c->paths[c->n_paths] = strdup(path);
+        if (!r.path)
+                return -ENOMEM;
+        c->n_paths++;
+        bad = ini_parse_stream(read_line, &r, handle, &r);
+        if (r.error < 0 || bad < 0)
+                return -ENOMEM;
+        if (bad > 0 && (!r.reason || (unsigned)bad < r.bad_line))
+                return problem_at(&r, (unsigned)bad, "not an assignment or section", ret);
+        return r.reason ? problem_at(&r, r.bad_line, r.reason, ret) : 0;
+}
+
+const struct config_broker *config_broker(const struct config *c) {
+        return &c->broker;
+}
+
+bool config_wants_names(const struct config *c) {
+        return c->wants_names;
+}
+
+static bool same_name(const char *a, const char *b) {
+        return a && strcmp(a, b) == 0;
+}
+
+static bool matches(const struct setting *s, const struct identity *who) {
+        switch (s->match) {
+        case CONFIG_DEFAULT:
+                return true;
+        case CONFIG_USER:
+                return s->by_id ? s->id == who->uid : same_name(who->name, s->name);
+        case CONFIG_GROUP:
+                for (size_t i = 0; i < who->n_groups; i++)
+                        if (s->by_id ? s->id == who->groups[i].gid
+                                     : same_name(who->groups[i].name, s->name))
+                                return true;
+                break;
         }
-        *ret = s.config;
-        return 0;
+        return false;
+}
+
+static void apply(const struct setting *s, struct limits *l, struct config_origin *origin) {
+        if (s->key < _QUOTA_NUMBERS)
+                l->v[s->key] = s->value;
+        else
+                l->text[s->key - _QUOTA_NUMBERS] = s->text;
+        *origin = (struct config_origin){ .match = s->match, .name = s->name, .path = s->path,
+                                          .line = s->line };
+}
+
+void config_resolve(const struct config *c, const struct identity *who, struct limits *ret,
+                    struct config_origin ret_origins[_QUOTA_MAX]) {
+        struct config_origin origins[_QUOTA_MAX] = {};
+
+        *ret = limits_default();
+        for (unsigned match = CONFIG_DEFAULT; match <= CONFIG_USER; match++)
+                for (size_t i = 0; i < c->n_settings; i++)
+                        if (c->settings[i].match == match && matches(&c->settings[i], who))
+                                apply(&c->settings[i], ret, &origins[c->settings[i].key]);
+        if (ret_origins)
+                memcpy(ret_origins, origins, sizeof(origins));
 }

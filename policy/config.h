@@ -1,30 +1,75 @@
-/* The configuration file: sections [Limits] and [Broker], all keys optional (bitnetd.conf lists
- * them). Sizes take K, M or G (powers of 1024). Unknown sections or keys and values out of range
- * are errors, with the line: a typing mistake must not silently weaken a limit. */
+/* The configuration: one main file and drop-ins, read in order. [Broker] is about the daemon;
+ * [Default], [Group NAME|GID] and [User NAME|UID] are quotas, and all their keys are optional
+ * (bitnetd.conf lists them). For each key the most specific section counts: user before group
+ * before default; among equals the one read last. Unknown sections or keys and values out of range
+ * are errors with file and line: a typing mistake must not silently weaken a limit. */
 #pragma once
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 #include "policy/limits.h"
-#include "policy/name.h"
 
 /* In this order; each level includes those before it. */
 enum cpu_level { CPU_LEVEL_C, CPU_LEVEL_AVX2, CPU_LEVEL_AVXVNNI, CPU_LEVEL_AVX512VL,
                  CPU_LEVEL_AVX512VNNI, CPU_LEVEL_ALL, _CPU_LEVEL_MAX };
 
-struct config {
-        struct limits limits;
-        char default_model[MODEL_NAME_SIZE]; /* "" = not set */
+struct config_broker {
         uint32_t threads;       /* 0 = one per CPU */
         enum cpu_level cpu;     /* the most that kernels may use */
 };
 
-#define CONFIG_DEFAULT (struct config) { .limits = LIMITS_DEFAULT, .cpu = CPU_LEVEL_ALL }
+enum { CONFIG_PATH_MAX = 512 };
 
-/* text: the whole file, NUL-terminated. Returns 0; or -EINVAL with *ret_line (1 is the first) and
- * *ret_reason (a fixed text), and *ret is untouched. */
-int config_parse(const char *text, struct config *ret, unsigned *ret_line, const char **ret_reason);
+/* Why a file is refused. */
+struct config_problem {
+        char path[CONFIG_PATH_MAX];
+        unsigned line;          /* 1 is the first; 0: the whole file */
+        const char *reason;     /* a fixed text */
+};
+
+/* Whom a section is for. */
+enum config_match { CONFIG_DEFAULT, CONFIG_GROUP, CONFIG_USER };
+
+/* Who somebody is, from the user database; names are NULL when they are not known. */
+struct identity_group {
+        gid_t gid;
+        const char *name;
+};
+struct identity {
+        uid_t uid;
+        const char *name;
+        const struct identity_group *groups;
+        size_t n_groups;
+};
+
+/* What decided a value. Texts belong to the configuration. */
+struct config_origin {
+        enum config_match match;
+        const char *name;       /* of the section: "alice", "1000"; "" for [Default] */
+        const char *path;       /* NULL: no file, the value is built in */
+        unsigned line;
+};
+
+struct config;
+
+int config_new(struct config **ret);
+struct config *config_free(struct config *c);
+
+/* Read one more file. text: all of it, NUL-terminated. 0, -ENOMEM, or -EINVAL with *ret_problem;
+ * after a failure the configuration is only good for config_free. */
+int config_add(struct config *c, const char *path, const char *text,
+               struct config_problem *ret_problem);
+
+const struct config_broker *config_broker(const struct config *c);
+/* Some section names a user or a group: resolving needs more of an identity than its number. */
+bool config_wants_names(const struct config *c);
+
+/* The quota of one user. ret_origins: one for each key, may be NULL. */
+void config_resolve(const struct config *c, const struct identity *who, struct limits *ret,
+                    struct config_origin ret_origins[_QUOTA_MAX]);
 
 /* "c", "avx2", "avxvnni", "avx512vl", "avx512vnni" or "all". 0 or -EINVAL. */
 int config_cpu_level(const char *name, enum cpu_level *ret);

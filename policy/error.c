@@ -75,6 +75,8 @@ static const struct error_row rows[] = {
         [ERROR_STOPPING] = { NAME("ShuttingDown"), 503, "overloaded", "shutting_down",
                              EXIT_TRY_LATER, "The service is being stopped; try again later.",
                              NULL },
+        [ERROR_OBJECTS] = { NAME("TooManyObjects"), 429, "rate_limit_error", "too_many_objects",
+                            EXIT_TRY_LATER, "You have too many objects on the bus.", "objects" },
 };
 
 _Static_assert(ARRAY_SIZE(rows) == _ERROR_MAX, "every error has a row");

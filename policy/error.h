@@ -29,7 +29,15 @@ enum error_code {
         ERROR_METHOD,           /* HTTP method */
         ERROR_UNSUPPORTED,      /* an option this version cannot honour */
         ERROR_STOPPING,         /* the daemon is being ended or restarted */
+        ERROR_OBJECTS,          /* the caller's own objects on the bus */
         _ERROR_MAX,
+};
+
+/* A refusal with its numbers. */
+struct refusal {
+        enum error_code code;
+        uint32_t retry_after_ms; /* 0: no use in trying again, or not known */
+        uint64_t value, limit;   /* both 0: not given */
 };
 
 struct error_row {

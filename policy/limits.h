@@ -1,28 +1,45 @@
-/* Every limit of the service in one place. Those in struct limits may be configured (config.h);
- * the enumerations are fixed. Limits of file formats live with their parsers. */
+/* Every limit of the service in one place. Those of a quota may be configured, for everybody, a
+ * group or a user (quota_key.h, config.h); the enumerations below are fixed. Limits of file formats
+ * live with their parsers. */
 #pragma once
 
 #include <stdint.h>
 
-struct limits {
-        uint32_t max_concurrent_jobs;  /* running, per uid */
-        uint32_t max_queued_jobs;      /* waiting, per uid */
-        uint32_t max_connections;      /* HTTP and private bus connections, per uid */
-        uint32_t max_output_tokens;    /* per job */
-        uint32_t max_sequences;        /* generated at once, per worker */
-        uint64_t max_input_bytes;      /* per job */
-        uint64_t kv_bytes;             /* per worker */
-        uint32_t idle_timeout_sec;     /* an unused worker ends */
-        uint32_t connection_idle_sec;  /* a silent client connection is closed */
+/* What a quota says. Numbers first, texts last; the rows of quota_key.c are in the same order. */
+enum quota_key {
+        QUOTA_MAX_CONCURRENT_JOBS, /* running */
+        QUOTA_MAX_QUEUED_JOBS,     /* waiting */
+        QUOTA_MAX_CONNECTIONS,     /* HTTP and private bus connections */
+        QUOTA_MAX_OBJECTS,         /* jobs that can be looked at, and calls of Wait() */
+        QUOTA_MAX_SESSIONS,
+        QUOTA_MAX_SESSION_KV,      /* bytes, all sessions of the user together */
+        QUOTA_MAX_INPUT_BYTES,     /* per job */
+        QUOTA_MAX_CONTEXT_TOKENS,  /* per job: prompt and answer together */
+        QUOTA_MAX_OUTPUT_TOKENS,   /* per job */
+        QUOTA_REQUESTS_PER_MINUTE,
+        QUOTA_TOKENS_PER_MINUTE,   /* weighted tokens (quota.h) */
+        QUOTA_TOKENS_PER_DAY,      /* the same */
+        QUOTA_CPU_TIME_PER_DAY,    /* microseconds of CPU, as the broker measures it */
+        QUOTA_WEIGHT,              /* share of the CPU, 1..10000 */
+        QUOTA_ALLOW_VERBS,         /* bit i: word i of quota_verbs */
+        QUOTA_ALLOW_PRIORITY,      /* bit i: word i of quota_priorities */
+        QUOTA_MAX_SEQUENCES,       /* generated at once, in the user's worker */
+        QUOTA_KV_BYTES,            /* of the user's worker */
+        QUOTA_IDLE_TIMEOUT_SEC,    /* an unused worker ends */
+        QUOTA_CONNECTION_IDLE_SEC, /* a silent client connection is closed */
+        _QUOTA_NUMBERS,
+        QUOTA_ALLOW_MODELS = _QUOTA_NUMBERS, /* patterns of names, spaces between */
+        QUOTA_DEFAULT_MODEL,       /* "" = the daemon chooses */
+        _QUOTA_MAX,
 };
 
-#define LIMITS_DEFAULT                                                                             \
-        (struct limits) {                                                                          \
-                .max_concurrent_jobs = 4, .max_queued_jobs = 16, .max_connections = 32,            \
-                .max_output_tokens = 4096, .max_sequences = 16,                                    \
-                .max_input_bytes = UINT64_C(64) << 20, .kv_bytes = UINT64_C(1) << 30,              \
-                .idle_timeout_sec = 300, .connection_idle_sec = 60,                                \
-        }
+#define QUOTA_INFINITY UINT64_MAX
+
+/* The quota of one user, resolved. Texts belong to the configuration. */
+struct limits {
+        uint64_t v[_QUOTA_NUMBERS];
+        const char *text[_QUOTA_MAX - _QUOTA_NUMBERS];
+};
 
 /* Of the whole daemon. */
 enum {
@@ -32,6 +49,8 @@ enum {
         LIMIT_FINISHED_JOBS = 1024,    /* kept readable after their end */
         LIMIT_FINISHED_PER_UID = 64,
         LIMIT_WAITERS_PER_JOB = 8,     /* calls of Wait() that are held */
+        LIMIT_CONFIG_FILES = 256,
+        LIMIT_CONFIG_SETTINGS = 16384, /* assignments in all files */
 };
 
 /* Times. */

@@ -3,7 +3,6 @@
  * taken and jobs have a moment to end with an error their clients can read; then all is torn down
  * in the opposite order, which leaves no socket file and no process. */
 #include <errno.h>
-#include <fcntl.h>
 #include <sched.h>
 #include <signal.h>
 #include <stddef.h>
@@ -20,54 +19,11 @@
 #include "daemon/broker/log.h"
 #include "engine/base/macro.h"
 #include "kernels/cpu.h"
-
-enum { CONFIG_MAX = 64 * 1024 };
-#define SYSTEM_CONFIG "/etc/bitnetd/bitnetd.conf"
+#include "policy/quota_key.h"
 
 static int fail(int status, const char *what, int error) {
         fprintf(stderr, "bitnetd: %s: %s\n", what, strerror(-error));
         return status;
-}
-
-static int read_config(const char *path, char *buf, size_t size) {
-        _cleanup_close_ int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
-        size_t n = 0;
-        ssize_t r;
-
-        if (fd < 0)
-                return -errno;
-        while (n < size - 1 && (r = read(fd, buf + n, size - 1 - n)) != 0) {
-                if (r < 0)
-                        return -errno;
-                n += (size_t)r;
-        }
-        buf[n] = '\0';
-        return n == size - 1 ? -E2BIG : 0;
-}
-
-/* 0; a missing file is fine unless it was named. Positive: the line that is wrong. */
-static int load_config(const struct options *o, struct config *ret, const char **ret_reason) {
-        const char *path = o->config ? o->config : o->user ? NULL : SYSTEM_CONFIG;
-        _cleanup_free_ char *text = malloc(CONFIG_MAX);
-        struct config config = CONFIG_DEFAULT;
-        unsigned line;
-        int r;
-
-        if (!text)
-                return -ENOMEM;
-        r = path ? read_config(path, text, CONFIG_MAX) : -ENOENT;
-        if (r == -ENOENT && !o->config)
-                text[0] = '\0';
-        else if (r < 0)
-                return r;
-        if (config_parse(text, &config, &line, ret_reason) < 0)
-                return line > 0 ? (int)line : -ENOMEM;
-        if (o->threads > 0)
-                config.threads = o->threads;
-        if (o->cpu_given)
-                config.cpu = o->cpu;
-        *ret = config;
-        return 0;
 }
 
 static uint32_t cpu_count(void) {
@@ -88,6 +44,12 @@ static uint32_t cpu_mask(enum cpu_level level) {
         };
 
         return masks[level];
+}
+
+static void resolve(uid_t uid, struct limits *ret, void *userdata) {
+        const struct broker *b = userdata;
+
+        settings_resolve(b->settings.config, uid, ret, NULL);
 }
 
 static struct worker *worker_of(struct lease_domain *domain) {
@@ -144,6 +106,7 @@ static void on_exhausted(void *userdata) {
 
 static void add_models(struct broker *b) {
         const struct options *o = &b->options;
+        struct limits everybody;
         int r;
 
         for (unsigned i = 0; i < o->n_models; i++) {
@@ -159,18 +122,22 @@ static void add_models(struct broker *b) {
         }
         if (o->n_models == 0 && o->n_model_dirs == 0)
                 store_add_dir(b->store, BITNETD_MODELDIR);
-        store_set_default(b->store, b->config.default_model);
+        resolve((uid_t)-1, &everybody, b);
+        store_set_default(b->store, limits_text(&everybody, QUOTA_DEFAULT_MODEL));
         store_start(b->store);
 }
 
 static int build_modules(struct broker *b) {
-        uint32_t threads = b->config.threads ? b->config.threads : cpu_count();
+        const struct config_broker *config = config_broker(b->settings.config);
+        const struct options *o = &b->options;
+        uint32_t wanted = o->threads ? o->threads : config->threads;
+        uint32_t threads = wanted ? wanted : cpu_count();
+        uint32_t mask = cpu_mask(o->cpu_given ? o->cpu : config->cpu);
         struct store_settings store = {
-                .state_dir = b->places.state_dir, .spawn = &b->spawn,
-                .cpu_mask = cpu_mask(b->config.cpu), .i2s = b->options.i2s,
-                .changed = on_models_changed, .userdata = b };
+                .state_dir = b->places.state_dir, .spawn = &b->spawn, .cpu_mask = mask,
+                .i2s = o->i2s, .changed = on_models_changed, .userdata = b };
         struct workers_settings workers = {
-                .spawn = &b->spawn, .threads = threads, .cpu_mask = cpu_mask(b->config.cpu),
+                .spawn = &b->spawn, .threads = threads, .cpu_mask = mask,
                 .unavailable = on_unavailable, .exhausted = on_exhausted,
                 .all_gone = on_all_gone, .userdata = b };
         struct leases_settings leases = {
@@ -181,7 +148,7 @@ static int build_modules(struct broker *b) {
         if (r >= 0)
                 r = sd_event_set_watchdog(b->event, true);
         if (r >= 0)
-                r = accounts_new(&b->accounts, &b->config.limits);
+                r = accounts_new(&b->accounts, resolve, b);
         if (r >= 0)
                 r = jobs_new(&b->jobs, b->event);
         if (r >= 0)
@@ -234,22 +201,29 @@ static int open_sockets(struct broker *b) {
         return r;
 }
 
-static int on_reload(sd_event_source *source, const struct signalfd_siginfo *si, void *userdata) {
-        struct broker *b = userdata;
-        const char *reason;
-        struct config config;
-        int r = load_config(&b->options, &config, &reason);
+int broker_reload(struct broker *b, struct config_problem *ret_problem) {
+        struct config *config, *old;
+        int r = settings_read(&b->settings, &config, ret_problem);
 
-        if (r != 0) {
-                log_event(LOG_RELOAD_FAILED, r > 0 ? (uint64_t)r : 0, 0, 0);
-                return 0;
+        if (r < 0) {
+                log_config_bad(ret_problem);
+                return r;
         }
-        b->config = config;
-        accounts_set_limits(b->accounts, &config.limits);
+        old = b->settings.config;
+        b->settings.config = config;
+        accounts_resolve(b->accounts);
+        config_free(old); /* no account has texts of it any more */
         workers_limits_changed(b->workers);
         add_models(b);
         on_models_changed(b);
         log_event(LOG_RELOADED, 0, 0, 0);
+        return 0;
+}
+
+static int on_reload(sd_event_source *source, const struct signalfd_siginfo *si, void *userdata) {
+        struct config_problem problem;
+
+        broker_reload(userdata, &problem);
         return 0;
 }
 
@@ -302,22 +276,29 @@ static void raise_descriptor_limit(void) {
         }
 }
 
-static int prepare(struct broker *b) {
-        const char *reason = NULL;
-        int r = load_config(&b->options, &b->config, &reason);
+static int read_settings(struct broker *b) {
+        struct config_problem problem;
+        int r = settings_init(&b->settings, &b->options, &b->places);
 
-        if (r > 0) {
-                fprintf(stderr, "bitnetd: configuration, line %d: %s\n", r, reason);
-                return EX_CONFIG;
-        }
-        if (r < 0)
-                return fail(EX_CONFIG, "configuration", r);
-        r = spawn_init(&b->spawn, !b->options.user, b->options.debug);
+        if (r == 0)
+                r = settings_read(&b->settings, &b->settings.config, &problem);
+        if (r != -EINVAL)
+                return r < 0 ? fail(EX_CONFIG, "configuration", r) : 0;
+        fprintf(stderr, "bitnetd: %s:%u: %s\n", problem.path, problem.line, problem.reason);
+        return EX_CONFIG;
+}
+
+static int prepare(struct broker *b) {
+        int r = spawn_init(&b->spawn, !b->options.user, b->options.debug);
+
         if (r < 0)
                 return fail(EX_UNAVAILABLE, "worker program", r);
         r = places_init(&b->places, &b->options);
         if (r < 0)
                 return fail(EX_CANTCREAT, "runtime or state folder", r);
+        r = read_settings(b);
+        if (r != 0)
+                return r;
         r = build_modules(b);
         if (r >= 0)
                 r = watch_signals(b);
@@ -340,6 +321,7 @@ static void tear_down(struct broker *b) {
         b->leases = leases_free(b->leases);
         b->jobs = jobs_free(b->jobs);
         b->accounts = accounts_free(b->accounts);
+        settings_done(&b->settings);
         spawn_done(&b->spawn);
         b->event = sd_event_unref(b->event);
 }

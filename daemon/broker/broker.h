@@ -6,14 +6,14 @@
 #include "daemon/broker/accept.h"
 #include "daemon/broker/options.h"
 #include "daemon/broker/places.h"
+#include "daemon/broker/settings.h"
 #include "daemon/broker/worker.h"
 #include "dbus/bus.h"
-#include "policy/config.h"
 
 struct broker {
         struct options options;
-        struct config config;
         struct places places;
+        struct settings settings;
         struct spawn spawn;
         sd_event *event;
         struct accounts *accounts;
@@ -26,6 +26,10 @@ struct broker {
         sd_event_source *stop_timer;
         bool own_api_socket, own_bus_socket; /* to be removed at the end */
 };
+
+/* Replace the configuration by what its files say now. 0; or a negative errno with *ret_problem
+ * (already logged), and the old one stays. */
+int broker_reload(struct broker *b, struct config_problem *ret_problem);
 
 /* On failure a message was printed; the result is an exit status (sysexits.h). */
 int broker_run(struct broker *b);

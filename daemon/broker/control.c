@@ -40,7 +40,8 @@ enum error_code control_check_input(int fd, uint64_t max_bytes, struct refusal *
             !(S_ISSOCK(st.stx_mode) && stream_socket(fd)))
                 return ret->code;
         if (S_ISREG(st.stx_mode) && st.stx_size > max_bytes) {
-                *ret = (struct refusal){ ERROR_INPUT_TOO_LARGE, st.stx_size, max_bytes };
+                *ret = (struct refusal){ .code = ERROR_INPUT_TOO_LARGE, .value = st.stx_size,
+                                         .limit = max_bytes };
                 return ret->code;
         }
         ret->code = ERROR_NONE;
@@ -77,11 +78,6 @@ static int job_descriptors(struct job *job, int input, int *ret_output) {
         return fcntl(job->output, F_SETFL, O_NONBLOCK) < 0 ? -errno : 0;
 }
 
-static enum error_code account_of(struct workers *workers, uid_t uid, struct account **ret) {
-        return accounts_get(workers_settings(workers)->accounts, uid, ret) == 0 ? ERROR_NONE
-                                                                               : ERROR_OVERLOADED;
-}
-
 static void account_unrefp(struct account **a) {
         account_unref(*a);
 }
@@ -94,30 +90,30 @@ enum error_code control_submit(struct workers *workers, uid_t uid, const struct 
         _cleanup_close_ int output = -1;
         struct worker *worker;
         struct job *job;
-        enum error_code error = control_check_input(
-                input, accounts_limits(s->accounts)->max_input_bytes, ret_refusal);
+        int r;
 
-        if (error != ERROR_NONE)
-                return error;
+        *ret_refusal = (struct refusal){ .code = ERROR_OVERLOADED };
         if (workers_stopping(workers))
                 return ret_refusal->code = ERROR_STOPPING;
-        if (!store_find(s->store, request->model))
-                return ret_refusal->code = ERROR_MODEL_NOT_FOUND;
-        error = account_of(workers, uid, &account);
-        if (error != ERROR_NONE || workers_get(workers, account, &worker) < 0)
+        if (accounts_get(s->accounts, uid, &account) != 0)
+                return ret_refusal->code;
+        if (control_check_input(input, account->limits.v[QUOTA_MAX_INPUT_BYTES], ret_refusal) !=
+            ERROR_NONE)
+                return ret_refusal->code;
+        if (workers_get(workers, account, &worker) < 0)
                 return ret_refusal->code = ERROR_OVERLOADED;
-        if (jobs_add(s->jobs, account, &job) != 0) {
-                *ret_refusal = (struct refusal){ ERROR_QUEUE_FULL, account->used[CHARGE_JOB],
-                                                 account_limit(account, CHARGE_JOB) };
-                return ERROR_QUEUE_FULL;
-        }
+        if (!worker_model(worker, request->model))
+                return ret_refusal->code = ERROR_MODEL_NOT_FOUND;
+        r = jobs_add(s->jobs, account, &job, ret_refusal);
+        if (r != 0)
+                return r > 0 ? ret_refusal->code : (ret_refusal->code = ERROR_OVERLOADED);
         job->verb = (enum wire_verb)request->verb;
         job->priority = (enum wire_priority)request->priority;
         job->request = *request;
         job->request.h.type = WIRE_JOB;
         job->request.ref = job->id;
         snprintf(job->model, sizeof(job->model), "%s",
-                 store_find(s->store, request->model)->name);
+                 worker_model(worker, request->model)->name);
         if (job_descriptors(job, input, &output) < 0) {
                 job_end(job, ERROR_OVERLOADED, 0, 0, NULL);
                 return ret_refusal->code = ERROR_OVERLOADED;

@@ -6,11 +6,7 @@
 
 #include "daemon/broker/jobs.h"
 #include "daemon/broker/worker.h"
-
-struct refusal {
-        enum error_code code;
-        uint64_t value, limit;
-};
+#include "policy/error.h"
 
 /* A descriptor a client passed as input. 0, or a positive enum error_code in *ret: wrong kind,
  * not readable, or a file larger than allowed. Nothing is read. */

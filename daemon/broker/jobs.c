@@ -71,6 +71,7 @@ static void forget(struct jobs *jobs, uint32_t index) {
         memmove(&jobs->all[index], &jobs->all[index + 1],
                 (jobs->count - index - 1) * sizeof(*jobs->all));
         jobs->count--;
+        charge_done(&job->object);
         free(job);
 }
 
@@ -85,7 +86,38 @@ struct jobs *jobs_free(struct jobs *jobs) {
         return NULL;
 }
 
-int jobs_add(struct jobs *jobs, struct account *account, struct job **ret) {
+/* The oldest finished job of a uid makes room for a new one. False: there is none. */
+static bool forget_oldest(struct jobs *jobs, uid_t uid) {
+        for (uint32_t i = 0; i < jobs->count; i++)
+                if (jobs->all[i]->uid == uid && job_finished(jobs->all[i])) {
+                        forget(jobs, i);
+                        return true;
+                }
+        return false;
+}
+
+static int refuse(const struct account *account, enum charge_kind kind, enum error_code code,
+                  struct refusal *ret) {
+        *ret = (struct refusal){ .code = code, .retry_after_ms = 1000,
+                                 .value = account->used[kind],
+                                 .limit = account_limit(account, kind) };
+        return ACCOUNT_E_QUOTA;
+}
+
+static int charge_job(struct jobs *jobs, struct account *account, struct job *job,
+                      struct refusal *ret_refusal) {
+        if (account_charge(account, CHARGE_JOB, &job->charge) != 0)
+                return refuse(account, CHARGE_JOB, ERROR_QUEUE_FULL, ret_refusal);
+        while (account_charge(account, CHARGE_OBJECT, &job->object) != 0)
+                if (!forget_oldest(jobs, account->uid)) {
+                        charge_done(&job->charge);
+                        return refuse(account, CHARGE_OBJECT, ERROR_OBJECTS, ret_refusal);
+                }
+        return 0;
+}
+
+int jobs_add(struct jobs *jobs, struct account *account, struct job **ret,
+             struct refusal *ret_refusal) {
         struct job *job;
         int r;
 
@@ -101,7 +133,7 @@ int jobs_add(struct jobs *jobs, struct account *account, struct job **ret) {
         job = calloc(1, sizeof(*job));
         if (!job)
                 return -ENOMEM;
-        r = account_charge(account, CHARGE_JOB, &job->charge);
+        r = charge_job(jobs, account, job, ret_refusal);
         if (r != 0) {
                 free(job);
                 return r;

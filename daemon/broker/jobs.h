@@ -19,6 +19,7 @@ struct job {
         uint64_t id;
         uid_t uid;
         struct charge charge;          /* until the end */
+        struct charge object;          /* until it is forgotten */
         struct worker *worker;         /* until the end; borrowed */
         uint64_t ref;                  /* the worker's name for it: id for jobs from the bus */
         struct admission_entry admission;
@@ -55,8 +56,9 @@ int jobs_new(struct jobs **ret, sd_event *event);
 struct jobs *jobs_free(struct jobs *jobs);
 void jobs_set_sink(struct jobs *jobs, const struct job_sink *sink);
 
-/* A new job, in state queued. 0, ACCOUNT_E_QUOTA, or -ENOMEM. */
-int jobs_add(struct jobs *jobs, struct account *account, struct job **ret);
+/* A new job, in state queued. 0, ACCOUNT_E_QUOTA with *ret_refusal, or -ENOMEM. */
+int jobs_add(struct jobs *jobs, struct account *account, struct job **ret,
+             struct refusal *ret_refusal);
 struct job *jobs_find(const struct jobs *jobs, uint64_t id);
 /* The unfinished job of a worker by its ref or id. */
 struct job *jobs_find_ref(const struct jobs *jobs, const struct worker *worker, uint64_t ref);

@@ -21,7 +21,7 @@ static int on_ready(struct worker *w, const union wire_message *m) {
 }
 
 void link_answer_model(struct worker *w, const char *asked) {
-        const struct store_model *model = store_find(workers_settings(w->owner)->store, asked);
+        const struct store_model *model = worker_model(w, asked);
         union wire_message m = { .model = { .h.type = WIRE_MODEL } };
 
         /* Later; beyond that many the answer is that it is loading. */
@@ -49,11 +49,11 @@ static int on_want_model(struct worker *w, const union wire_message *m) {
         return 0;
 }
 
-static int refuse(struct worker *w, uint64_t ref, enum error_code error, uint32_t retry_ms,
-                  uint64_t value, uint64_t limit) {
-        union wire_message m = { .refused = { .h.type = WIRE_REFUSED, .ref = ref, .error = error,
-                                              .retry_after_ms = retry_ms, .value = value,
-                                              .limit = limit } };
+static int refuse(struct worker *w, uint64_t ref, const struct refusal *why) {
+        union wire_message m = { .refused = { .h.type = WIRE_REFUSED, .ref = ref,
+                                              .error = why->code,
+                                              .retry_after_ms = why->retry_after_ms,
+                                              .value = why->value, .limit = why->limit } };
 
         worker_send(w, &m, -1);
         return 0;
@@ -67,14 +67,15 @@ static bool has_conn(const struct worker *w, uint64_t id) {
 }
 
 /* A job from HTTP gets its place in the table now. Positive: refused. */
-static int adopt(struct worker *w, const struct wire_admit *a, struct job **ret) {
+static int adopt(struct worker *w, const struct wire_admit *a, struct job **ret,
+                 struct refusal *ret_refusal) {
         const struct workers_settings *s = workers_settings(w->owner);
         struct job *job;
         int r;
 
         if (!has_conn(w, a->conn) || jobs_find_ref(s->jobs, w, a->ref))
                 return -EBADMSG;
-        r = jobs_add(s->jobs, w->account, &job);
+        r = jobs_add(s->jobs, w->account, &job, ret_refusal);
         if (r != 0)
                 return r;
         job->ref = a->ref;
@@ -87,52 +88,48 @@ static int adopt(struct worker *w, const struct wire_admit *a, struct job **ret)
         return 0;
 }
 
-static enum error_code check_admit(const struct worker *w, const struct wire_admit *a,
-                                   uint64_t *ret_value, uint64_t *ret_limit) {
-        const struct workers_settings *s = workers_settings(w->owner);
-        const struct limits *l = accounts_limits(s->accounts);
+/* What can be said without the job. False: *ret says why it is refused. */
+static bool check_admit(const struct worker *w, const struct wire_admit *a, struct refusal *ret) {
+        uint64_t max_bytes = w->account->limits.v[QUOTA_MAX_INPUT_BYTES];
 
+        *ret = (struct refusal){};
         if (workers_stopping(w->owner))
-                return ERROR_STOPPING;
-        if (!store_find(s->store, a->model))
-                return ERROR_MODEL_NOT_FOUND;
-        if (a->input_bytes > l->max_input_bytes) {
-                *ret_value = a->input_bytes;
-                *ret_limit = l->max_input_bytes;
-                return ERROR_INPUT_TOO_LARGE;
-        }
-        return ERROR_NONE;
+                ret->code = ERROR_STOPPING;
+        else if (!worker_model(w, a->model))
+                ret->code = ERROR_MODEL_NOT_FOUND;
+        else if (a->input_bytes > max_bytes)
+                *ret = (struct refusal){ .code = ERROR_INPUT_TOO_LARGE, .value = a->input_bytes,
+                                         .limit = max_bytes };
+        return ret->code == ERROR_NONE;
 }
 
 static int on_admit(struct worker *w, const union wire_message *m) {
         const struct workers_settings *s = workers_settings(w->owner);
         const struct wire_admit *a = &m->admit;
-        uint32_t max_running = accounts_limits(s->accounts)->max_concurrent_jobs;
-        uint64_t value = 0, limit = 0;
         union wire_message answer;
         struct job *job = jobs_find_ref(s->jobs, w, a->ref);
-        enum error_code error = check_admit(w, a, &value, &limit);
+        struct refusal refusal;
         int r;
 
         if (!(a->ref & WIRE_REF_WORKER) &&
             (!job || job->input >= 0 || job->admission.state != ADMISSION_ENTERED ||
              job->verb != a->verb))
                 return -EBADMSG;
-        if (error != ERROR_NONE)
-                return refuse(w, a->ref, error, 0, value, limit);
+        if (!check_admit(w, a, &refusal))
+                return refuse(w, a->ref, &refusal);
         if (a->ref & WIRE_REF_WORKER) {
-                r = adopt(w, a, &job);
+                r = adopt(w, a, &job, &refusal);
                 if (r == -EBADMSG)
                         return r;
+                if (r < 0)
+                        refusal.code = ERROR_OVERLOADED;
                 if (r != 0)
-                        return refuse(w, a->ref, r > 0 ? ERROR_QUEUE_FULL : ERROR_OVERLOADED, 1000,
-                                      w->account->used[CHARGE_JOB],
-                                      account_limit(w->account, CHARGE_JOB));
+                        return refuse(w, a->ref, &refusal);
         }
-        snprintf(job->model, sizeof(job->model), "%s", store_find(s->store, a->model)->name);
+        snprintf(job->model, sizeof(job->model), "%s", worker_model(w, a->model)->name);
         job->progress.tokens_in = a->tokens_in;
         job->progress.bytes_in = a->input_bytes;
-        if (admission_ready(&w->admission, &job->admission, max_running)) {
+        if (admission_ready(&w->admission, &job->admission, worker_max_running(w))) {
                 job->started_usec = now_realtime();
                 answer = (union wire_message){ .admitted = { .h.type = WIRE_ADMITTED,
                                                              .ref = job->ref, .job = job->id } };

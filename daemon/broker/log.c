@@ -21,8 +21,7 @@ static const struct row rows[_LOG_MAX] = {
         [LOG_READY] = { "0001", LOG_INFO, 1, "ready", { "models" } },
         [LOG_STOPPING] = { "0002", LOG_INFO, 0, "stopping", {} },
         [LOG_RELOADED] = { "0003", LOG_INFO, 0, "configuration reloaded", {} },
-        [LOG_RELOAD_FAILED] = { "0004", LOG_ERR, 1, "configuration refused, the old one stays",
-                                { "line" } },
+        [LOG_CONFIG_BAD] = { "0004", LOG_ERR, 0, NULL, {} },
         [LOG_BUS_MISSING] = { "0005", LOG_NOTICE, 1, "no message bus, only the private socket",
                               { "errno" } },
         [LOG_BUS_LOST] = { "0006", LOG_WARNING, 1, "message bus lost", { "errno" } },
@@ -47,6 +46,8 @@ static const struct row rows[_LOG_MAX] = {
         [LOG_PACK_STARTED] = { "0023", LOG_INFO, 2, "packing model", { "index", "bytes" } },
         [LOG_PACK_FAILED] = { "0024", LOG_WARNING, 3, "packing failed",
                               { "index", "errno", "attempt" } },
+        [LOG_IDENTITY_UNKNOWN] = { "0030", LOG_WARNING, 2, "the user database does not answer",
+                                   { "uid", "errno" } },
 };
 
 static bool to_journal;
@@ -85,4 +86,12 @@ void log_model_bad(const char *name, uint32_t code, uint64_t position, uint64_t 
                  " limit=%" PRIu64 ")",
                  name, model_error_text((enum model_error_code)code), code, position, value, limit);
         write_line(&rows[LOG_MODEL_BAD], line);
+}
+
+void log_config_bad(const struct config_problem *problem) {
+        char line[CONFIG_PATH_MAX + 128];
+
+        snprintf(line, sizeof(line), "configuration refused, the old one stays: %s:%u: %s",
+                 problem->path, problem->line, problem->reason);
+        write_line(&rows[LOG_CONFIG_BAD], line);
 }

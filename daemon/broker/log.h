@@ -1,15 +1,18 @@
 /* What the broker tells the administrator: a message id and integers, never a string that came
- * from a client, a worker or a model file. The one exception is a name of the catalogue. */
+ * from a client, a worker or a model file. The exceptions are a name of the catalogue and the path
+ * of a configuration file. */
 #pragma once
 
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "policy/config.h"
+
 enum log_event {
         LOG_READY,           /* models */
         LOG_STOPPING,
         LOG_RELOADED,
-        LOG_RELOAD_FAILED,   /* line */
+        LOG_CONFIG_BAD,      /* by log_config_bad */
         LOG_BUS_MISSING,     /* errno */
         LOG_BUS_LOST,        /* errno */
         LOG_ACCEPT_FAILED,   /* errno */
@@ -26,6 +29,7 @@ enum log_event {
         LOG_MODEL_CHANGED,   /* index: the packed file did not match its digest */
         LOG_PACK_STARTED,    /* index, bytes */
         LOG_PACK_FAILED,     /* index, errno, attempt */
+        LOG_IDENTITY_UNKNOWN,/* uid, errno: the user database did not answer */
         _LOG_MAX,
 };
 
@@ -36,3 +40,5 @@ void log_event(enum log_event event, uint64_t a, uint64_t b, uint64_t c);
  * constant text of an enum model_error_code, and the numbers that go with it. */
 void log_model_bad(const char *name, uint32_t code, uint64_t position, uint64_t value,
                    uint64_t limit);
+/* Why a configuration is refused; the one in force stays. */
+void log_config_bad(const struct config_problem *problem);

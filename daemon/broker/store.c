@@ -236,6 +236,14 @@ const struct store_model *store_find(const struct store *s, const char *name) {
         return m ? &m->public : NULL;
 }
 
+const struct store_model *store_choose(const struct store *s, const char *own_default,
+                                       const char *name) {
+        const struct store_model *own =
+                name[0] || !own_default[0] ? NULL : store_find(s, own_default);
+
+        return own ? own : store_find(s, name);
+}
+
 /* The current model is done with, well or badly; on to the next. */
 static void settle(struct store *s) {
         struct model *m = s->current;

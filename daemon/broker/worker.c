@@ -17,6 +17,7 @@
 #include "daemon/broker/log.h"
 #include "daemon/broker/worker.h"
 #include "engine/base/macro.h"
+#include "policy/quota_key.h"
 
 struct workers {
         struct workers_settings settings;
@@ -159,15 +160,21 @@ void worker_send(struct worker *w, union wire_message *m, int fd) {
                 worker_doom(w, r == -EAGAIN ? FAILURE_NOT_READING : FAILURE_EXITED);
 }
 
-struct wire_limits workers_wire_limits(const struct workers *w) {
-        const struct limits *l = accounts_limits(w->settings.accounts);
+static struct wire_limits wire_limits(const struct worker *w) {
+        const uint64_t *v = w->account->limits.v;
 
         return (struct wire_limits){
-                .max_input_bytes = l->max_input_bytes, .kv_bytes = l->kv_bytes,
-                .max_output_tokens = l->max_output_tokens, .max_connections = l->max_connections,
-                .max_sequences = l->max_sequences,
-                .idle_timeout_ms = l->connection_idle_sec * 1000,
+                .max_input_bytes = v[QUOTA_MAX_INPUT_BYTES], .kv_bytes = v[QUOTA_KV_BYTES],
+                .max_output_tokens = (uint32_t)v[QUOTA_MAX_OUTPUT_TOKENS],
+                .max_connections = (uint32_t)v[QUOTA_MAX_CONNECTIONS],
+                .max_sequences = (uint32_t)v[QUOTA_MAX_SEQUENCES],
+                .idle_timeout_ms = (uint32_t)v[QUOTA_CONNECTION_IDLE_SEC] * 1000,
         };
+}
+
+const struct store_model *worker_model(const struct worker *w, const char *name) {
+        return store_choose(w->owner->settings.store,
+                            limits_text(&w->account->limits, QUOTA_DEFAULT_MODEL), name);
 }
 
 static int on_io(sd_event_source *source, int fd, uint32_t revents, void *userdata) {
@@ -190,7 +197,7 @@ static int start(struct worker *w) {
         union wire_message hello = { .hello = {
                 .h.type = WIRE_HELLO, .mode = WIRE_MODE_SERVE, .uid = w->account->uid,
                 .threads = s->threads, .cpu_mask = s->cpu_mask,
-                .limits = workers_wire_limits(w->owner) } };
+                .limits = wire_limits(w) } };
         int r = spawn_worker(s->spawn, w->slot, &w->sock, &w->pid);
 
         if (r < 0)
@@ -259,7 +266,7 @@ static int on_timer(sd_event_source *source, uint64_t usec, void *userdata) {
 }
 
 void worker_settle(struct worker *w) {
-        const struct limits *l = accounts_limits(w->owner->settings.accounts);
+        uint64_t idle_sec = w->account->limits.v[QUOTA_IDLE_TIMEOUT_SEC];
         const struct job *job;
         bool background = false, interactive = false;
 
@@ -273,7 +280,7 @@ void worker_settle(struct worker *w) {
         leases_set_class(w->owner->settings.leases, &w->lease,
                          background && !interactive ? LEASE_BACKGROUND : LEASE_INTERACTIVE);
         if (idle(w))
-                set_timer(w, now_monotonic() + (uint64_t)l->idle_timeout_sec * 1000000);
+                set_timer(w, now_monotonic() + idle_sec * 1000000);
         else
                 sd_event_source_set_enabled(w->timer, SD_EVENT_OFF);
 }
@@ -332,7 +339,7 @@ static void send_model(struct worker *w, uint32_t i) {
         union wire_message m = { .catalog = {
                 .h.type = WIRE_CATALOG, .index = i, .count = store_count(store),
                 .size = model->size, .created = model->created, .state = model->state,
-                .flags = model == store_default(store) ? WIRE_CATALOG_DEFAULT : 0 } };
+                .flags = model == worker_model(w, "") ? WIRE_CATALOG_DEFAULT : 0 } };
 
         memcpy(m.catalog.name, model->name, sizeof(m.catalog.name));
         worker_send(w, &m, -1);
@@ -384,7 +391,7 @@ static void models_changed(struct worker *w) {
 
 static void send_limits(struct worker *w) {
         union wire_message m = { .set_limits = { .h.type = WIRE_SET_LIMITS,
-                                                 .limits = workers_wire_limits(w->owner) } };
+                                                 .limits = wire_limits(w) } };
 
         worker_send(w, &m, -1);
 }
@@ -405,9 +412,13 @@ static void send_admitted(struct worker *w, struct job *job) {
         worker_send(w, &m, -1);
 }
 
+uint32_t worker_max_running(const struct worker *w) {
+        return (uint32_t)w->account->limits.v[QUOTA_MAX_CONCURRENT_JOBS];
+}
+
 void worker_job_ended(struct worker *w, struct job *job, enum error_code error, uint64_t value,
                       uint64_t limit, const struct wire_done *done) {
-        uint32_t max_running = accounts_limits(w->owner->settings.accounts)->max_concurrent_jobs;
+        uint32_t max_running = worker_max_running(w);
         struct admission_entry *e;
 
         admission_leave(&w->admission, &job->admission);

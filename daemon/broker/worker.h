@@ -115,10 +115,13 @@ void worker_doom(struct worker *w, enum worker_failure why);
 /* The job has ended inside the worker: end it, let the next one run, refresh the lease class. */
 void worker_job_ended(struct worker *w, struct job *job, enum error_code error, uint64_t value,
                       uint64_t limit, const struct wire_done *done);
+uint32_t worker_max_running(const struct worker *w);
 /* Jobs of its uid that run before this one; 0 when it runs or has ended. */
 uint32_t worker_queue_position(const struct job *job);
 /* It has been told of all. Before that no model is handed out. */
 bool worker_knows_models(const struct worker *w);
+/* What its user gets by this name; "" = the user's default. NULL: nothing. */
+const struct store_model *worker_model(const struct worker *w, const char *name);
 /* Something that decides about idleness or the lease class has changed. */
 void worker_settle(struct worker *w);
 /* It said READY: send the catalogue, then all that has waited. */
@@ -131,4 +134,3 @@ void worker_end(struct worker *w, enum worker_failure why);
 /* Tell all serving workers: models changed (and answer those who wait), limits changed. */
 void workers_models_changed(struct workers *w);
 void workers_limits_changed(struct workers *w);
-struct wire_limits workers_wire_limits(const struct workers *w);

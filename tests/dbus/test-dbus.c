@@ -275,7 +275,7 @@ static void test_refusals(void **state) {
         char path[128], expected[128];
         sd_bus *bus;
 
-        daemon_start(&d, NULL, "[Limits]\nMaxInputBytes = 1K\n");
+        daemon_start(&d, NULL, "[Default]\nMaxInputBytes = 1K\n");
         bus = private_bus(&d, 0);
         for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
                 assert_int_equal(generate(bus, cases[i].method, "ok", cases[i].key, cases[i].word,

@@ -48,7 +48,8 @@ class Daemon:
             with open(path, "w", encoding="utf-8") as f:
                 f.write(config)
             args += ["--config", path]
-        environment = dict(os.environ, BITNETD_WORKER=WORKER, **(env or {}))
+        environment = dict(os.environ, BITNETD_WORKER=WORKER, XDG_CONFIG_HOME=self.dir,
+                           **(env or {}))
         if env is None:
             environment.pop("DBUS_SESSION_BUS_ADDRESS", None)
         self.process = subprocess.Popen(args, stderr=self.log, stdout=self.log, env=environment)

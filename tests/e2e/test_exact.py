@@ -21,7 +21,7 @@ def ask(d, i, model, n):
 
 
 def alone_and_together(options, model, n):
-    config = "[Limits]\nMaxConcurrentJobs=8\n"
+    config = "[Default]\nMaxConcurrentJobs=8\n"
     with running(*options, config=config) as d:
         alone = [ask(d, i, model, n) for i in range(2)]
         with concurrent.futures.ThreadPoolExecutor(8) as pool:

@@ -46,7 +46,7 @@ def wait_for(condition, seconds=10):
 class Failures(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
-        cls.context = running(config="[Limits]\nMaxConcurrentJobs=2\nMaxQueuedJobs=3\n")
+        cls.context = running(config="[Default]\nMaxConcurrentJobs=2\nMaxQueuedJobs=3\n")
         cls.d = cls.context.__enter__()
 
     @classmethod

@@ -74,6 +74,7 @@ static void exec_daemon(const struct daemon *d, const char *const *options, bool
         while (options && *options && n < MAX_ARGS - 1)
                 argv[n++] = *options++;
         setenv("BITNETD_WORKER", FAKE_WORKER_PATH, 1);
+        setenv("XDG_CONFIG_HOME", d->dir, 1); /* not that of the person who runs the test */
         prctl(PR_SET_PDEATHSIG, SIGTERM, 0, 0, 0);
         quiet();
         assert_true(dup2(open(log, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600), 2) == 2);
@@ -129,6 +130,10 @@ static int remove_one(const char *path, const struct stat *st, int type, struct 
         return remove(path);
 }
 
+void remove_tree(const char *dir) {
+        nftw(dir, remove_one, 16, FTW_DEPTH | FTW_PHYS);
+}
+
 static void end(struct daemon *d) {
         int status = -1;
         unsigned i = 0;
@@ -152,7 +157,7 @@ void daemon_restart(struct daemon *d) {
 
 void daemon_stop(struct daemon *d) {
         end(d);
-        nftw(d->dir, remove_one, 16, FTW_DEPTH | FTW_PHYS);
+        remove_tree(d->dir);
 }
 
 int unix_connect(const char *path, uid_t uid) {

@@ -22,6 +22,8 @@ void daemon_restart(struct daemon *d);
 /* Exit status 0, no socket file, no process. */
 void daemon_stop(struct daemon *d);
 
+void remove_tree(const char *dir);
+
 /* In a child: no output. */
 void quiet(void);
 

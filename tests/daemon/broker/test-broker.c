@@ -54,7 +54,7 @@ static void test_queue_limits_are_exact(void **state) {
 }
 
 static void test_too_many_connections(void **state) {
-        static const char config[] = "[Limits]\nMaxConnections = 3\n";
+        static const char config[] = "[Default]\nMaxConnections = 3\n";
         struct daemon d;
         char buf[1024];
         int c[3], refused, again;
@@ -182,7 +182,7 @@ static void test_idle_worker_ends(void **state) {
         pid_t pid;
         int c;
 
-        daemon_start(&d, NULL, "[Limits]\nIdleTimeoutSec = 1\n");
+        daemon_start(&d, NULL, "[Default]\nIdleTimeoutSec = 1\n");
         c = api_connect(&d, SELF);
         pid = worker_pid(c, NULL, NULL);
         usleep(1300000); /* a connection keeps it */
@@ -524,7 +524,7 @@ static void test_reload(void **state) {
         FILE *f;
         int a, b;
 
-        daemon_start(&d, NULL, "[Limits]\nMaxConnections = 1\n");
+        daemon_start(&d, NULL, "[Default]\nMaxConnections = 1\n");
         a = api_connect(&d, SELF);
         worker_pid(a, NULL, NULL);
         b = api_connect(&d, SELF);
@@ -532,7 +532,7 @@ static void test_reload(void **state) {
         close(b);
         snprintf(path, sizeof(path), "%s/conf", d.dir);
         f = fopen(path, "we");
-        fputs("[Limits]\nMaxConnections = 2\n", f);
+        fputs("[Default]\nMaxConnections = 2\n", f);
         fclose(f);
         kill(d.pid, SIGHUP);
         usleep(200000);
@@ -540,7 +540,7 @@ static void test_reload(void **state) {
         assert_int_equal(worker_pid(b, NULL, NULL), worker_pid(a, NULL, NULL));
         close(b);
         f = fopen(path, "we");
-        fputs("[Limits]\nMaxConnections = none\n", f); /* refused, the old one stays */
+        fputs("[Default]\nMaxConnections = none\n", f); /* refused, the old one stays */
         fclose(f);
         kill(d.pid, SIGHUP);
         usleep(200000);
@@ -548,6 +548,11 @@ static void test_reload(void **state) {
         worker_pid(b, NULL, NULL);
         close(a);
         close(b);
+        snprintf(path, sizeof(path), "%s/log", d.dir);
+        f = fopen(path, "re");
+        buf[fread(buf, 1, sizeof(buf) - 1, f)] = '\0';
+        fclose(f);
+        assert_non_null(strstr(buf, "/conf:2: not a number\n"));
         daemon_stop(&d);
 }
 
@@ -572,7 +577,7 @@ static void test_command_line(void **state) {
         char bad[] = "/tmp/bitnetd-test-XXXXXX";
         int fd = mkstemp(bad);
 
-        assert_int_equal(write(fd, "[Limits]\nWhat=1\n", 16), 16);
+        assert_int_equal(write(fd, "[Default]\nWhat=1\n", 17), 17);
         close(fd);
         assert_int_equal(run_daemon((const char *[]){ "--version", NULL }), 0);
         assert_int_equal(run_daemon((const char *[]){ "--help", NULL }), 0);

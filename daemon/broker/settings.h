@@ -1,0 +1,34 @@
+/* Where the configuration lies, and reading it. The main file comes first, then the drop-ins *.conf
+ * of all folders in the order of their names; of two with the same name the one in the later folder
+ * counts, as in systemd. */
+#pragma once
+
+#include <stdbool.h>
+
+#include "daemon/broker/options.h"
+#include "daemon/broker/places.h"
+#include "policy/config.h"
+
+enum { SETTINGS_DIRS = 4 };
+
+struct settings {
+        char main[CONFIG_PATH_MAX];
+        bool required;               /* the main file must exist */
+        char dirs[SETTINGS_DIRS][CONFIG_PATH_MAX];
+        unsigned n_dirs;
+        struct config *config;       /* the one in force */
+};
+
+/* 0 or -ENAMETOOLONG. */
+int settings_init(struct settings *s, const struct options *o, const struct places *p);
+void settings_done(struct settings *s);
+
+/* Read everything anew. 0 with the new configuration in *ret; -EINVAL with *ret_problem; -ENOMEM.
+ * What is in force does not change. */
+int settings_read(const struct settings *s, struct config **ret,
+                  struct config_problem *ret_problem);
+
+/* The quota of a uid by a configuration, with what decided each value (may be NULL). Asks the user
+ * database only when the configuration names users or groups. */
+void settings_resolve(const struct config *c, uid_t uid, struct limits *ret,
+                      struct config_origin ret_origins[_QUOTA_MAX]);

@@ -1,0 +1,171 @@
+/* Which files are read, in which order, and what is said of a bad one. */
+#undef NDEBUG
+#include <errno.h>
+#include <grp.h>
+#include <pwd.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "daemon/broker/settings.h"
+#include "tests/daemon/broker/harness.h"
+
+struct place {
+        char dir[64];
+        struct settings settings;
+};
+
+static void put(const struct place *p, const char *name, const char *text) {
+        char path[160];
+        FILE *f;
+
+        snprintf(path, sizeof(path), "%s/%s", p->dir, name);
+        f = fopen(path, "we");
+        assert_non_null(f);
+        fputs(text, f);
+        fclose(f);
+}
+
+static void make_place(struct place *p) {
+        static const char *const dirs[] = { "usr", "run", "etc", "missing" };
+
+        *p = (struct place){ .settings.n_dirs = 4 };
+        snprintf(p->dir, sizeof(p->dir), "/tmp/bitnetd-test-XXXXXX");
+        assert_non_null(mkdtemp(p->dir));
+        snprintf(p->settings.main, sizeof(p->settings.main), "%s/main.conf", p->dir);
+        for (unsigned i = 0; i < 4; i++) {
+                snprintf(p->settings.dirs[i], sizeof(p->settings.dirs[i]), "%s/%s/", p->dir,
+                         dirs[i]);
+                if (i < 3)
+                        assert_int_equal(mkdir(p->settings.dirs[i], 0700), 0);
+        }
+}
+
+static struct config *read_all(const struct place *p) {
+        struct config_problem problem;
+        struct config *c;
+
+        if (settings_read(&p->settings, &c, &problem) != 0)
+                fail_msg("%s:%u: %s", problem.path, problem.line, problem.reason);
+        return c;
+}
+
+static uint64_t queued(const struct place *p, struct config_origin *ret) {
+        struct config_origin origins[_QUOTA_MAX];
+        struct config *c = read_all(p);
+        struct limits l;
+
+        settings_resolve(c, 4711, &l, origins);
+        *ret = origins[QUOTA_MAX_QUEUED_JOBS];
+        config_free(c); /* numbers stay valid */
+        return l.v[QUOTA_MAX_QUEUED_JOBS];
+}
+
+static void test_order(void **state) {
+        struct config_origin o;
+        struct place p;
+        char path[160];
+
+        make_place(&p);
+        assert_int_equal(queued(&p, &o), 16);
+        put(&p, "main.conf", "[Default]\nMaxQueuedJobs=1\n");
+        assert_int_equal(queued(&p, &o), 1);
+        put(&p, "usr/50-a.conf", "[Default]\nMaxQueuedJobs=2\n");
+        assert_int_equal(queued(&p, &o), 2);
+        put(&p, "etc/40-b.conf", "[Default]\nMaxQueuedJobs=3\n"); /* an earlier name */
+        assert_int_equal(queued(&p, &o), 2);
+        put(&p, "run/50-a.conf", "\n[Default]\nMaxQueuedJobs=4\n"); /* instead of usr's */
+        assert_int_equal(queued(&p, &o), 4);
+        assert_int_equal(o.line, 3);
+        put(&p, "etc/50-a.conf", ""); /* masks both */
+        assert_int_equal(queued(&p, &o), 3);
+        snprintf(path, sizeof(path), "%s/etc/50-a.conf", p.dir);
+        unlink(path);
+        assert_int_equal(symlink("/dev/null", path), 0);
+        assert_int_equal(queued(&p, &o), 3);
+        put(&p, "etc/.hidden.conf", "rubbish");
+        put(&p, "etc/60-editor.conf~", "rubbish");
+        assert_int_equal(queued(&p, &o), 3);
+        remove_tree(p.dir);
+}
+
+static void expect_problem(const struct place *p, const char *name, unsigned line,
+                           const char *reason) {
+        struct config_problem problem;
+        struct config *c;
+        char path[160];
+
+        assert_int_equal(settings_read(&p->settings, &c, &problem), -EINVAL);
+        snprintf(path, sizeof(path), "%s/%s", p->dir, name);
+        assert_string_equal(problem.path, path);
+        assert_int_equal(problem.line, line);
+        assert_string_equal(problem.reason, reason);
+}
+
+static void test_problems_name_the_file(void **state) {
+        char *big = malloc(70000);
+        struct place p;
+        char path[160];
+
+        make_place(&p);
+        p.settings.required = true;
+        expect_problem(&p, "main.conf", 0, "No such file or directory");
+        put(&p, "main.conf", "[Default]\nMaxQueuedJobs=1\n");
+        put(&p, "etc/x.conf", "[Default]\nMaxQueuedJobs=2\nMaxObjects=many\n");
+        expect_problem(&p, "etc/x.conf", 3, "not a number");
+        assert_non_null(big);
+        memset(big, '\n', 70000);
+        big[69999] = '\0';
+        put(&p, "etc/x.conf", big);
+        expect_problem(&p, "etc/x.conf", 0, "File too large");
+        free(big);
+        snprintf(path, sizeof(path), "%s/etc/x.conf", p.dir);
+        unlink(path);
+        assert_int_equal(mkdir(path, 0700), 0);
+        expect_problem(&p, "etc/x.conf", 0, "Is a directory");
+        remove_tree(p.dir);
+}
+
+/* By name and by group, as the user database of this machine says. */
+static void test_user_database(void **state) {
+        const struct passwd *me = getpwuid(getuid());
+        const struct group *group = me ? getgrgid(me->pw_gid) : NULL;
+        struct config *c;
+        struct limits l;
+        struct place p;
+        char text[256];
+
+        if (!group)
+                skip(); /* whoever runs the test has no entry */
+        make_place(&p);
+        snprintf(text, sizeof(text), "[Group %s]\nWeight=7\nMaxQueuedJobs=7\n", group->gr_name);
+        put(&p, "main.conf", text);
+        snprintf(text, sizeof(text), "[User %s]\nWeight=8\n", me->pw_name);
+        put(&p, "etc/user.conf", text);
+        c = read_all(&p);
+        settings_resolve(c, getuid(), &l, NULL);
+        assert_int_equal(l.v[QUOTA_WEIGHT], 8);
+        assert_int_equal(l.v[QUOTA_MAX_QUEUED_JOBS], 7);
+        settings_resolve(c, 4000000000, &l, NULL); /* nobody has that one */
+        assert_int_equal(l.v[QUOTA_WEIGHT], 100);
+        assert_int_equal(l.v[QUOTA_MAX_QUEUED_JOBS], 16);
+        config_free(c);
+        remove_tree(p.dir);
+}
+
+int main(void) {
+        const struct CMUnitTest tests[] = {
+                cmocka_unit_test(test_order),
+                cmocka_unit_test(test_problems_name_the_file),
+                cmocka_unit_test(test_user_database),
+        };
+
+        return cmocka_run_group_tests(tests, NULL, NULL);
+}
