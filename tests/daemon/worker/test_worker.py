@@ -601,7 +601,9 @@ class Cancelling(Case):
         self.assertEqual(self.b.done, {})
         got = 0
         while got < 400000:
-            got += len(sock.recv(65536))
+            chunk = sock.recv(65536)
+            self.assertNotEqual(chunk, b'', f'the stream ended after {got} bytes')
+            got += len(chunk)
         self.b.wait_for(lambda: [p for p in self.b.progress[before:] if p[1] == 4])
         sock.close()
         done = self.b.wait_for(lambda: self.b.done)
