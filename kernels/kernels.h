@@ -20,14 +20,18 @@ enum weight_form {
         WEIGHT_F16,
         WEIGHT_BF16,
         WEIGHT_F32,
+        WEIGHT_S4,   /* s4x16: 4-bit integers */
+        WEIGHT_S6,   /* s6x16: 6-bit integers */
         _WEIGHT_FORM_MAX,
 };
 
 enum scale_form {
         SCALE_ROW,      /* one float per row */
         SCALE_MANTISSA, /* T2: u8 mantissa per plane, row and 64 columns, times one float per row */
-        SCALE_GROUP,    /* one float per row and `group` columns; S8 may add a minimum */
+        SCALE_GROUP,    /* T2: one float per row and `group` columns */
         SCALE_NONE,     /* float weights */
+        SCALE_HALF,     /* S8, S4: one binary16 per row and 32 columns; S4 may add a minimum */
+        SCALE_SUPER,    /* S6: one int8 per row and 16 columns, times a binary16 per 256 */
         _SCALE_FORM_MAX,
 };
 
@@ -38,12 +42,17 @@ struct weight_matrix {
         enum scale_form scale;
         uint32_t rows, cols;
         uint32_t planes;        /* T2: 1..MAX_PLANES (1 unless SCALE_MANTISSA), else 0 */
-        uint32_t group;         /* SCALE_GROUP: columns per scale: T2: 256 or 64; S8: 16 or 32 */
+        uint32_t group;         /* columns per scale: SCALE_GROUP 256 or 64, SCALE_HALF 32,
+                                 * SCALE_SUPER 16 */
         const void *codes;      /* layout.h */
-        const uint8_t *mantissa;/* SCALE_MANTISSA: [tile][group of 64][plane][16] */
+        const uint8_t *mantissa;/* SCALE_MANTISSA: [tile][group of 64][plane][16]
+                                 * SCALE_SUPER: int8, [tile][ceil(cols / 16)][16] */
         const float *scales;    /* SCALE_ROW, SCALE_MANTISSA: [tile][16]
                                  * SCALE_GROUP: [tile][ceil(cols / group)][16] */
-        const float *mins;      /* S8 SCALE_GROUP only, may be NULL: [tile][ceil(cols/group)][16] */
+        const uint16_t *halves; /* SCALE_HALF: [tile][ceil(cols / 32)][16]
+                                 * SCALE_SUPER: [tile][ceil(cols / 256)][16] */
+        const uint16_t *mins;   /* S4 only, may be NULL: [tile][ceil(cols / 32)][16] */
+        float factor;           /* SCALE_HALF, SCALE_SUPER: multiplies every result; 1 for none */
 };
 
 /* Quantised activations of n tokens. Columns are padded with zeros to a multiple of 64. */
@@ -63,7 +72,7 @@ struct activations {
  * per token (padding rows are written too, with unspecified finite values). n >= 1.
  *
  * With I(g) the exact integer sum over the columns of group g (ternary: sum of (code - 1) * q;
- * 8-bit: sum of (byte - 128) * q), row r, token t:
+ * others: sum of what the codes stand for, by layout.h, times q), row r, token t:
  *
  * t2_row       I = sum over all columns;       y = ((float)I / inverse[t]) * scales[r]
  * t2_mantissa  J(g) = sum over planes of mantissa * I(plane, g), exact in int32;
@@ -71,11 +80,14 @@ struct activations {
  * t2_group     for each 64-column group g in order, with b = (64 g) / group:
  *              a = a + ((float)I(g) * scale[t][g]) * scales[b][r];         y = a
  * s8_row       a = a + (float)I(g) * scale[t][g] over 64-column groups;     y = a * scales[r]
- * s8_group     for each weight group b (16 or 32 columns) in order, xs the activation scale of the
- *              64-column group it lies in, without minimum:
- *              a = a + ((float)I(b) * xs) * scales[b][r]
+ * s8_group, s4_group, s6_group
+ *              for each weight group b (32 columns; s6: 16) in order, xs the activation scale of
+ *              the 64-column group it lies in and d the scale of the weights, (float)halves[b][r]
+ *              or for s6 (float)halves[b / 16][r] * (float)mantissa[b][r], without minimum:
+ *              a = a + ((float)I(b) * xs) * d
  *              with minimum, S(b) the exact sum of q over the group:
- *              a = a + (((float)I(b) * scales[b][r]) + ((float)S(b) * mins[b][r])) * xs;  y = a
+ *              a = a + (((float)I(b) * d) + ((float)S(b) * (float)mins[b][r])) * xs
+ *              y = a * factor
  */
 typedef void matmul_q_fn(float *y, size_t y_stride, const struct weight_matrix *w,
                          const struct activations *x, uint32_t tile_begin, uint32_t tile_end);
@@ -133,7 +145,7 @@ typedef void attention_fn(float *out, const float *q, const uint16_t *const *k,
                           float *scores);
 
 struct kernel_ops {
-        matmul_q_fn *t2_row, *t2_mantissa, *t2_group, *s8_row, *s8_group;
+        matmul_q_fn *t2_row, *t2_mantissa, *t2_group, *s8_row, *s8_group, *s4_group, *s6_group;
         matmul_f_fn *f16, *bf16, *f32;
         rms_norm_fn *rms_norm;
         quantize_token_fn *quantize_token;

@@ -13,6 +13,15 @@
  * bytes, and a block is 16 rows x 4 columns: byte 4 * row + c is the weight of column c plus 128
  * (unsigned). Columns past the end hold 128.
  *
+ * s4x16 (4 bits a weight): a tile is a sequence of groups of 64 columns, a group is 8 blocks of 64
+ * bytes, and a block is 16 rows x 8 columns: the low half of byte 4 * row + c is the code of column
+ * c, the high half that of column 4 + c (c = 0..3). A code stands for itself minus 8, or for itself
+ * when the matrix has minimums. Columns past the end hold any code.
+ *
+ * s6x16 (6 bits a weight): a group of 64 columns is the 8 blocks of s4x16, which hold the low 4
+ * bits of every code, and behind them the 4 blocks of a t2x16 plane, which hold its high 2 bits. A
+ * code stands for itself minus 32.
+ *
  * f16x16, bf16x16, f32x16: a tile is a sequence of columns, each 16 values, one per row.
  */
 #pragma once
@@ -27,6 +36,8 @@ enum {
         BLOCK_BYTES = 64,  /* bytes in a block of codes */
         T2_PLANE_BYTES = TILE_ROWS * GROUP_COLS / 4,
         S8_GROUP_BYTES = TILE_ROWS * GROUP_COLS,
+        S4_GROUP_BYTES = TILE_ROWS * GROUP_COLS / 2,
+        S6_GROUP_BYTES = S4_GROUP_BYTES + T2_PLANE_BYTES,
         MAX_PLANES = 4,
 };
 

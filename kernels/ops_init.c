@@ -10,6 +10,8 @@ void kernel_ops_init(struct kernel_ops *ops, unsigned cpu_flags) {
                 .t2_group = matmul_t2_group_c,
                 .s8_row = matmul_s8_row_c,
                 .s8_group = matmul_s8_group_c,
+                .s4_group = matmul_s4_group_c,
+                .s6_group = matmul_s6_group_c,
                 .f16 = matmul_f16_c,
                 .bf16 = matmul_bf16_c,
                 .f32 = matmul_f32_c,

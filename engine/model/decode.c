@@ -9,6 +9,7 @@
 #include "engine/base/macro.h"
 #include "engine/model/bytes.h"
 #include "engine/model/decode.h"
+#include "engine/model/shape.h"
 
 void matrix_source_form(const struct matrix_source *s, struct weight_matrix *ret, bool *ret_mins) {
         struct weight_matrix m = {.rows = s->rows, .cols = s->cols};
@@ -26,12 +27,14 @@ void matrix_source_form(const struct matrix_source *s, struct weight_matrix *ret
                 m.form = WEIGHT_T2, m.scale = SCALE_GROUP, m.planes = 1, m.group = 256;
                 break;
         case TYPE_Q8_0:
+                m.form = WEIGHT_S8, m.scale = SCALE_HALF, m.group = 32;
+                break;
         case TYPE_Q4_0:
         case TYPE_Q4_1:
-                m.form = WEIGHT_S8, m.scale = SCALE_GROUP, m.group = 32;
+                m.form = WEIGHT_S4, m.scale = SCALE_HALF, m.group = 32;
                 break;
         case TYPE_Q6_K:
-                m.form = WEIGHT_S8, m.scale = SCALE_GROUP, m.group = 16;
+                m.form = WEIGHT_S6, m.scale = SCALE_SUPER, m.group = 16;
                 break;
         default: /* F32, F16, BF16 */
                 m.form = s->type == TYPE_F32   ? WEIGHT_F32
@@ -41,6 +44,7 @@ void matrix_source_form(const struct matrix_source *s, struct weight_matrix *ret
                 if (s->to_s8)
                         m.form = WEIGHT_S8, m.scale = SCALE_ROW;
         }
+        m.factor = matrix_scales_are_halves(&m) ? s->factor : 1.0f;
         *ret = m;
 }
 
@@ -162,56 +166,52 @@ static enum model_error_code decode_trits(const struct matrix_source *s, uint32_
         return MODEL_OK;
 }
 
-static enum model_error_code decode_q8_0(const uint8_t *p, uint32_t cols, float factor,
-                                         struct row_buffer *out) {
+static enum model_error_code decode_q8_0(const uint8_t *p, uint32_t cols, struct row_buffer *out) {
         for (uint32_t b = 0; b < cols / 32; b++, p += 34) {
-                out->scales[b] = f16_to_f32(load_u16(p)) * factor;
+                out->halves[b] = load_u16(p);
                 for (unsigned i = 0; i < 32; i++)
                         out->codes[b * 32 + i] = p[2 + i] ^ 0x80; /* signed to offset 128 */
         }
         return MODEL_OK;
 }
 
-/* Q4_0 is centred on 8; Q4_1 counts from a minimum, which we keep. */
+/* Q4_0 is centred on 8; Q4_1 counts from a minimum. */
 static enum model_error_code decode_q4(const uint8_t *p, uint32_t cols, bool with_min,
-                                       float factor, struct row_buffer *out) {
-        const unsigned head = with_min ? 4 : 2, zero = with_min ? 128 : 120;
+                                       struct row_buffer *out) {
+        const unsigned head = with_min ? 4 : 2;
 
         for (uint32_t b = 0; b < cols / 32; b++, p += head + 16) {
                 uint8_t *codes = out->codes + (size_t)b * 32;
 
-                out->scales[b] = f16_to_f32(load_u16(p)) * factor;
+                out->halves[b] = load_u16(p);
                 if (with_min)
-                        out->mins[b] = f16_to_f32(load_u16(p + 2)) * factor;
+                        out->mins[b] = load_u16(p + 2);
                 for (unsigned j = 0; j < 16; j++) {
-                        codes[j] = (uint8_t)((p[head + j] & 15) + zero);
-                        codes[j + 16] = (uint8_t)((p[head + j] >> 4) + zero);
+                        codes[j] = p[head + j] & 15;
+                        codes[j + 16] = p[head + j] >> 4;
                 }
         }
         return MODEL_OK;
 }
 
-/* 128 weights: low four bits from ql[64], high two from qh[32]. 96 = 128 - 32. */
+/* 128 weights: low four bits from ql[64], high two from qh[32]. */
 static void q6_half(const uint8_t *ql, const uint8_t *qh, uint8_t *codes) {
         for (unsigned l = 0; l < 32; l++) {
                 unsigned h = qh[l];
 
-                codes[l] = (uint8_t)(((ql[l] & 15U) | (h & 3) << 4) + 96);
-                codes[l + 32] = (uint8_t)(((ql[l + 32] & 15U) | (h >> 2 & 3) << 4) + 96);
-                codes[l + 64] = (uint8_t)(((unsigned)ql[l] >> 4 | (h >> 4 & 3) << 4) + 96);
-                codes[l + 96] = (uint8_t)(((unsigned)ql[l + 32] >> 4 | (h >> 6 & 3) << 4) + 96);
+                codes[l] = (uint8_t)((ql[l] & 15U) | (h & 3) << 4);
+                codes[l + 32] = (uint8_t)((ql[l + 32] & 15U) | (h >> 2 & 3) << 4);
+                codes[l + 64] = (uint8_t)((unsigned)ql[l] >> 4 | (h >> 4 & 3) << 4);
+                codes[l + 96] = (uint8_t)((unsigned)ql[l + 32] >> 4 | (h >> 6 & 3) << 4);
         }
 }
 
-static enum model_error_code decode_q6_k(const uint8_t *p, uint32_t cols, float factor,
-                                         struct row_buffer *out) {
+static enum model_error_code decode_q6_k(const uint8_t *p, uint32_t cols, struct row_buffer *out) {
         for (uint32_t b = 0; b < cols / 256; b++, p += 210) {
-                float d = f16_to_f32(load_u16(p + 208));
-
                 q6_half(p, p + 128, out->codes + (size_t)b * 256);
                 q6_half(p + 64, p + 160, out->codes + (size_t)b * 256 + 128);
-                for (unsigned i = 0; i < 16; i++)
-                        out->scales[b * 16 + i] = d * (float)(int8_t)p[192 + i] * factor;
+                memcpy(out->mantissa + (size_t)b * 16, p + 192, 16);
+                out->halves[b] = load_u16(p + 208);
         }
         return MODEL_OK;
 }
@@ -288,12 +288,12 @@ enum model_error_code row_decode(const struct matrix_source *s, uint32_t row,
         case TYPE_TQ2_0:
                 return decode_tq2(p, s->cols, s->factor, out);
         case TYPE_Q8_0:
-                return decode_q8_0(p, s->cols, s->factor, out);
+                return decode_q8_0(p, s->cols, out);
         case TYPE_Q4_0:
         case TYPE_Q4_1:
-                return decode_q4(p, s->cols, s->type == TYPE_Q4_1, s->factor, out);
+                return decode_q4(p, s->cols, s->type == TYPE_Q4_1, out);
         case TYPE_Q6_K:
-                return decode_q6_k(p, s->cols, s->factor, out);
+                return decode_q6_k(p, s->cols, out);
         default: /* F32, F16, BF16: the packer lets no other type through */
                 return decode_floats(s, row, out);
         }

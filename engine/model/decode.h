@@ -17,17 +17,20 @@ struct matrix_source {
         uint32_t planes;          /* trit planes only, as the two below: */
         const uint8_t *mantissa;  /* [plane][row][cols / 64] */
         const uint8_t *row_scale; /* [row] f32, not aligned */
-        float factor;             /* multiplies every scale; 1 for none */
+        float factor;             /* multiplies every weight; 1 for none. Float scales have it in
+                                   * them when decoded, binary16 scales leave it to the matrix */
         bool to_s8;               /* float types: one 8-bit scale per row */
 };
 
 /* Columns are padded to a multiple of 64. The decoder writes the logical columns only. */
 struct row_buffer {
         uint8_t *codes;    /* T2: [plane][padded] trit + 1; S8: [padded] weight + 128;
+                            * S6, S4: [padded] codes of layout.h, a byte each;
                             * floats: [cols] values as in the file */
-        uint8_t *mantissa; /* [plane][groups] */
+        uint8_t *mantissa; /* [plane][groups]; SCALE_SUPER: int8 [cols / 16] */
         float *scales;     /* [scale groups] */
-        float *mins;       /* the same, or unused */
+        uint16_t *halves;  /* [scale groups], instead of scales */
+        uint16_t *mins;    /* [scale groups], or unused */
 };
 
 /* Form, scale, planes and group of what row_decode() will give. *ret_mins: it has minimums. */

@@ -6,6 +6,7 @@
  * The model owns the mapping, the layer table and the vocabulary. */
 
 #include <errno.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,7 +23,7 @@
 #include "engine/model/types.h"
 #include "engine/text/vocab.h"
 
-enum { INFO_WORDS = 6, POINTER_ALIGNMENT = 64 };
+enum { INFO_WORDS = 7, POINTER_ALIGNMENT = 64 };
 
 struct opening {
         struct model *m;
@@ -76,20 +77,26 @@ static int open_parts(const struct opening *o, const char *name, bool mins,
         for (unsigned i = 0; i < MATRIX_PARTS; i++) {
                 uint64_t size = matrix_tile_bytes(w, mins, (enum matrix_part)i) *
                                 tiles_of(w->rows);
-                bool floats = i == PART_SCALES || i == PART_MINS;
 
                 if (size == 0)
                         continue;
                 snprintf(full, sizeof(full), "%s.%s", name, matrix_part_name((enum matrix_part)i));
-                e = need_data(o, full, floats ? TYPE_F32 : TYPE_I8, size, &parts[i]);
+                e = need_data(o, full, matrix_part_type(w, (enum matrix_part)i), size, &parts[i]);
                 if (e < 0)
                         return e;
         }
         w->codes = parts[PART_CODES];
         w->mantissa = parts[PART_MANTISSA];
-        w->scales = parts[PART_SCALES];
+        if (matrix_scales_are_halves(w))
+                w->halves = parts[PART_SCALES];
+        else
+                w->scales = parts[PART_SCALES];
         w->mins = parts[PART_MINS];
         return 0;
+}
+
+static bool factor_valid(const struct weight_matrix *w) {
+        return matrix_scales_are_halves(w) ? isfinite(w->factor) : w->factor == 1.0f;
 }
 
 /* The next matrix of the description, which must be this one. */
@@ -120,9 +127,10 @@ static int open_matrix(struct opening *o, const char *name, uint32_t rows, uint3
         w.cols = cols;
         w.planes = words[4];
         w.group = words[5];
+        w.factor = float_of_bits(words[6]);
         snprintf(mins_name, sizeof(mins_name), "%s.%s", name, matrix_part_name(PART_MINS));
         mins = gguf_tensor(o->g, mins_name) != NULL;
-        if (!matrix_form_valid(&w, mins))
+        if (!matrix_form_valid(&w, mins) || !factor_valid(&w))
                 return fail_named(o, MODEL_E_NOT_PACKED, w.form, _WEIGHT_FORM_MAX, name);
         o->m->n_params += (uint64_t)rows * cols;
         *ret = w;

@@ -9,9 +9,10 @@
  *   bitnetd.packed.version         u32, PACK_VERSION
  *   bitnetd.packed.head_quantized  bool: a float head became 8-bit rows
  *   bitnetd.packed.matrices        names: token_embd, blk.N.attn_q … ffn_down, output if untied
- *   bitnetd.packed.info            u32 x 6 for each: form, scale, rows, cols, planes, group
- * and general.*, tokenizer.* and the architecture's keys as they were; NAME.codes (I8),
- * NAME.mantissa (I8), NAME.scales and NAME.mins (F32), all one-dimensional; norms as F32. */
+ *   bitnetd.packed.info            u32 x 7 for each: form, scale, rows, cols, planes, group, and
+ *                                  the bits of the factor (weight_matrix.factor)
+ * and general.*, tokenizer.* and the architecture's keys as they were; the parts of each matrix
+ * (shape.h), all one-dimensional; norms as F32. */
 
 #include <errno.h>
 #include <math.h>
@@ -28,7 +29,7 @@
 #include "engine/model/tile.h"
 #include "engine/text/vocab.h"
 
-enum { PACK_ALIGNMENT = 4096, STREAM_ROOM = 256 * 1024, INFO_WORDS = 6 };
+enum { PACK_ALIGNMENT = 4096, STREAM_ROOM = 256 * 1024, INFO_WORDS = 7 };
 
 /* ---- output ---- */
 
@@ -120,14 +121,27 @@ static bool all_finite(const float *v, uint32_t n) {
         return true;
 }
 
+static bool halves_finite(const uint16_t *v, uint32_t n) {
+        for (uint32_t i = 0; i < n; i++)
+                if (!f16_is_finite(v[i]))
+                        return false;
+        return true;
+}
+
+static bool scales_finite(const struct plan_matrix *m, const struct row_buffer *row) {
+        const uint32_t n = matrix_scale_groups(&m->form);
+
+        if (!matrix_scales_are_halves(&m->form))
+                return all_finite(row->scales, n);
+        return halves_finite(row->halves, n) && (!m->mins || halves_finite(row->mins, n));
+}
+
 static int pack_row(struct matrix_job *j, uint32_t row) {
         const struct plan_matrix *m = j->m;
-        const uint32_t n = matrix_scale_groups(&m->form);
         enum model_error_code code;
 
         code = row_decode(&m->source, row, &j->row);
-        if (code == MODEL_OK &&
-            (!all_finite(j->row.scales, n) || (m->mins && !all_finite(j->row.mins, n))))
+        if (code == MODEL_OK && !scales_finite(m, &j->row))
                 code = MODEL_E_NOT_FINITE;
         if (code != MODEL_OK)
                 return model_fail(j->err, code, m->file_offset, row, m->form.rows, m->name,
@@ -245,8 +259,11 @@ static int describe_matrices(const struct pack_plan *p, struct gguf_writer *w) {
 
         for (size_t i = 0; i < p->n_matrices && r == 0; i++) {
                 const struct plan_matrix *m = &p->matrices[i];
-                const uint32_t words[INFO_WORDS] = {m->form.form, m->form.scale,  m->form.rows,
-                                                    m->form.cols, m->form.planes, m->form.group};
+                const uint32_t words[INFO_WORDS] = {
+                        m->form.form,   m->form.scale, m->form.rows,
+                        m->form.cols,   m->form.planes, m->form.group,
+                        bits_of_float(m->form.factor),
+                };
 
                 r = bytes_put_string(&names, m->name, strlen(m->name));
                 if (r == 0)
@@ -266,16 +283,16 @@ static int describe_matrices(const struct pack_plan *p, struct gguf_writer *w) {
 static void place_matrix(struct plan_matrix *m, struct gguf_writer *w) {
         for (unsigned i = 0; i < MATRIX_PARTS; i++) {
                 const enum matrix_part part = (enum matrix_part)i;
-                const bool floats = part == PART_SCALES || part == PART_MINS;
+                const uint32_t type = matrix_part_type(&m->form, part);
                 const uint64_t size = matrix_tile_bytes(&m->form, m->mins, part) *
                                       tiles_of(m->form.rows);
-                const uint64_t ne = floats ? size / 4 : size;
+                const uint64_t ne = size / tensor_type(type)->bytes;
                 char name[NAME_ROOM + 16];
 
                 if (size == 0)
                         continue;
                 snprintf(name, sizeof(name), "%s.%s", m->name, matrix_part_name(part));
-                m->offset[i] = gguf_put_tensor(w, name, floats ? TYPE_F32 : TYPE_I8, 1, &ne, size);
+                m->offset[i] = gguf_put_tensor(w, name, type, 1, &ne, size);
         }
 }
 

@@ -37,15 +37,56 @@ static void t2_row(const struct weight_matrix *m, const uint8_t *codes, const ui
         }
 }
 
-static void s8_row(const struct weight_matrix *m, const uint8_t *codes, const float *scales,
-                   const float *mins, unsigned r, float *out) {
-        for (uint32_t c = 0; c < m->cols; c++) {
-                int v = codes[(size_t)(c / 4) * BLOCK_BYTES + 4 * r + c % 4] - 128;
-                size_t b = m->scale == SCALE_GROUP ? c / m->group : 0;
+/* What the code at a column of lane r stands for; tile points to the codes of the tile. */
+static int s8_at(const uint8_t *tile, unsigned r, uint32_t col) {
+        return tile[(size_t)(col / 4) * BLOCK_BYTES + 4 * r + col % 4] - 128;
+}
 
-                out[c] = (float)v * scales[b * TILE_ROWS + r];
-                if (mins)
-                        out[c] += mins[b * TILE_ROWS + r];
+static int low_4_at(const uint8_t *group, unsigned r, unsigned in) {
+        return group[in / 8 * BLOCK_BYTES + 4 * r + in % 4] >> in % 8 / 4 * 4 & 15;
+}
+
+static int s4_at(const uint8_t *tile, unsigned r, uint32_t col, bool mins) {
+        const uint8_t *group = tile + (size_t)(col / GROUP_COLS) * S4_GROUP_BYTES;
+
+        return low_4_at(group, r, col % GROUP_COLS) - (mins ? 0 : 8);
+}
+
+static int s6_at(const uint8_t *tile, unsigned r, uint32_t col) {
+        const uint8_t *group = tile + (size_t)(col / GROUP_COLS) * S6_GROUP_BYTES;
+        int high = trit_at(group + S4_GROUP_BYTES, 1, 0, r, col % GROUP_COLS) + 1;
+
+        return (low_4_at(group, r, col % GROUP_COLS) | high << 4) - 32;
+}
+
+static void s8_row(const struct weight_matrix *m, const uint8_t *codes, const float *scales,
+                   unsigned r, float *out) {
+        for (uint32_t c = 0; c < m->cols; c++)
+                out[c] = (float)s8_at(codes, r, c) * scales[r];
+}
+
+/* SCALE_HALF and SCALE_SUPER. */
+static void group_row(const struct weight_matrix *m, const uint8_t *codes, uint32_t tile,
+                      unsigned r, float *out) {
+        const uint16_t *halves = m->halves + (size_t)tile * matrix_scale_groups(m) * TILE_ROWS;
+        const uint32_t groups = (m->cols - 1) / m->group + 1;
+
+        for (uint32_t c = 0; c < m->cols; c++) {
+                size_t at = ((size_t)tile * groups + c / m->group) * TILE_ROWS + r;
+                float d, v;
+
+                if (m->form == WEIGHT_S6) {
+                        d = f16_to_f32(halves[(size_t)(c / 256) * TILE_ROWS + r]) *
+                            (float)(int8_t)m->mantissa[at];
+                        v = (float)s6_at(codes, r, c) * d;
+                } else {
+                        d = f16_to_f32(m->halves[at]);
+                        v = (float)(m->form == WEIGHT_S8 ? s8_at(codes, r, c)
+                                                         : s4_at(codes, r, c, m->mins)) * d;
+                }
+                if (m->mins)
+                        v += f16_to_f32(m->mins[at]);
+                out[c] = v * m->factor;
         }
 }
 
@@ -75,10 +116,14 @@ void matrix_row(const struct weight_matrix *m, uint32_t row, float *out) {
                 float_row(m, codes, r, out);
                 return;
         }
+        if (matrix_scales_are_halves(m)) {
+                group_row(m, codes, tile, r, out);
+                return;
+        }
         if (mantissa)
                 mantissa += tile * matrix_tile_bytes(m, false, PART_MANTISSA);
         if (m->form == WEIGHT_T2)
                 t2_row(m, codes, mantissa, m->scales + scales, r, out);
         else
-                s8_row(m, codes, m->scales + scales, m->mins ? m->mins + scales : NULL, r, out);
+                s8_row(m, codes, m->scales + scales, r, out);
 }

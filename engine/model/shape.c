@@ -3,6 +3,9 @@
 
 #include "engine/base/macro.h"
 #include "engine/model/shape.h"
+#include "engine/model/types.h"
+
+enum { SUPER_COLS = 256 }; /* columns under one binary16 of SCALE_SUPER */
 
 static const char *const matrix_names[LAYER_MATRICES] = {
         [MATRIX_Q] = "attn_q",      [MATRIX_K] = "attn_k",      [MATRIX_V] = "attn_v",
@@ -88,12 +91,29 @@ const float **layer_norm(struct layer *l, enum layer_norm n) {
         return all[n];
 }
 
+static uint32_t groups_in(uint32_t cols, uint32_t group) {
+        return cols / group + (cols % group != 0);
+}
+
 uint32_t matrix_scale_groups(const struct weight_matrix *m) {
-        if (m->scale == SCALE_NONE)
-                return 0;
-        if (m->scale != SCALE_GROUP)
+        switch (m->scale) {
+        case SCALE_GROUP:
+        case SCALE_HALF:
+                return groups_in(m->cols, m->group);
+        case SCALE_SUPER:
+                return groups_in(m->cols, SUPER_COLS);
+        case SCALE_ROW:
+        case SCALE_MANTISSA:
                 return 1;
-        return m->cols / m->group + (m->cols % m->group != 0);
+        case SCALE_NONE:
+        case _SCALE_FORM_MAX:
+                break;
+        }
+        return 0;
+}
+
+bool matrix_scales_are_halves(const struct weight_matrix *m) {
+        return m->scale == SCALE_HALF || m->scale == SCALE_SUPER;
 }
 
 static uint64_t code_bytes(const struct weight_matrix *m) {
@@ -102,6 +122,10 @@ static uint64_t code_bytes(const struct weight_matrix *m) {
                 return (uint64_t)groups_of(m->cols) * m->planes * T2_PLANE_BYTES;
         case WEIGHT_S8:
                 return (uint64_t)groups_of(m->cols) * S8_GROUP_BYTES;
+        case WEIGHT_S6:
+                return (uint64_t)groups_of(m->cols) * S6_GROUP_BYTES;
+        case WEIGHT_S4:
+                return (uint64_t)groups_of(m->cols) * S4_GROUP_BYTES;
         case WEIGHT_F16:
         case WEIGHT_BF16:
                 return (uint64_t)m->cols * TILE_ROWS * 2;
@@ -114,14 +138,17 @@ static uint64_t code_bytes(const struct weight_matrix *m) {
 }
 
 uint64_t matrix_tile_bytes(const struct weight_matrix *m, bool mins, enum matrix_part part) {
-        uint64_t scales = (uint64_t)matrix_scale_groups(m) * TILE_ROWS * sizeof(float);
+        const uint64_t width = matrix_scales_are_halves(m) ? sizeof(uint16_t) : sizeof(float);
+        const uint64_t scales = (uint64_t)matrix_scale_groups(m) * TILE_ROWS * width;
 
         switch (part) {
         case PART_CODES:
                 return code_bytes(m);
         case PART_MANTISSA:
-                return m->scale == SCALE_MANTISSA
-                               ? (uint64_t)groups_of(m->cols) * m->planes * TILE_ROWS
+                if (m->scale == SCALE_MANTISSA)
+                        return (uint64_t)groups_of(m->cols) * m->planes * TILE_ROWS;
+                return m->scale == SCALE_SUPER
+                               ? (uint64_t)groups_in(m->cols, m->group) * TILE_ROWS
                                : 0;
         case PART_SCALES:
                 return scales;
@@ -133,8 +160,22 @@ uint64_t matrix_tile_bytes(const struct weight_matrix *m, bool mins, enum matrix
         return 0;
 }
 
+uint32_t matrix_part_type(const struct weight_matrix *m, enum matrix_part part) {
+        switch (part) {
+        case PART_SCALES:
+                return matrix_scales_are_halves(m) ? TYPE_F16 : TYPE_F32;
+        case PART_MINS:
+                return TYPE_F16;
+        case PART_CODES:
+        case PART_MANTISSA:
+        case MATRIX_PARTS:
+                break;
+        }
+        return TYPE_I8;
+}
+
 bool matrix_form_valid(const struct weight_matrix *m, bool mins) {
-        if (mins && (m->form != WEIGHT_S8 || m->scale != SCALE_GROUP))
+        if (mins && m->form != WEIGHT_S4)
                 return false;
         switch (m->form) {
         case WEIGHT_T2:
@@ -148,7 +189,11 @@ bool matrix_form_valid(const struct weight_matrix *m, bool mins) {
                 if (m->planes != 0)
                         return false;
                 return (m->scale == SCALE_ROW && m->group == 0) ||
-                       (m->scale == SCALE_GROUP && (m->group == 16 || m->group == 32));
+                       (m->scale == SCALE_HALF && m->group == 32);
+        case WEIGHT_S4:
+                return m->scale == SCALE_HALF && m->planes == 0 && m->group == 32;
+        case WEIGHT_S6:
+                return m->scale == SCALE_SUPER && m->planes == 0 && m->group == 16;
         case WEIGHT_F16:
         case WEIGHT_BF16:
         case WEIGHT_F32:

@@ -28,14 +28,18 @@ uint32_t layer_norm_size(const struct hparams *hp, enum layer_norm n);
 struct weight_matrix *layer_matrix(struct layer *l, enum layer_matrix m);
 const float **layer_norm(struct layer *l, enum layer_norm n);
 
-/* A packed matrix is up to four tensors: NAME.codes, NAME.mantissa (I8, bytes), NAME.scales,
- * NAME.mins (F32). */
+/* A packed matrix is up to four tensors: NAME.codes, NAME.mantissa (I8, bytes), NAME.scales (F32;
+ * F16 for SCALE_HALF and SCALE_SUPER), NAME.mins (F16). */
 enum matrix_part { PART_CODES, PART_MANTISSA, PART_SCALES, PART_MINS, MATRIX_PARTS };
 const char *matrix_part_name(enum matrix_part part);
+/* Its enum tensor_type_id. */
+uint32_t matrix_part_type(const struct weight_matrix *m, enum matrix_part part);
 /* Bytes of one part of one tile of 16 rows (kernels/layout.h, kernels/kernels.h); 0 when the form
  * does not have it. mins: the matrix has minimums. */
 uint64_t matrix_tile_bytes(const struct weight_matrix *m, bool mins, enum matrix_part part);
-/* Columns per scale group, as a count: 1 for one scale per row. */
+/* Scales of one row in PART_SCALES: 1 for one scale per row. */
 uint32_t matrix_scale_groups(const struct weight_matrix *m);
+/* PART_SCALES holds binary16, and there is a factor (weight_matrix.factor). */
+bool matrix_scales_are_halves(const struct weight_matrix *m);
 /* A combination of form, scale, planes and group that the kernels know. */
 bool matrix_form_valid(const struct weight_matrix *m, bool mins);

@@ -16,6 +16,8 @@ static uint8_t zero_code(const struct weight_matrix *m) {
                 return 1;
         case WEIGHT_S8:
                 return 128;
+        case WEIGHT_S6:
+        case WEIGHT_S4:
         case WEIGHT_F16:
         case WEIGHT_BF16:
         case WEIGHT_F32:
@@ -49,7 +51,9 @@ void tile_done(struct tile *t) {
 }
 
 int row_buffer_init(struct row_buffer *r, const struct weight_matrix *m, bool mins) {
-        size_t codes = padded_cols(m) * MAX(m->planes, 1U), scales = matrix_scale_groups(m);
+        size_t codes = padded_cols(m) * MAX(m->planes, 1U);
+        size_t scales = MAX(matrix_scale_groups(m), 1U);
+        size_t mantissas = MAX(matrix_tile_bytes(m, mins, PART_MANTISSA) / TILE_ROWS, 1U);
 
         if (m->form == WEIGHT_F16 || m->form == WEIGHT_BF16)
                 codes *= 2;
@@ -57,11 +61,12 @@ int row_buffer_init(struct row_buffer *r, const struct weight_matrix *m, bool mi
                 codes *= 4;
         *r = (struct row_buffer){
                 .codes = malloc(codes),
-                .mantissa = calloc((size_t)groups_of(m->cols) * MAX(m->planes, 1U), 1),
-                .scales = calloc(MAX(scales, 1U), sizeof(float)),
-                .mins = mins ? calloc(MAX(scales, 1U), sizeof(float)) : NULL,
+                .mantissa = calloc(mantissas, 1),
+                .scales = calloc(scales, sizeof(*r->scales)),
+                .halves = calloc(scales, sizeof(*r->halves)),
+                .mins = mins ? calloc(scales, sizeof(*r->mins)) : NULL,
         };
-        if (!r->codes || !r->mantissa || !r->scales || (mins && !r->mins))
+        if (!r->codes || !r->mantissa || !r->scales || !r->halves || (mins && !r->mins))
                 return -ENOMEM;
         memset(r->codes, zero_code(m), codes);
         return 0;
@@ -71,6 +76,7 @@ void row_buffer_done(struct row_buffer *r) {
         free(r->codes);
         free(r->mantissa);
         free(r->scales);
+        free(r->halves);
         free(r->mins);
 }
 
@@ -111,6 +117,35 @@ static void put_s8(struct tile *t, unsigned r, const uint8_t *codes) {
                 memcpy(t->part[PART_CODES] + b * BLOCK_BYTES + 4 * r, codes + 4 * b, 4);
 }
 
+/* A block is 8 columns: the first four in the low halves of its bytes. */
+static void put_low_4(uint8_t *block, unsigned r, const uint8_t *codes) {
+        for (unsigned c = 0; c < 4; c++)
+                block[4 * r + c] = (uint8_t)((codes[c] & 15) | codes[4 + c] << 4);
+}
+
+/* A block is 16 columns, as in put_t2. */
+static void put_high_2(uint8_t *block, unsigned r, const uint8_t *codes) {
+        uint32_t v = 0;
+
+        for (unsigned k = 0; k < 4; k++)
+                v |= (load_u32(codes + 4 * k) >> 4 & 0x03030303U) << 2 * k;
+        memcpy(block + 4 * r, &v, 4);
+}
+
+static void put_s4(struct tile *t, unsigned r, const uint8_t *codes) {
+        const bool six = t->m->form == WEIGHT_S6;
+        uint8_t *group = t->part[PART_CODES];
+
+        for (uint32_t g = 0; g < groups_of(t->m->cols); g++, codes += GROUP_COLS) {
+                for (unsigned b = 0; b < 8; b++)
+                        put_low_4(group + (size_t)b * BLOCK_BYTES, r, codes + 8 * b);
+                group += S4_GROUP_BYTES;
+                for (unsigned b = 0; six && b < 4; b++)
+                        put_high_2(group + (size_t)b * BLOCK_BYTES, r, codes + 16 * b);
+                group += six ? T2_PLANE_BYTES : 0;
+        }
+}
+
 static void put_floats(struct tile *t, unsigned r, const uint8_t *values, size_t width) {
         uint8_t *p = t->part[PART_CODES] + r * width;
 
@@ -118,31 +153,44 @@ static void put_floats(struct tile *t, unsigned r, const uint8_t *values, size_t
                 memcpy(p + c * TILE_ROWS * width, values + c * width, width);
 }
 
-static void put_scales(uint8_t *part, unsigned r, const float *scales, uint32_t n) {
+/* Values of `width` bytes, one for each group of columns. */
+static void put_values(uint8_t *part, unsigned r, const void *values, uint32_t n, size_t width) {
         for (uint32_t b = 0; b < n; b++)
-                memcpy(part + ((size_t)b * TILE_ROWS + r) * 4, &scales[b], 4);
+                memcpy(part + ((size_t)b * TILE_ROWS + r) * width,
+                       (const uint8_t *)values + b * width, width);
+}
+
+static void put_mantissas(struct tile *t, unsigned r, const uint8_t *mantissa) {
+        const uint32_t groups = groups_of(t->m->cols), planes = t->m->planes;
+
+        for (uint32_t g = 0; g < groups; g++)
+                for (uint32_t k = 0; k < planes; k++)
+                        t->part[PART_MANTISSA][((size_t)g * planes + k) * TILE_ROWS + r] =
+                                mantissa[(size_t)k * groups + g];
 }
 
 void tile_put_row(struct tile *t, unsigned r, const struct row_buffer *row) {
-        const uint32_t groups = groups_of(t->m->cols), planes = t->m->planes;
+        const uint32_t n = matrix_scale_groups(t->m);
 
         if (t->m->form == WEIGHT_T2)
                 put_t2(t, r, row->codes);
         else if (t->m->form == WEIGHT_S8)
                 put_s8(t, r, row->codes);
+        else if (t->m->form == WEIGHT_S4 || t->m->form == WEIGHT_S6)
+                put_s4(t, r, row->codes);
         else if (t->m->form == WEIGHT_F32)
                 put_floats(t, r, row->codes, 4);
         else
                 put_floats(t, r, row->codes, 2);
 
-        if (t->part[PART_SCALES])
-                put_scales(t->part[PART_SCALES], r, row->scales, matrix_scale_groups(t->m));
+        if (matrix_scales_are_halves(t->m))
+                put_values(t->part[PART_SCALES], r, row->halves, n, sizeof(uint16_t));
+        else if (t->part[PART_SCALES])
+                put_values(t->part[PART_SCALES], r, row->scales, n, sizeof(float));
         if (t->part[PART_MINS])
-                put_scales(t->part[PART_MINS], r, row->mins, matrix_scale_groups(t->m));
-        if (!t->part[PART_MANTISSA])
-                return;
-        for (uint32_t g = 0; g < groups; g++)
-                for (uint32_t k = 0; k < planes; k++)
-                        t->part[PART_MANTISSA][((size_t)g * planes + k) * TILE_ROWS + r] =
-                                row->mantissa[(size_t)k * groups + g];
+                put_values(t->part[PART_MINS], r, row->mins, n, sizeof(uint16_t));
+        if (t->m->scale == SCALE_SUPER)
+                put_values(t->part[PART_MANTISSA], r, row->mantissa, t->m->cols / t->m->group, 1);
+        else if (t->part[PART_MANTISSA])
+                put_mantissas(t, r, row->mantissa);
 }

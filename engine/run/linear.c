@@ -15,6 +15,8 @@ unsigned input_form(const struct hparams *hp, const struct weight_matrix *w) {
                         return INPUT_TOKEN;
                 return w->scale == SCALE_GROUP && hp->token_quant ? INPUT_TOKEN : INPUT_GROUP;
         case WEIGHT_S8:
+        case WEIGHT_S6:
+        case WEIGHT_S4:
                 return INPUT_GROUP;
         default:
                 return INPUT_FLOAT;
@@ -83,6 +85,8 @@ struct input input_prepare(struct step *s, unsigned thread, const float *src, si
 static matmul_q_fn *quantized_kernel(const struct kernel_ops *ops, const struct weight_matrix *w) {
         if (w->form == WEIGHT_S8)
                 return w->scale == SCALE_ROW ? ops->s8_row : ops->s8_group;
+        if (w->form == WEIGHT_S6 || w->form == WEIGHT_S4)
+                return w->form == WEIGHT_S6 ? ops->s6_group : ops->s4_group;
         switch (w->scale) {
         case SCALE_ROW:
                 return ops->t2_row;

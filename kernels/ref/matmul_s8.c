@@ -1,5 +1,5 @@
-/* 8-bit matrices (s8x16) times 8-bit activations, the definition. Integer sums over 64 columns
- * (row scales) or over one weight group (group scales) are exact. Owns nothing. */
+/* 8-bit matrices (s8x16) with row scales times 8-bit activations, the definition. Integer sums over
+ * 64 columns are exact. Owns nothing. */
 #include "kernels/ref/ref.h"
 
 /* ret_dot[row] = sum over `cols` columns (a multiple of 4) of (byte - 128) * q. */
@@ -38,47 +38,9 @@ static void row_tile(float *y, const struct weight_matrix *w, const struct activ
                 y[r] = a[r] * scales[r];
 }
 
-static void group_tile(float *y, const struct weight_matrix *w, const struct activations *x,
-                       uint32_t t, uint32_t tile) {
-        uint32_t groups = groups_of(w->cols), scale_groups = (w->cols - 1) / w->group + 1;
-        const uint8_t *codes = (const uint8_t *)w->codes + (size_t)tile * groups * S8_GROUP_BYTES;
-        const float *scales = w->scales + (size_t)tile * scale_groups * TILE_ROWS;
-        const float *mins = w->mins ? w->mins + (size_t)tile * scale_groups * TILE_ROWS : NULL;
-        float a[TILE_ROWS] = { 0 };
-        int32_t dot[TILE_ROWS];
-
-        for (uint32_t b = 0; b < scale_groups; b++, scales += TILE_ROWS) {
-                const int8_t *q = x->q + (size_t)t * x->stride + (size_t)b * w->group;
-                float xs = x->scale[(size_t)t * groups + b * w->group / GROUP_COLS];
-                int32_t sum = 0;
-
-                block_dot(codes + (size_t)b * w->group * TILE_ROWS, q, w->group, dot);
-                if (!mins) {
-                        for (uint32_t r = 0; r < TILE_ROWS; r++)
-                                a[r] = a[r] + ((float)dot[r] * xs) * scales[r];
-                        continue;
-                }
-                for (uint32_t c = 0; c < w->group; c++)
-                        sum += q[c];
-                for (uint32_t r = 0; r < TILE_ROWS; r++)
-                        a[r] = a[r] +
-                               ((float)dot[r] * scales[r] + (float)sum * mins[r]) * xs;
-                mins += TILE_ROWS;
-        }
-        for (uint32_t r = 0; r < TILE_ROWS; r++)
-                y[r] = a[r];
-}
-
 void matmul_s8_row_c(float *y, size_t y_stride, const struct weight_matrix *w,
                      const struct activations *x, uint32_t tile_begin, uint32_t tile_end) {
         for (uint32_t t = 0; t < x->n; t++)
                 for (uint32_t tile = tile_begin; tile < tile_end; tile++)
                         row_tile(y + t * y_stride + (size_t)tile * TILE_ROWS, w, x, t, tile);
-}
-
-void matmul_s8_group_c(float *y, size_t y_stride, const struct weight_matrix *w,
-                       const struct activations *x, uint32_t tile_begin, uint32_t tile_end) {
-        for (uint32_t t = 0; t < x->n; t++)
-                for (uint32_t tile = tile_begin; tile < tile_end; tile++)
-                        group_tile(y + t * y_stride + (size_t)tile * TILE_ROWS, w, x, t, tile);
 }

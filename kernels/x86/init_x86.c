@@ -12,6 +12,8 @@
                 (ops)->t2_group = matmul_t2_group_##isa;                                           \
                 (ops)->s8_row = matmul_s8_row_##isa;                                               \
                 (ops)->s8_group = matmul_s8_group_##isa;                                           \
+                (ops)->s4_group = matmul_s4_group_##isa;                                           \
+                (ops)->s6_group = matmul_s6_group_##isa;                                           \
         } while (0)
 
 /* Everything else of one instruction set. */

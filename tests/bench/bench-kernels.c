@@ -2,8 +2,8 @@
  *
  *   bench-kernels [LEVEL [KERNEL]]
  *
- * LEVEL is a name of kernels/cpu.h ("all": every level above C), KERNEL one of t2_row, t2_mantissa,
- * s8_row. One thread. Weights are several copies of the matrix, together larger than any cache, so
+ * LEVEL is a name of kernels/cpu.h ("all": every level above C), KERNEL a name of kind_names.
+ * One thread. Weights are several copies of the matrix, together larger than any cache, so
  * that a product for one token streams from memory as it does in a model. A plane counts as a
  * matrix of its own in GMAC/s. */
 #include <stdio.h>
@@ -15,9 +15,10 @@
 #include "kernels/kernels.h"
 #include "tests/bench/limits.h"
 
-enum kind { T2_ROW, T2_MANTISSA, S8_ROW };
+enum kind { T2_ROW, T2_MANTISSA, S8_ROW, S8_GROUP, S6_GROUP, S4_GROUP };
 
-static const char *const kind_names[] = { "t2_row", "t2_mantissa", "s8_row" };
+static const char *const kind_names[] = { "t2_row", "t2_mantissa", "s8_row", "s8_group", "s6_group",
+                                          "s4_group" };
 
 struct shape {
         enum kind kind;
@@ -29,6 +30,8 @@ static const struct shape shapes[] = {
         { T2_MANTISSA, 576, 1536, 3 },  { T2_MANTISSA, 49152, 576, 4 },
         { T2_ROW, 2560, 2560, 1 },      { T2_ROW, 6912, 2560, 1 },
         { T2_ROW, 2560, 6912, 1 },      { S8_ROW, 32064, 2560, 0 },
+        { S8_GROUP, 32064, 2560, 0 },   { S6_GROUP, 32064, 2560, 0 },
+        { S4_GROUP, 32064, 2560, 0 },
 };
 
 enum { MAX_TOKENS = 64, MAX_COLS = 6912 };
@@ -47,6 +50,12 @@ static matmul_q_fn *pick(const struct kernel_ops *ops, enum kind kind) {
                 return ops->t2_mantissa;
         case S8_ROW:
                 return ops->s8_row;
+        case S8_GROUP:
+                return ops->s8_group;
+        case S6_GROUP:
+                return ops->s6_group;
+        case S4_GROUP:
+                return ops->s4_group;
         }
         return NULL;
 }
@@ -66,6 +75,7 @@ static void *map_bytes(size_t size) {
 struct data {
         uint8_t *pool, *mantissa;
         float *scales, *y;
+        uint16_t *halves;
         int8_t *q;
         struct activations x;
 };
@@ -89,6 +99,8 @@ static void data_init(struct data *d) {
                 memcpy(d->pool + i, &codes, 8);
         }
         memset(d->mantissa, 77, (size_t)8 << 20);
+        d->halves = map_bytes((size_t)8 << 20);
+        memset(d->halves, 0x2c, (size_t)8 << 20);
         for (size_t i = 0; i < (size_t)MAX_TOKENS * groups * GROUP_COLS; i++)
                 d->q[i] = (int8_t)(i * 37 % 255 - 127);
         for (size_t i = 0; i < 65536; i++)
@@ -106,19 +118,48 @@ static void data_init(struct data *d) {
 }
 
 static size_t code_bytes(const struct shape *s) {
-        size_t group = s->kind == S8_ROW ? S8_GROUP_BYTES : (size_t)s->planes * T2_PLANE_BYTES;
+        size_t group = (size_t)s->planes * T2_PLANE_BYTES;
 
+        if (s->kind == S8_ROW || s->kind == S8_GROUP)
+                group = S8_GROUP_BYTES;
+        else if (s->kind == S6_GROUP)
+                group = S6_GROUP_BYTES;
+        else if (s->kind == S4_GROUP)
+                group = S4_GROUP_BYTES;
         return (size_t)tiles_of(s->rows) * groups_of(s->cols) * group;
+}
+
+/* Bytes of scales that a product reads beside the codes, where they matter. */
+static double scale_bytes(const struct shape *s) {
+        double weights = (double)s->rows * s->cols;
+
+        switch (s->kind) {
+        case T2_MANTISSA:
+                return weights * s->planes / GROUP_COLS;
+        case S8_GROUP:
+        case S4_GROUP:
+                return weights * 2 / 32;
+        case S6_GROUP:
+                return weights / 16 + weights * 2 / 256;
+        case T2_ROW:
+        case S8_ROW:
+                break;
+        }
+        return 0;
 }
 
 /* Seconds per product: best of a few rounds, each of which walks through the copies. */
 static double measure(const struct data *d, matmul_q_fn *fn, const struct shape *s, uint32_t n) {
         size_t bytes = code_bytes(s), copies = pool_bytes / bytes;
         struct weight_matrix w = { .rows = s->rows, .cols = s->cols, .planes = s->planes,
-                                   .mantissa = d->mantissa, .scales = d->scales };
+                                   .mantissa = d->mantissa, .scales = d->scales,
+                                   .halves = d->halves, .factor = 1 };
         struct activations x = d->x;
         double best = 1e9, spent = 0;
 
+        w.form = s->kind == S6_GROUP ? WEIGHT_S6 : s->kind == S4_GROUP ? WEIGHT_S4 : WEIGHT_S8;
+        w.scale = s->kind == S6_GROUP ? SCALE_SUPER : SCALE_HALF;
+        w.group = s->kind == S6_GROUP ? 16 : 32;
         x.n = n;
         x.cols = s->cols;
         x.stride = groups_of(s->cols) * GROUP_COLS;
@@ -143,8 +184,7 @@ static void report(const struct data *d, const struct limits *limits, const char
         double time = measure(d, fn, s, n);
         double planes = s->planes ? (double)s->planes : 1;
         double macs = (double)s->rows * s->cols * n * planes / time;
-        double factors = s->kind == T2_MANTISSA ? planes : 0; /* mantissas per row and group */
-        double bytes = ((double)code_bytes(s) + factors * s->rows * groups_of(s->cols)) / time;
+        double bytes = ((double)code_bytes(s) + scale_bytes(s)) / time;
 
         printf("%-11s %-11s %5ux%-5u p%u n=%-2u %9.1f us %8.1f GMAC/s", level, kind_names[s->kind],
                s->rows, s->cols, s->planes, n, time * 1e6, macs * 1e-9);

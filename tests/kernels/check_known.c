@@ -123,6 +123,64 @@ static void check_s8_naive(struct checkasm *c) {
         }
 }
 
+/* 4 bits of (row, col) and, for s6x16, its upper 2. */
+static void pack_s4(uint8_t *codes, bool six, uint32_t row, uint32_t col, unsigned code) {
+        size_t size = six ? 768 : 512;
+        uint8_t *group = codes + ((size_t)(row / 16) * groups_of(COLS) + col / 64) * size;
+        unsigned in = col % 64;
+
+        group[in / 8 * 64 + 4 * (row % 16) + in % 4] |= (uint8_t)((code & 15) << in % 8 / 4 * 4);
+        if (six)
+                group[512 + in / 16 * 64 + 4 * (row % 16) + in % 4] |=
+                        (uint8_t)(code >> 4 << 2 * (in % 16 / 4));
+}
+
+/* s4x16 with and without minimums, s6x16: scales 2^-3, 2^-4, ... by weight group, so that a scale
+ * taken from the wrong place shows; the factor is 3. */
+static void check_s4_naive(struct checkasm *c, bool six, bool mins) {
+        enum { SCALES = MAX_TILES * 16 * (MAX_COLS / 16) };
+        _Alignas(64) static uint8_t codes[MAX_TILES * GROUPS * 768], mantissa[SCALES];
+        _Alignas(64) static uint16_t halves[SCALES], minimums[SCALES];
+        _Alignas(64) float y[MAX_TILES * 16];
+        const uint32_t group = six ? 16 : 32, groups = (COLS - 1) / group + 1;
+        struct weight_matrix w = { .form = six ? WEIGHT_S6 : WEIGHT_S4,
+                                   .scale = six ? SCALE_SUPER : SCALE_HALF, .rows = ROWS,
+                                   .cols = COLS, .group = group, .codes = codes,
+                                   .mantissa = mantissa, .halves = halves,
+                                   .mins = mins ? minimums : NULL, .factor = 3 };
+        struct token t = { 0 };
+        double expected[ROWS] = { 0 };
+        float x[COLS];
+
+        memset(codes, 0, sizeof(codes));
+        for (uint32_t col = 0; col < COLS; col++)
+                x[col] = rng_float(c, 3);
+        token_init(&t, COLS);
+        c->new->quantize_group(t.q, t.scale, t.sum, x, COLS);
+        for (uint32_t r = 0; r < ROWS; r++)
+                for (uint32_t col = 0; col < COLS; col++) {
+                        unsigned code = rng_below(c, six ? 64 : 16), b = col / group;
+                        size_t at = ((size_t)(r / 16) * groups + b) * 16 + r % 16;
+                        double d = six ? 0.25 * ((int)(r + b) - 20) : ldexp(1, -3 - (int)b);
+                        double v = d * ((int)code - (six ? 32 : mins ? 0 : 8));
+
+                        if (six) {
+                                halves[r / 16 * 16 + r % 16] = 0x3400; /* 0.25 */
+                                mantissa[at] = (uint8_t)((int)(r + b) - 20);
+                        } else {
+                                halves[at] = (uint16_t)((12 - b) << 10);
+                        }
+                        minimums[at] = 0xbc00; /* -1 */
+                        pack_s4(codes, six, r, col, code);
+                        expected[r] += 3 * (v - mins) * (double)t.q[col] *
+                                       (double)t.scale[col / 64];
+                }
+        (six ? c->new->s6_group : c->new->s4_group)(y, MAX_TILES * 16, &w, &t.x, 0, MAX_TILES);
+        for (uint32_t r = 0; r < ROWS; r++)
+                expect(c, six ? "s6_group" : "s4_group", expected[r], (double)y[r],
+                       1e-5 * fabs(expected[r]) + 1e-3);
+}
+
 /* Ternary row t(i) of the conformance vectors. */
 static int conformance_trit(uint32_t i) {
         return (int)((i * i + 3 * i + i / 5) % 7 % 3) - 1;
@@ -230,6 +288,9 @@ void check_known(struct checkasm *c) {
         check_begin(c, "known values");
         check_t2_naive(c);
         check_s8_naive(c);
+        check_s4_naive(c, false, false);
+        check_s4_naive(c, false, true);
+        check_s4_naive(c, true, false);
         check_conformance(c);
         check_exp(c);
         check_f16_round_trip(c);

@@ -3,10 +3,10 @@
 
 #include "tests/kernels/checkasm.h"
 
-enum kind { T2_ROW, T2_MANTISSA, T2_GROUP, S8_ROW, S8_GROUP, _KIND_MAX };
+enum kind { T2_ROW, T2_MANTISSA, T2_GROUP, S8_ROW, S8_GROUP, S6_GROUP, S4_GROUP, _KIND_MAX };
 
 static const char *const kind_names[_KIND_MAX] = { "t2_row", "t2_mantissa", "t2_group", "s8_row",
-                                                   "s8_group" };
+                                                   "s8_group", "s6_group", "s4_group" };
 
 /* Values of weights and activations. Byte patterns of the weights are given per form. */
 enum weights { W_RANDOM, W_TERNARY, W_MINUS, W_ZERO, W_PLUS, W_ALTERNATE, _WEIGHTS_MAX };
@@ -33,6 +33,10 @@ static matmul_q_fn *pick(const struct kernel_ops *ops, enum kind kind) {
                 return ops->s8_row;
         case S8_GROUP:
                 return ops->s8_group;
+        case S6_GROUP:
+                return ops->s6_group;
+        case S4_GROUP:
+                return ops->s4_group;
         case _KIND_MAX:
                 break;
         }
@@ -97,7 +101,7 @@ static int8_t value(struct checkasm *c, enum values values, uint32_t col) {
 }
 
 struct input {
-        struct buffer codes, mantissa, scales, mins, q, scale, sum, inverse;
+        struct buffer codes, mantissa, scales, halves, mins, q, scale, sum, inverse;
         struct weight_matrix w;
         struct activations x;
 };
@@ -109,36 +113,90 @@ static void fill_floats(struct checkasm *c, const struct buffer *b) {
                 p[i] = rng_below(c, 16) == 0 ? 0 : rng_float(c, 2);
 }
 
+/* Any binary16, infinities and NaN included: every level must agree on them. Mostly ordinary. */
+static void fill_halves(struct checkasm *c, const struct buffer *b) {
+        uint16_t *p = b->p;
+
+        for (size_t i = 0; i < b->size / sizeof(*p); i++) {
+                uint16_t v = (uint16_t)rng_next(c);
+
+                p[i] = rng_below(c, 64) ? (uint16_t)((v & 0x83ff) | (8 + v % 8) << 10) : v;
+        }
+}
+
+static size_t group_bytes(const struct shape *s) {
+        switch (s->kind) {
+        case S8_ROW:
+        case S8_GROUP:
+                return S8_GROUP_BYTES;
+        case S6_GROUP:
+                return S6_GROUP_BYTES;
+        case S4_GROUP:
+                return S4_GROUP_BYTES;
+        case T2_ROW:
+        case T2_MANTISSA:
+        case T2_GROUP:
+        case _KIND_MAX:
+                break;
+        }
+        return (size_t)s->planes * T2_PLANE_BYTES;
+}
+
+static struct weight_matrix describe(const struct shape *s) {
+        static const struct {
+                enum weight_form form;
+                enum scale_form scale;
+        } forms[_KIND_MAX] = {
+                [T2_ROW] = { WEIGHT_T2, SCALE_ROW },     [T2_MANTISSA] = { WEIGHT_T2,
+                                                                           SCALE_MANTISSA },
+                [T2_GROUP] = { WEIGHT_T2, SCALE_GROUP }, [S8_ROW] = { WEIGHT_S8, SCALE_ROW },
+                [S8_GROUP] = { WEIGHT_S8, SCALE_HALF },  [S6_GROUP] = { WEIGHT_S6, SCALE_SUPER },
+                [S4_GROUP] = { WEIGHT_S4, SCALE_HALF },
+        };
+
+        return (struct weight_matrix){
+                .form = forms[s->kind].form,
+                .scale = forms[s->kind].scale,
+                .rows = s->rows,
+                .cols = s->cols,
+                .planes = s->kind <= T2_GROUP ? s->planes : 0,
+                .group = s->group,
+        };
+}
+
 static void input_weights(struct checkasm *c, struct input *in, const struct shape *s) {
         uint32_t tiles = tiles_of(s->rows), groups = groups_of(s->cols);
-        bool t2 = s->kind <= T2_GROUP, grouped = s->kind == T2_GROUP || s->kind == S8_GROUP;
-        size_t tile_scales = grouped ? (s->cols - 1) / s->group + 1 : 1;
-        size_t group_bytes = t2 ? (size_t)s->planes * T2_PLANE_BYTES : S8_GROUP_BYTES;
+        size_t scales = (size_t)tiles * TILE_ROWS * (s->group ? (s->cols - 1) / s->group + 1 : 1);
+        size_t supers = (size_t)tiles * TILE_ROWS * ((s->cols - 1) / 256 + 1);
+        size_t mantissas = s->kind == S6_GROUP ? scales
+                                               : (size_t)tiles * groups * s->planes * TILE_ROWS;
+        struct weight_matrix w = describe(s);
 
-        buffer_init(&in->codes, tiles * groups * group_bytes, s->place);
-        buffer_init(&in->mantissa, (size_t)tiles * groups * s->planes * TILE_ROWS, s->place);
-        buffer_init(&in->scales, tiles * tile_scales * TILE_ROWS * sizeof(float), s->place);
-        buffer_init(&in->mins, tiles * tile_scales * TILE_ROWS * sizeof(float), s->place);
-        fill_codes(c, &in->codes, s->weights, t2);
+        buffer_init(&in->codes, tiles * groups * group_bytes(s), s->place);
+        buffer_init(&in->mantissa, mantissas, s->place);
+        buffer_init(&in->scales, scales * sizeof(float), s->place);
+        buffer_init(&in->halves, (s->kind == S6_GROUP ? supers : scales) * sizeof(uint16_t),
+                    s->place);
+        buffer_init(&in->mins, scales * sizeof(uint16_t), s->place);
+        fill_codes(c, &in->codes, s->weights, s->kind <= T2_GROUP);
         if (s->weights != W_RANDOM)
                 memset(in->mantissa.p, 255, in->mantissa.size);
         else
                 rng_fill(c, in->mantissa.p, in->mantissa.size);
         fill_floats(c, &in->scales);
-        fill_floats(c, &in->mins);
-        in->w = (struct weight_matrix){
-                .form = t2 ? WEIGHT_T2 : WEIGHT_S8,
-                .scale = s->kind == T2_MANTISSA ? SCALE_MANTISSA : grouped ? SCALE_GROUP
-                                                                           : SCALE_ROW,
-                .rows = s->rows,
-                .cols = s->cols,
-                .planes = t2 ? s->planes : 0,
-                .group = grouped ? s->group : 0,
-                .codes = in->codes.p,
-                .mantissa = s->kind == T2_MANTISSA ? in->mantissa.p : NULL,
-                .scales = in->scales.p,
-                .mins = s->mins ? in->mins.p : NULL,
-        };
+        fill_halves(c, &in->halves);
+        fill_halves(c, &in->mins);
+        w.codes = in->codes.p;
+        if (w.scale == SCALE_MANTISSA || w.scale == SCALE_SUPER)
+                w.mantissa = in->mantissa.p;
+        if (w.scale == SCALE_HALF || w.scale == SCALE_SUPER) {
+                w.halves = in->halves.p;
+                w.mins = s->mins ? in->mins.p : NULL;
+                w.factor = rng_below(c, 2) ? 1 : rng_float(c, 2);
+        } else {
+                w.scales = in->scales.p;
+        }
+        in->w = w;
 }
 
 static void input_activations(struct checkasm *c, struct input *in, const struct shape *s) {
@@ -182,6 +240,7 @@ static void input_done(struct input *in) {
         buffer_done(&in->codes);
         buffer_done(&in->mantissa);
         buffer_done(&in->scales);
+        buffer_done(&in->halves);
         buffer_done(&in->mins);
         buffer_done(&in->q);
         buffer_done(&in->scale);
@@ -227,7 +286,7 @@ static struct shape random_shape(struct checkasm *c, enum kind kind) {
                 .cols = 1 + rng_below(c, 200),
                 .n = 1 + rng_below(c, 9),
                 .planes = kind == T2_MANTISSA ? 1 + rng_below(c, MAX_PLANES) : 1,
-                .mins = kind == S8_GROUP && rng_below(c, 2),
+                .mins = kind == S4_GROUP && rng_below(c, 2),
                 .weights = rng_below(c, 2) ? W_RANDOM : (enum weights)rng_below(c, _WEIGHTS_MAX),
                 .values = rng_below(c, 2) ? Q_RANDOM : (enum values)rng_below(c, _VALUES_MAX),
                 .place = (enum place)rng_below(c, _PLACE_MAX),
@@ -235,8 +294,10 @@ static struct shape random_shape(struct checkasm *c, enum kind kind) {
 
         if (kind == T2_GROUP)
                 s.group = rng_below(c, 2) ? 256 : 64;
-        if (kind == S8_GROUP)
-                s.group = rng_below(c, 2) ? 16 : 32;
+        if (kind == S8_GROUP || kind == S4_GROUP)
+                s.group = 32;
+        if (kind == S6_GROUP)
+                s.group = 16;
         return s;
 }
 

@@ -9,6 +9,7 @@
 #include <time.h>
 
 #include "engine/base/macro.h"
+#include "engine/model/shape.h"
 #include "tests/tools/open_model.h"
 
 enum { MAX_BATCH = 64, MAX_REPS = 100 };
@@ -97,19 +98,10 @@ static void report(const char *what, double *seconds, size_t reps, size_t tokens
 }
 
 static size_t matrix_bytes(const struct weight_matrix *w) {
-        size_t groups = (size_t)tiles_of(w->rows) * groups_of(w->cols), n = 0;
-        size_t values = (size_t)tiles_of(w->rows) * TILE_ROWS * w->cols;
+        size_t n = 0;
 
-        switch (w->form) {
-        case WEIGHT_T2: n = groups * w->planes * T2_PLANE_BYTES; break;
-        case WEIGHT_S8: n = groups * S8_GROUP_BYTES; break;
-        case WEIGHT_F32: n = values * 4; break;
-        default: n = values * 2; break;
-        }
-        if (w->scale == SCALE_MANTISSA)
-                n += groups * w->planes * TILE_ROWS;
-        if (w->scale == SCALE_GROUP)
-                n += values / w->group * sizeof(float) * (w->mins ? 2 : 1);
+        for (unsigned i = 0; i < MATRIX_PARTS; i++)
+                n += matrix_tile_bytes(w, w->mins, (enum matrix_part)i) * tiles_of(w->rows);
         return n;
 }
 

@@ -337,7 +337,7 @@ static void test_open_edited(void **state) {
         static const struct row rows[] = {
                 {{EDIT_NONE}, MODEL_OK},
                 {{DROP_KEY, "bitnetd.packed.version"}, MODEL_E_NOT_PACKED},
-                {{SET_U32, "bitnetd.packed.version", 2}, MODEL_E_PACK_VERSION},
+                {{SET_U32, "bitnetd.packed.version", PACK_VERSION + 1}, MODEL_E_PACK_VERSION},
                 {{DROP_KEY, "bitnetd.packed.matrices"}, MODEL_E_NOT_PACKED},
                 {{DROP_KEY, "bitnetd.packed.info"}, MODEL_E_NOT_PACKED},
                 {{SET_U32_ARRAY, "bitnetd.packed.info", 0}, MODEL_E_NOT_PACKED},

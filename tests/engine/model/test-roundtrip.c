@@ -270,11 +270,11 @@ static void test_token_quant(void **state) {
 }
 
 /* A factor tensor of a projection is part of its scales. */
-static void test_factor(void **state) {
+static void check_factor(const struct synthetic *s) {
         const struct edit add = {ADD_F32, "blk.0.attn_v.scale", 1};
         const struct edit twice[] = {{POKE, "blk.0.attn_v.scale", 0x40, NULL, 3},
                                      {EDIT_NONE}};
-        struct bytes plain = fixture_model(&synthetic_tiny);
+        struct bytes plain = fixture_model(s);
         struct bytes one = fixture_edit(plain, &add, 1, 32);
         struct bytes low = fixture_edit(one, twice, 1, 32);
         const struct edit clear = {POKE, "blk.0.attn_v.scale", 0, NULL, 2};
@@ -293,6 +293,17 @@ static void test_factor(void **state) {
         free(one.p);
         free(low.p);
         free(two.p);
+}
+
+/* In float scales, and beside binary16 ones. */
+static void test_factor(void **state) {
+        struct synthetic s = synthetic_tiny;
+
+        check_factor(&s);
+        assert_int_equal(synthetic_type_parse("q4_1", &s.type), 0);
+        check_factor(&s);
+        assert_int_equal(synthetic_type_parse("q6_k", &s.type), 0);
+        check_factor(&s);
 }
 
 /* A float head above a hundred million weights becomes 8-bit rows, if the options say so. */

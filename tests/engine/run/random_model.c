@@ -57,6 +57,15 @@ static const void *ternary_codes(struct maker *k, size_t n) {
         return codes;
 }
 
+/* Values of quantised matrices that hold their scales in binary16. */
+static const uint16_t *random_halves(struct maker *k, size_t n, float middle, float spread) {
+        uint16_t *v = take(k, n * sizeof(*v));
+
+        for (size_t i = 0; i < n; i++)
+                v[i] = f32_to_f16(middle + spread * random_float(k));
+        return v;
+}
+
 static const void *random_bytes(struct maker *k, size_t n, uint32_t least) {
         uint8_t *bytes = take(k, n);
 
@@ -68,11 +77,11 @@ static const void *random_bytes(struct maker *k, size_t n, uint32_t least) {
 /* A matrix of the given form; columns past `cols` hold random codes too, which must not matter. */
 static struct weight_matrix quantized_matrix(struct maker *k, enum weight_form form,
                                              enum scale_form scale, uint32_t rows, uint32_t cols,
-                                             uint32_t planes, uint32_t group, bool with_mins) {
+                                             uint32_t planes, uint32_t group) {
         size_t tiles = tiles_of(rows), groups = tiles * groups_of(cols);
         float size = 1 / sqrtf((float)cols) / (form == WEIGHT_S8 ? 70 : 0.8F);
         struct weight_matrix w = {.form = form, .scale = scale, .rows = rows, .cols = cols,
-                                  .planes = planes, .group = group};
+                                  .planes = planes, .group = group, .factor = 1};
         size_t n_scales = tiles * TILE_ROWS *
                           (scale == SCALE_GROUP ? cols / group + (cols % group != 0) : 1);
 
@@ -83,8 +92,28 @@ static struct weight_matrix quantized_matrix(struct maker *k, enum weight_form f
                 size /= 200;
         }
         w.scales = random_floats(k, n_scales, size, size / 4);
-        if (with_mins)
-                w.mins = random_floats(k, n_scales, 0, size);
+        return w;
+}
+
+/* Scales in binary16. step: how large a code is on average. */
+static struct weight_matrix half_matrix(struct maker *k, enum weight_form form, uint32_t rows,
+                                        uint32_t cols, float step, bool with_mins) {
+        const bool super = form == WEIGHT_S6;
+        size_t tiles = tiles_of(rows), groups = tiles * groups_of(cols);
+        float size = 1 / sqrtf((float)cols) / step;
+        struct weight_matrix w = {.form = form, .scale = super ? SCALE_SUPER : SCALE_HALF,
+                                  .rows = rows, .cols = cols, .group = super ? 16 : 32,
+                                  .factor = 1};
+        size_t n_scales = tiles * TILE_ROWS * ((cols - 1) / (super ? 256 : 32) + 1);
+
+        w.codes = random_bytes(k, groups * (form == WEIGHT_S8 ? S8_GROUP_BYTES
+                                            : super           ? S6_GROUP_BYTES
+                                                              : S4_GROUP_BYTES), 0);
+        if (super)
+                w.mantissa = random_bytes(k, tiles * TILE_ROWS * ((cols - 1) / 16 + 1), 0);
+        w.halves = random_halves(k, n_scales, size, size / 4);
+        if (with_mins) /* centres the weights, more or less */
+                w.mins = random_halves(k, n_scales, -7.5F * size, size);
         return w;
 }
 
@@ -110,22 +139,30 @@ static struct weight_matrix float_matrix(struct maker *k, enum weight_form form,
 static struct weight_matrix layer_matrix(struct maker *k, enum random_model_kind kind,
                                          unsigned place, uint32_t rows, uint32_t cols) {
         if (kind == RANDOM_BITNET)
-                return quantized_matrix(k, WEIGHT_T2, SCALE_ROW, rows, cols, 1, 0, false);
+                return quantized_matrix(k, WEIGHT_T2, SCALE_ROW, rows, cols, 1, 0);
         if (kind == RANDOM_PLANES)
-                return quantized_matrix(k, WEIGHT_T2, SCALE_MANTISSA, rows, cols, 3, 0, false);
+                return quantized_matrix(k, WEIGHT_T2, SCALE_MANTISSA, rows, cols, 3, 0);
         switch (place) {
-        case 0: return quantized_matrix(k, WEIGHT_T2, SCALE_GROUP, rows, cols, 1, 64, false);
-        case 1: return quantized_matrix(k, WEIGHT_S8, SCALE_GROUP, rows, cols, 0, 32, true);
-        case 2: return quantized_matrix(k, WEIGHT_S8, SCALE_ROW, rows, cols, 0, 0, false);
+        case 0: return quantized_matrix(k, WEIGHT_T2, SCALE_GROUP, rows, cols, 1, 64);
+        case 1: return half_matrix(k, WEIGHT_S4, rows, cols, 4.6F, true);
+        case 2: return quantized_matrix(k, WEIGHT_S8, SCALE_ROW, rows, cols, 0, 0);
         case 3: return float_matrix(k, WEIGHT_BF16, rows, cols, 1.7F / sqrtf((float)cols));
-        case 4: return quantized_matrix(k, WEIGHT_T2, SCALE_GROUP, rows, cols, 1, 256, false);
+        case 4: return quantized_matrix(k, WEIGHT_T2, SCALE_GROUP, rows, cols, 1, 256);
         case 5: return float_matrix(k, WEIGHT_F32, rows, cols, 1.7F / sqrtf((float)cols));
-        default: return quantized_matrix(k, WEIGHT_S8, SCALE_GROUP, rows, cols, 0, 16, false);
+        default: return half_matrix(k, WEIGHT_S6, rows, cols, 18.5F * 74, false);
         }
 }
 
+/* The second layer of the mixed model has the forms that the first has no place for. */
+static struct weight_matrix layer_matrix_2(struct maker *k, unsigned place, uint32_t rows,
+                                           uint32_t cols) {
+        if (place == 1)
+                return half_matrix(k, WEIGHT_S4, rows, cols, 4.6F, false);
+        return half_matrix(k, WEIGHT_S8, rows, cols, 74, false);
+}
+
 static void make_layer(struct maker *k, enum random_model_kind kind, const struct hparams *hp,
-                       struct layer *l) {
+                       uint32_t index, struct layer *l) {
         uint32_t heads = hp->n_head * hp->head_dim, heads_kv = hp->n_head_kv * hp->head_dim;
 
         l->attn_norm = random_floats(k, hp->n_embd, 1, 0.3F);
@@ -141,6 +178,10 @@ static void make_layer(struct maker *k, enum random_model_kind kind, const struc
         l->gate = layer_matrix(k, kind, 4, hp->n_ff, hp->n_embd);
         l->up = layer_matrix(k, kind, 5, hp->n_ff, hp->n_embd);
         l->down = layer_matrix(k, kind, 6, hp->n_embd, hp->n_ff);
+        if (kind == RANDOM_MIXED && index == 1) {
+                l->k = layer_matrix_2(k, 1, heads_kv, hp->n_embd);
+                l->up = layer_matrix_2(k, 5, hp->n_ff, hp->n_embd);
+        }
 }
 
 static struct hparams shape_of(enum random_model_kind kind) {
@@ -167,17 +208,17 @@ struct model *random_model_new(enum random_model_kind kind) {
         m->hp = shape_of(kind);
         m->layers = take(&k, m->hp.n_layer * sizeof(*m->layers));
         for (uint32_t i = 0; i < m->hp.n_layer; i++)
-                make_layer(&k, kind, &m->hp, &m->layers[i]);
+                make_layer(&k, kind, &m->hp, i, &m->layers[i]);
         if (kind == RANDOM_PLANES)
                 m->token_embd = quantized_matrix(&k, WEIGHT_T2, SCALE_MANTISSA, m->hp.n_vocab,
-                                                 m->hp.n_embd, 4, 0, false);
+                                                 m->hp.n_embd, 4, 0);
         else
                 m->token_embd = float_matrix(&k, WEIGHT_F16, m->hp.n_vocab, m->hp.n_embd, 0.2F);
         m->output = m->token_embd;
         m->tied = kind != RANDOM_MIXED;
         if (kind == RANDOM_MIXED) {
                 m->output = quantized_matrix(&k, WEIGHT_S8, SCALE_ROW, m->hp.n_vocab, m->hp.n_embd,
-                                             0, 0, false);
+                                             0, 0);
                 m->rope_freqs = random_floats(&k, m->hp.rope_dim / 2, 2, 0.9F);
         }
         m->output_norm = random_floats(&k, m->hp.n_embd, 1, 0.3F);

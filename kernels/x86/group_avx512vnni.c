@@ -1,0 +1,235 @@
+/* Matrices of 8, 6 and 4 bits with group scales on 512 bits. The codes of 64 columns are spread to
+ * bytes once, in registers, and meet every token of the chunk; what a code stands for is the byte
+ * minus a power of two, which is one subtraction of that power times the activation sum. */
+#include "kernels/x86/ahead.h"
+#include "kernels/x86/dot_avx512vnni.h"
+#include "kernels/x86/x86.h"
+
+enum { SCALES_MAX = 4 }; /* weight groups in 64 columns */
+
+/* The weights of one tile and 64 columns: codes as bytes, scales of each weight group. */
+struct weights {
+        __m512i u[STEPS];
+        __m512 d[SCALES_MAX], min[SCALES_MAX];
+        uint32_t used; /* weight groups that exist */
+};
+
+/* What is known when compiling. */
+struct kind {
+        enum weight_form form;
+        bool mins;
+};
+
+INLINE uint32_t group_cols(struct kind k) {
+        return k.form == WEIGHT_S6 ? 16 : 32;
+}
+
+INLINE size_t group_bytes(struct kind k) {
+        return k.form == WEIGHT_S8 ? S8_GROUP_BYTES
+                                   : k.form == WEIGHT_S6 ? S6_GROUP_BYTES : S4_GROUP_BYTES;
+}
+
+/* 2^this is subtracted from every code; negative: nothing is. */
+INLINE int bias_shift(struct kind k) {
+        return k.form == WEIGHT_S8 ? 7 : k.form == WEIGHT_S6 ? 5 : k.mins ? -1 : 3;
+}
+
+INLINE void spread_4(__m512i u[STEPS], const uint8_t *codes) {
+        const __m512i low = _mm512_set1_epi8(15);
+
+        UNROLL for (unsigned b = 0; b < STEPS / 2; b++) {
+                __m512i v = _mm512_loadu_si512(codes + BLOCK_BYTES * b);
+
+                u[2 * b] = _mm512_and_si512(v, low);
+                u[2 * b + 1] = _mm512_and_si512(_mm512_srli_epi16(v, 4), low);
+        }
+}
+
+/* u |= bits 4 and 5, from a plane of two bits. */
+INLINE void add_high_2(__m512i u[STEPS], const uint8_t *plane) {
+        const __m512i mask = _mm512_set1_epi8(0x30);
+
+        UNROLL for (unsigned b = 0; b < STEPS / 4; b++) {
+                __m512i v = _mm512_loadu_si512(plane + BLOCK_BYTES * b);
+                const __m512i at[4] = { _mm512_slli_epi16(v, 4), _mm512_slli_epi16(v, 2), v,
+                                        _mm512_srli_epi16(v, 2) };
+
+                UNROLL for (unsigned k = 0; k < 4; k++) /* u | (at & mask) */
+                        u[4 * b + k] = _mm512_ternarylogic_epi32(u[4 * b + k], at[k], mask, 0xf8);
+        }
+}
+
+INLINE void load_codes(__m512i u[STEPS], const uint8_t *codes, struct kind k) {
+        if (k.form == WEIGHT_S8) {
+                UNROLL for (unsigned s = 0; s < STEPS; s++)
+                        u[s] = _mm512_loadu_si512(codes + BLOCK_BYTES * s);
+                return;
+        }
+        spread_4(u, codes);
+        if (k.form == WEIGHT_S6)
+                add_high_2(u, codes + S4_GROUP_BYTES);
+}
+
+INLINE __m512 load_halves(const uint16_t *p) {
+        return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)p));
+}
+
+/* at: the number of the first weight group of the tile, in groups; b0: of these columns in it. */
+INLINE void load_scales(struct weights *ret, const struct weight_matrix *w, uint32_t tile,
+                        uint32_t b0, struct kind k) {
+        const uint32_t groups = (w->cols - 1) / group_cols(k) + 1;
+        const size_t at = ((size_t)tile * groups + b0) * TILE_ROWS;
+        __m512 super = _mm512_setzero_ps();
+
+        if (k.form == WEIGHT_S6)
+                super = load_halves(w->halves + ((size_t)tile * ((w->cols - 1) / 256 + 1) +
+                                                 b0 / 16) * TILE_ROWS);
+        ret->used = groups - b0;
+        UNROLL for (uint32_t b = 0; b < GROUP_COLS / group_cols(k); b++) {
+                const size_t from = at + (size_t)b * TILE_ROWS;
+
+                ret->d[b] = ret->min[b] = _mm512_setzero_ps();
+                if (b >= ret->used)
+                        continue;
+                if (k.form == WEIGHT_S6) {
+                        __m128i m = _mm_loadu_si128((const __m128i *)(w->mantissa + from));
+
+                        ret->d[b] = _mm512_mul_ps(
+                                super, _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(m)));
+                } else {
+                        ret->d[b] = load_halves(w->halves + from);
+                }
+                if (k.mins)
+                        ret->min[b] = load_halves(w->mins + from);
+        }
+}
+
+/* The exact sums of 64 activations by weight group: lane block i (four lanes of 32 bits) of the
+ * result holds the sum of columns 16 i .. 16 i + 15, or with 32 columns of the pair it is in. */
+INLINE __m512i group_sums(const int8_t *q, uint32_t cols) {
+        __m512i v = _mm512_dpbusd_epi32(_mm512_setzero_si512(), _mm512_set1_epi8(1),
+                                        _mm512_loadu_si512(q));
+
+        v = _mm512_add_epi32(v, _mm512_shuffle_epi32(v, _MM_PERM_CDAB));
+        v = _mm512_add_epi32(v, _mm512_shuffle_epi32(v, _MM_PERM_BADC));
+        if (cols == 32)
+                v = _mm512_add_epi32(v, _mm512_shuffle_i32x4(v, v, 0xb1));
+        return v;
+}
+
+INLINE __m512i pick_sum(__m512i sums, uint32_t lane_block) {
+        return _mm512_permutexvar_epi32(_mm512_set1_epi32((int)(4 * lane_block)), sums);
+}
+
+/* One weight group: `dot` holds sum of code * q, `sum` the sum of q. */
+INLINE __m512 add_group(__m512 a, __m512i dot, __m512i sum, __m512 xs, __m512 d, __m512 min,
+                        struct kind k) {
+        __m512 v;
+
+        if (bias_shift(k) >= 0)
+                dot = _mm512_sub_epi32(dot, _mm512_slli_epi32(sum, (unsigned)bias_shift(k)));
+        v = _mm512_cvtepi32_ps(dot);
+        if (!k.mins)
+                return _mm512_add_ps(a, _mm512_mul_ps(_mm512_mul_ps(v, xs), d));
+        v = _mm512_add_ps(_mm512_mul_ps(v, d), _mm512_mul_ps(_mm512_cvtepi32_ps(sum), min));
+        return _mm512_add_ps(a, _mm512_mul_ps(v, xs));
+}
+
+/* 64 columns of tokens t .. t + m - 1; a belongs to token t. */
+INLINE void add_tokens(__m512 *a, const struct weights *w, const struct activations *x, uint32_t t,
+                       uint32_t g, unsigned m, struct kind k) {
+        const uint32_t steps = group_cols(k) / 4, groups = groups_of(x->cols);
+        const int8_t *q = x->q + (size_t)t * x->stride + (size_t)g * GROUP_COLS;
+        size_t stride = x->stride;
+        __m512i sums[4];
+        __m512 xs[4];
+
+        OPAQUE(stride);
+        OPAQUE(q);
+        UNROLL for (unsigned i = 0; i < m; i++) {
+                sums[i] = group_sums(q + i * stride, group_cols(k));
+                xs[i] = _mm512_set1_ps(x->scale[(size_t)(t + i) * groups + g]);
+        }
+        UNROLL for (uint32_t b = 0; b < GROUP_COLS / group_cols(k); b++) {
+                __m512i dot[4];
+
+                if (b >= w->used)
+                        break;
+                UNROLL for (unsigned i = 0; i < m; i++)
+                        dot[i] = _mm512_setzero_si512();
+                UNROLL for (uint32_t s = b * steps; s < (b + 1) * steps; s++) {
+                        UNROLL for (unsigned i = 0; i < m; i++)
+                                dot[i] = _mm512_dpbusd_epi32(dot[i], w->u[s],
+                                                             broadcast_q(q + i * stride + 4 * s));
+                }
+                UNROLL for (unsigned i = 0; i < m; i++)
+                        a[i] = add_group(a[i], dot[i], pick_sum(sums[i], b * group_cols(k) / 16),
+                                         xs[i], w->d[b], w->min[b], k);
+        }
+}
+
+INLINE void group_tile(float *y, size_t y_stride, const struct weight_matrix *w,
+                       const struct activations *x, uint32_t t0, uint32_t n, uint32_t tile,
+                       struct kind k) {
+        uint32_t groups = groups_of(w->cols);
+        const uint8_t *codes = (const uint8_t *)w->codes + (size_t)tile * groups * group_bytes(k);
+        __m512 a[TOKENS_MAX];
+
+        for (uint32_t t = 0; t < n; t++)
+                a[t] = _mm512_setzero_ps();
+        for (uint32_t g = 0; g < groups; g++, codes += group_bytes(k)) {
+                struct weights part;
+                uint32_t t = 0;
+
+                if (k.form != WEIGHT_S8 || n > 1)
+                        fetch_ahead(codes, group_bytes(k));
+                load_codes(part.u, codes, k);
+                load_scales(&part, w, tile, g * (GROUP_COLS / group_cols(k)), k);
+                for (; t + 4 <= n; t += 4)
+                        add_tokens(a + t, &part, x, t0 + t, g, 4, k);
+                for (; t < n; t++)
+                        add_tokens(a + t, &part, x, t0 + t, g, 1, k);
+        }
+        for (uint32_t t = 0; t < n; t++)
+                _mm512_storeu_ps(y + t * y_stride + (size_t)tile * TILE_ROWS,
+                                 _mm512_mul_ps(a[t], _mm512_set1_ps(w->factor)));
+}
+
+INLINE void group_matrix(float *y, size_t y_stride, const struct weight_matrix *w,
+                         const struct activations *x, uint32_t tile_begin, uint32_t tile_end,
+                         struct kind k) {
+        if (x->n == 1) { /* one stream, everything in registers */
+                for (uint32_t tile = tile_begin; tile < tile_end; tile++)
+                        group_tile(y, y_stride, w, x, 0, 1, tile, k);
+                return;
+        }
+        for (uint32_t t0 = 0; t0 < x->n; t0 += TOKENS_MAX) {
+                uint32_t n = x->n - t0 < TOKENS_MAX ? x->n - t0 : TOKENS_MAX;
+
+                for (uint32_t tile = tile_begin; tile < tile_end; tile++)
+                        group_tile(y + t0 * y_stride, y_stride, w, x, t0, n, tile, k);
+        }
+}
+
+void matmul_s8_group_avx512vnni(float *y, size_t y_stride, const struct weight_matrix *w,
+                                const struct activations *x, uint32_t tile_begin,
+                                uint32_t tile_end) {
+        group_matrix(y, y_stride, w, x, tile_begin, tile_end, (struct kind){ WEIGHT_S8, false });
+}
+
+void matmul_s6_group_avx512vnni(float *y, size_t y_stride, const struct weight_matrix *w,
+                                const struct activations *x, uint32_t tile_begin,
+                                uint32_t tile_end) {
+        group_matrix(y, y_stride, w, x, tile_begin, tile_end, (struct kind){ WEIGHT_S6, false });
+}
+
+void matmul_s4_group_avx512vnni(float *y, size_t y_stride, const struct weight_matrix *w,
+                                const struct activations *x, uint32_t tile_begin,
+                                uint32_t tile_end) {
+        if (w->mins)
+                group_matrix(y, y_stride, w, x, tile_begin, tile_end,
+                             (struct kind){ WEIGHT_S4, true });
+        else
+                group_matrix(y, y_stride, w, x, tile_begin, tile_end,
+                             (struct kind){ WEIGHT_S4, false });
+}
