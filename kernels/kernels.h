@@ -2,9 +2,9 @@
  *
  * A kernel allocates nothing, knows no thread, touches no errno and reads exactly the bytes its
  * arguments describe. Arguments never alias unless a function says so. Integer parts are exact.
- * Float parts follow the order written here, one operation at a time (no fused multiply-add), so
- * that every instruction set, every batch and every thread count gives the same bits. kernels/ref
- * is the specification in C.
+ * Float parts follow the order written here, one operation at a time (fused multiply-add only where
+ * it is written, in attention), so that every instruction set, every batch and every thread count
+ * gives the same bits. kernels/ref is the specification in C.
  */
 #pragma once
 
@@ -129,20 +129,52 @@ typedef void f32_to_f16_fn(uint16_t *y, const float *x, size_t n);
 
 /* A page holds KV_PAGE tokens of one layer and one KV head in f16.
  * K is stored by dimension: k[d * KV_PAGE + token]; V by token: v[token * head_dim + d]. */
-enum { KV_PAGE = 32 };
+enum {
+        KV_PAGE = 32,
+        ATTENTION_BLOCK = 256,  /* keys that are summed up together */
+        ATTENTION_QUERIES = 8,  /* queries that share one reading of them */
+        ATTENTION_DIM_MAX = 256,
+        ATTENTION_SCRATCH = 2 * ATTENTION_QUERIES * ATTENTION_BLOCK, /* floats */
+};
 
-/* One query head over keys 0..n_keys-1. k and v: pointers to ceil(n_keys / 32) pages, already
- * advanced to layer and head. Contents of the last page past n_keys are unspecified (may be NaN)
- * and must not matter. scores: scratch of 32 * ceil(n_keys / 32) floats, 64-byte aligned.
- * head_dim is even, 2..256.
- *   s(j) = (sum over d in order of q[d] * (float)k[d][j]) * scale;   m = max s
+/* Up to 8 queries of one KV head against one block of keys: the heads of its group, rows of a
+ * chunk, or both. Each query has its own end in the block; K and V past a query's end do not
+ * matter to it (they may be NaN), and past the last end they are not keys at all. */
+struct attention_block {
+        uint32_t n;              /* queries, 1..8 */
+        uint32_t head_dim;       /* even, 2..256 */
+        float scale;
+        const uint16_t *k[ATTENTION_BLOCK / KV_PAGE], *v[ATTENTION_BLOCK / KV_PAGE]; /* pages,
+                                  * already advanced to layer and head; as many as the ends need */
+        const uint16_t *const *next; /* pages of K that will be read after this block, or NULL */
+        const float *q[ATTENTION_QUERIES];   /* [head_dim] */
+        uint32_t n_keys[ATTENTION_QUERIES];  /* 1..256 */
+        float *partial[ATTENTION_QUERIES];   /* [attention_partial(head_dim)] */
+        float *scratch;          /* [ATTENTION_SCRATCH], aligned to 64 bytes */
+};
+
+/* What is known of a query after some of its blocks: o[head_dim], zeros up to a multiple of 16,
+ * then m and l. In floats, with room to the next multiple of 16. */
+static inline size_t attention_partial(size_t head_dim) {
+        return (head_dim + 15) / 16 * 16 + 16;
+}
+
+/* The keys of a query are cut into blocks of 256, from key 0. In one block, for each query, with
+ * fma(a, b, c) = a * b + c rounded once (the only place where that is the written operation: all
+ * vector units we know have it, and here it is half of the work):
+ *   s(j) = (s = 0; for d in order: s = fma(q[d], (float)k[d][j], s)) * scale;   m = max s
  *   p(j) = exp(s(j) - m);  l = sum of p in 16 partial sums (token j goes to sum j mod 16, in
  *   order), added as the tree of rms_norm (in float)
- *   out[d] = (sum over j in order of p(j) * (float)v[j][d]) / l
- * Tokens past n_keys in the last page add 0 to the partial sums. */
-typedef void attention_fn(float *out, const float *q, const uint16_t *const *k,
-                          const uint16_t *const *v, size_t n_keys, size_t head_dim, float scale,
-                          float *scores);
+ *   o[d] = (o = 0; for j in order: o = fma(p(j), (float)v[j][d], o))
+ * Keys past the end of a query add 0 to the partial sums of l and nothing to o. */
+typedef void attention_fn(const struct attention_block *a);
+
+/* Put the next block of the same query behind what is known, in the order of the blocks:
+ *   M = max(m, m'); a = exp(m - M); b = exp(m' - M); o[d] = o[d] * a + o'[d] * b;
+ *   l = l * a + l' * b;  m = M */
+typedef void attention_merge_fn(float *partial, const float *next, size_t head_dim);
+/* out[d] = o[d] / l */
+typedef void attention_finish_fn(float *out, const float *partial, size_t head_dim);
 
 struct kernel_ops {
         matmul_q_fn *t2_row, *t2_mantissa, *t2_group, *s8_row, *s8_group, *s4_group, *s6_group;
@@ -156,6 +188,8 @@ struct kernel_ops {
         rope_fn *rope_neox, *rope_norm;
         f32_to_f16_fn *f32_to_f16;
         attention_fn *attention;
+        attention_merge_fn *attention_merge;
+        attention_finish_fn *attention_finish;
 };
 
 /* Fill every pointer for a set of CPU flags (kernels/cpu.h): C first, then the ladder of the

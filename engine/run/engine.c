@@ -40,7 +40,8 @@ static void take_scratch(struct engine *e) {
         const struct hparams *hp = &e->model->hp;
         struct run_state *run = &e->run;
         struct arena *a = &e->arena;
-        size_t rows = ENGINE_MAX_ROWS, half = hp->rope_dim / 2, pages = kv_pages_of(hp->n_ctx),
+        size_t rows = ENGINE_MAX_ROWS, half = hp->rope_dim / 2,
+               partial = attention_partial(hp->head_dim),
                heads = row_stride(hp->n_head * hp->head_dim),
                heads_kv = row_stride(hp->n_head_kv * hp->head_dim);
 
@@ -48,9 +49,9 @@ static void take_scratch(struct engine *e) {
                 struct thread_state *ts = &e->threads[i];
 
                 take_input(a, &ts->input, 1, widest_input(hp));
-                ts->scores = arena_take(a, pages * KV_PAGE, sizeof(float));
-                ts->k = arena_take(a, pages, sizeof(*ts->k));
-                ts->v = arena_take(a, pages, sizeof(*ts->v));
+                ts->scratch = arena_take(a, ATTENTION_SCRATCH, sizeof(float));
+                ts->known = arena_take(a, task_queries(hp) * partial, sizeof(float));
+                ts->fresh = arena_take(a, ATTENTION_QUERIES * partial, sizeof(float));
         }
         run->cosines = arena_take(a, rows * half, sizeof(float));
         run->sines = arena_take(a, rows * half, sizeof(float));
@@ -60,6 +61,9 @@ static void take_scratch(struct engine *e) {
         run->k = arena_take(a, rows * heads_kv, sizeof(float));
         run->v = arena_take(a, rows * heads_kv, sizeof(float));
         run->heads = arena_take(a, rows * heads, sizeof(float));
+        run->partials = arena_take(a, split_slots(hp) * hp->n_head * partial, sizeof(float));
+        run->arrived = arena_take(a, (size_t)SPLIT_BELOW * pool_threads(e->pool),
+                                  sizeof(*run->arrived));
         run->gate = arena_take(a, rows * row_stride(hp->n_ff), sizeof(float));
         run->up = arena_take(a, rows * row_stride(hp->n_ff), sizeof(float));
         take_input(a, &run->input, rows, widest_input(hp));
@@ -295,6 +299,7 @@ static int run_step(struct step *s) {
 
                 seq->written = MAX(seq->written, seq->length + seq->pending);
         }
+        plan_attention(s);
         note_dirty(s->e, s->n_logits);
         pool_run(s->e->pool, forward, s);
         return s->stop ? -ECANCELED : 0;

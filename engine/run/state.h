@@ -29,8 +29,9 @@ struct input_buffer {
 /* Scratch of one thread. */
 struct thread_state {
         struct input_buffer input; /* one row: every thread prepares a single row for itself */
-        float *scores;             /* [n_ctx rounded up to whole pages] */
-        const uint16_t **k, **v;   /* [pages of n_ctx] */
+        float *scratch;            /* [ATTENTION_SCRATCH] */
+        float *known;              /* [task_queries][attention_partial] of a whole task */
+        float *fresh;              /* [ATTENTION_QUERIES][attention_partial] */
 };
 
 /* Scratch of a step, shared by all threads; R = ENGINE_MAX_ROWS. Row lengths are rounded up to
@@ -40,6 +41,8 @@ struct run_state {
         float *q;           /* [R][n_head * head_dim] */
         float *k, *v;       /* [R][n_head_kv * head_dim] */
         float *heads;       /* [R][n_head * head_dim] attention output */
+        float *partials;    /* [split_slots][n_head][attention_partial], split tasks only */
+        atomic_uint *arrived; /* [SPLIT_BELOW * threads], all zero between layers */
         float *projected;   /* [R][n_embd] output of o and down */
         float *gate, *up;   /* [R][n_ff] */
         float *logits;      /* [R][n_vocab] */
@@ -73,6 +76,20 @@ struct sequence {
         uint16_t *pages[]; /* [n_pages] */
 };
 
+/* Rows of one sequence that stand together and meet its keys together. */
+struct row_group {
+        uint32_t row, n;  /* rows [row, row + n) of the step */
+        uint32_t keys;    /* that the last of them sees */
+};
+
+/* How the attention of a step is cut into tasks (attention.c). */
+struct attention_plan {
+        uint32_t n_groups, blocks; /* blocks of keys: most of any group */
+        uint64_t keys;             /* of all groups, counted once for each row */
+        bool split;                /* a task is a few blocks of keys, not all of them */
+        struct row_group groups[ENGINE_MAX_ROWS];
+};
+
 /* One call of engine_step. */
 struct step {
         struct engine *e;
@@ -80,6 +97,7 @@ struct step {
         uint32_t n;
         uint32_t positions[ENGINE_MAX_ROWS];
         uint32_t logit_rows[ENGINE_MAX_ROWS], n_logits;
+        struct attention_plan attention;
         const volatile int *cancel;
         bool stop;              /* written by thread 0 before a barrier, read by all after it */
         atomic_uint next_task;  /* attention tasks handed out */
@@ -104,6 +122,14 @@ static inline uint32_t widest_input(const struct hparams *hp) {
 /* forward.c: the whole pass, run by every thread of the pool. ctx is a struct step. */
 void forward(void *ctx, unsigned thread);
 
-/* attention.c: from normed queries, keys and values to the heads' outputs, one layer. */
+/* rotate.c: queries and keys of one layer in place, keys and values into the cache. */
 void rotate_and_store(struct step *s, unsigned thread, uint32_t layer);
+
+enum { SPLIT_BELOW = 8 }; /* fewer tasks per thread than this are worth splitting */
+
+/* attention.c: how the rows placed in s are cut up; then, for one layer, from queries and the cache
+ * to the heads' outputs. */
+uint32_t task_queries(const struct hparams *hp);
+uint32_t split_slots(const struct hparams *hp);
+void plan_attention(struct step *s);
 void attend(struct step *s, unsigned thread, uint32_t layer);

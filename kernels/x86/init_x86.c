@@ -32,6 +32,8 @@
                 (ops)->rope_norm = rope_norm_##isa;                                                \
                 (ops)->f32_to_f16 = f32_to_f16_##isa;                                              \
                 (ops)->attention = attention_##isa;                                                \
+                (ops)->attention_merge = attention_merge_##isa;                                    \
+                (ops)->attention_finish = attention_finish_##isa;                                  \
         } while (0)
 
 void kernel_ops_init_arch(struct kernel_ops *ops, unsigned cpu_flags) {

@@ -54,6 +54,11 @@ INLINE vf vf_mul(vf a, vf b) {
         return _mm256_mul_ps(a, b);
 }
 
+/* a * b + c, rounded once */
+INLINE vf vf_fma(vf a, vf b, vf c) {
+        return _mm256_fmadd_ps(a, b, c);
+}
+
 INLINE vf vf_div(vf a, vf b) {
         return _mm256_div_ps(a, b);
 }

@@ -4,6 +4,7 @@
 #include <immintrin.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 #include "kernels/x86/unroll.h"
 
@@ -50,6 +51,11 @@ INLINE vf vf_sub(vf a, vf b) {
 
 INLINE vf vf_mul(vf a, vf b) {
         return _mm512_mul_ps(a, b);
+}
+
+/* a * b + c, rounded once */
+INLINE vf vf_fma(vf a, vf b, vf c) {
+        return _mm512_fmadd_ps(a, b, c);
 }
 
 INLINE vf vf_div(vf a, vf b) {

@@ -17,6 +17,8 @@ add_fn add_avx2;
 rope_fn rope_neox_avx2, rope_norm_avx2;
 f32_to_f16_fn f32_to_f16_avx2;
 attention_fn attention_avx2;
+attention_merge_fn attention_merge_avx2;
+attention_finish_fn attention_finish_avx2;
 
 /* AVX-VNNI, 256 bits */
 matmul_q_fn matmul_t2_row_avxvnni, matmul_t2_mantissa_avxvnni, matmul_t2_group_avxvnni;
@@ -42,3 +44,5 @@ add_fn add_avx512vnni;
 rope_fn rope_neox_avx512vnni, rope_norm_avx512vnni;
 f32_to_f16_fn f32_to_f16_avx512vnni;
 attention_fn attention_avx512vnni;
+attention_merge_fn attention_merge_avx512vnni;
+attention_finish_fn attention_finish_avx512vnni;

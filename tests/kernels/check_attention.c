@@ -1,9 +1,12 @@
-/* Attention over pages: every head size, page borders, and garbage behind the last key. */
+/* Attention over blocks of pages: every head size and number of queries, page and block borders,
+ * queries that end at different keys, and garbage behind the last key; then what puts blocks
+ * together. */
+#include <math.h>
 #include <string.h>
 
 #include "tests/kernels/checkasm.h"
 
-enum { MAX_PAGES = 16 };
+enum { MAX_PAGES = ATTENTION_BLOCK / KV_PAGE };
 
 struct pages {
         struct buffer memory;
@@ -15,8 +18,8 @@ static uint16_t small_f16(struct checkasm *c) {
         return (uint16_t)((rng_next(c) & 0x83ff) | (8 + rng_below(c, 9)) << 10);
 }
 
-/* The last page of the sequence lies at the end of the memory, the others before it in reverse
- * order, so that neither neighbours nor order can help. */
+/* The last page of the block lies at the end of the memory, the others before it in reverse order,
+ * so that neither neighbours nor order can help. */
 static void pages_init(struct checkasm *c, struct pages *p, size_t n, size_t head_dim,
                        enum place place) {
         size_t values = head_dim * KV_PAGE;
@@ -32,57 +35,203 @@ static void pages_init(struct checkasm *c, struct pages *p, size_t n, size_t hea
 }
 
 /* Put a NaN, an infinity or a number where no token is. */
-static void spoil(const uint16_t *page, size_t used, size_t head_dim, bool by_dimension,
-                  uint16_t with) {
-        uint16_t *p = (uint16_t *)page;
-
-        for (size_t d = 0; d < head_dim; d++)
-                for (size_t j = used; j < KV_PAGE; j++)
-                        p[by_dimension ? d * KV_PAGE + j : j * head_dim + d] = with;
+static void spoil(const struct pages *p, size_t from, size_t to, size_t head_dim,
+                  bool by_dimension, uint16_t with) {
+        for (size_t j = from; j < to; j++)
+                for (size_t d = 0; d < head_dim; d++)
+                        ((uint16_t *)p->page[j / KV_PAGE])[by_dimension ? d * KV_PAGE + j % KV_PAGE
+                                                                        : j % KV_PAGE * head_dim +
+                                                                          d] = with;
 }
 
-static void check_one(struct checkasm *c, size_t n_keys, size_t head_dim, enum place place) {
-        static const uint16_t garbage[] = { 0x7e00, 0xffff, 0x7c00, 0xfc00, 0x7bff };
-        size_t pages = (n_keys + KV_PAGE - 1) / KV_PAGE, used = n_keys - (pages - 1) * KV_PAGE;
+/* A block with its buffers; the queries' results are one buffer. */
+struct case_block {
+        struct attention_block block;
         struct pages k, v;
-        struct buffer q, expected, got, scores, scores_ref;
-        float scale = rng_below(c, 2) ? 0.125f : 2.0f;
+        struct buffer q, partials, scratch;
+};
 
-        pages_init(c, &k, pages, head_dim, place);
-        pages_init(c, &v, pages, head_dim, place);
-        spoil(k.page[pages - 1], used, head_dim, true, garbage[rng_below(c, 5)]);
-        spoil(v.page[pages - 1], used, head_dim, false, garbage[rng_below(c, 5)]);
-        buffer_init(&q, head_dim * sizeof(float), place);
-        buffer_init(&expected, head_dim * sizeof(float), place);
-        buffer_init(&got, head_dim * sizeof(float), place);
-        buffer_init(&scores, pages * KV_PAGE * sizeof(float), place);
-        buffer_init(&scores_ref, pages * KV_PAGE * sizeof(float), place);
-        for (size_t d = 0; d < head_dim; d++)
-                ((float *)q.p)[d] = rng_float(c, 4);
-        check_begin(c, "attention keys %zu head %zu", n_keys, head_dim);
-        c->ref->attention(expected.p, q.p, k.page, v.page, n_keys, head_dim, scale, scores_ref.p);
-        c->new->attention(got.p, q.p, k.page, v.page, n_keys, head_dim, scale, scores.p);
+static void case_init(struct checkasm *c, struct case_block *b, uint32_t n, const uint32_t *ends,
+                      uint32_t head_dim, enum place place) {
+        size_t partial = attention_partial(head_dim), most = 0;
+
+        *b = (struct case_block){0};
+        b->block = (struct attention_block){
+                .n = n, .head_dim = head_dim, .scale = rng_below(c, 2) ? 0.125f : 2.0f};
+        for (uint32_t i = 0; i < n; i++)
+                most = ends[i] > most ? ends[i] : most;
+        most = (most + KV_PAGE - 1) / KV_PAGE;
+        pages_init(c, &b->k, most, head_dim, place);
+        pages_init(c, &b->v, most, head_dim, place);
+        buffer_init(&b->q, n * head_dim * sizeof(float), place);
+        buffer_init(&b->partials, n * partial * sizeof(float), place);
+        buffer_init(&b->scratch, ATTENTION_SCRATCH * sizeof(float), place);
+        for (size_t i = 0; i < n * head_dim; i++)
+                ((float *)b->q.p)[i] = rng_float(c, 4);
+        memcpy(b->block.k, b->k.page, sizeof(b->block.k));
+        memcpy(b->block.v, b->v.page, sizeof(b->block.v));
+        b->block.next = b->block.k;
+        b->block.scratch = b->scratch.p;
+        for (uint32_t i = 0; i < n; i++) {
+                b->block.n_keys[i] = ends[i];
+                b->block.q[i] = (float *)b->q.p + i * head_dim;
+                b->block.partial[i] = (float *)b->partials.p + i * partial;
+        }
+}
+
+static void case_done(struct case_block *b) {
+        buffer_done(&b->k.memory);
+        buffer_done(&b->v.memory);
+        buffer_done(&b->q);
+        buffer_done(&b->partials);
+        buffer_done(&b->scratch);
+}
+
+/* The results of the reference in a buffer of their own. */
+static void reference(struct checkasm *c, const struct case_block *b, struct buffer *expected,
+                      enum place place) {
+        struct attention_block ref = b->block;
+        size_t partial = attention_partial(ref.head_dim);
+        struct buffer scratch;
+
+        buffer_init(expected, ref.n * partial * sizeof(float), place);
+        buffer_init(&scratch, ATTENTION_SCRATCH * sizeof(float), place);
+        ref.scratch = scratch.p;
+        for (uint32_t i = 0; i < ref.n; i++)
+                ref.partial[i] = (float *)expected->p + i * partial;
+        c->ref->attention(&ref);
+        buffer_done(&scratch);
+}
+
+/* Which floats a result has: those behind l are not written. */
+static void clear_unwritten(struct buffer *partials, uint32_t n, size_t head_dim) {
+        size_t partial = attention_partial(head_dim);
+
+        for (uint32_t i = 0; i < n; i++)
+                for (size_t j = partial - 14; j < partial; j++)
+                        if (((uint32_t *)partials->p)[i * partial + j] == 0xa5a5a5a5)
+                                ((float *)partials->p)[i * partial + j] = 0;
+}
+
+static void check_block(struct checkasm *c, uint32_t n, const uint32_t *ends, uint32_t head_dim,
+                        enum place place) {
+        static const uint16_t garbage[] = { 0x7e00, 0xffff, 0x7c00, 0xfc00, 0x7bff };
+        struct case_block b;
+        struct buffer expected;
+        uint32_t most = 0, end;
+
+        case_init(c, &b, n, ends, head_dim, place);
+        for (uint32_t i = 0; i < n; i++)
+                most = ends[i] > most ? ends[i] : most;
+        end = (most + KV_PAGE - 1) / KV_PAGE * KV_PAGE;
+        spoil(&b.k, most, end, head_dim, true, garbage[rng_below(c, 5)]);
+        spoil(&b.v, most, end, head_dim, false, garbage[rng_below(c, 5)]);
+        check_begin(c, "attention queries %u keys %u head %u", n, most, head_dim);
+        reference(c, &b, &expected, place);
+        c->new->attention(&b.block);
+        clear_unwritten(&expected, n, head_dim);
+        clear_unwritten(&b.partials, n, head_dim);
+        check_equal(c, &expected, &b.partials, sizeof(float));
+        buffer_done(&expected);
+        case_done(&b);
+}
+
+/* Query 0 sees a key that is not a number. The others end before it and must not notice. */
+static void check_blind(struct checkasm *c, uint32_t n, uint32_t head_dim) {
+        uint32_t ends[ATTENTION_QUERIES], nan_at = 1 + rng_below(c, ATTENTION_BLOCK - 1);
+        size_t partial = attention_partial(head_dim);
+        struct case_block b;
+        struct buffer expected;
+
+        ends[0] = ATTENTION_BLOCK;
+        for (uint32_t i = 1; i < n; i++)
+                ends[i] = 1 + rng_below(c, nan_at);
+        case_init(c, &b, n, ends, head_dim, PLACE_END);
+        reference(c, &b, &expected, PLACE_END);
+        spoil(&b.k, nan_at, nan_at + 1, head_dim, true, 0x7e00);
+        spoil(&b.v, nan_at, nan_at + 1, head_dim, false, 0x7e00);
+        check_begin(c, "attention NaN at %u, queries %u head %u", nan_at, n, head_dim);
+        c->new->attention(&b.block);
+        memcpy(b.partials.p, expected.p, partial * sizeof(float));
+        clear_unwritten(&expected, n, head_dim);
+        clear_unwritten(&b.partials, n, head_dim);
+        check_equal(c, &expected, &b.partials, sizeof(float));
+        buffer_done(&expected);
+        case_done(&b);
+}
+
+static void fill_partial(struct checkasm *c, float *p, size_t head_dim) {
+        size_t behind = attention_partial(head_dim) - 16;
+
+        for (size_t d = 0; d < behind; d++)
+                p[d] = d < head_dim ? rng_float(c, 30) : 0;
+        p[behind] = rng_float(c, rng_below(c, 4) ? 4 : 200);
+        p[behind + 1] = 1 + fabsf(rng_float(c, 200));
+}
+
+static void check_merge(struct checkasm *c, size_t head_dim, enum place place) {
+        size_t bytes = attention_partial(head_dim) * sizeof(float);
+        struct buffer expected, got, next, out_expected, out;
+
+        buffer_init(&expected, bytes, place);
+        buffer_init(&got, bytes, place);
+        buffer_init(&next, bytes, place);
+        buffer_init(&out_expected, head_dim * sizeof(float), place);
+        buffer_init(&out, head_dim * sizeof(float), place);
+        fill_partial(c, expected.p, head_dim);
+        fill_partial(c, next.p, head_dim);
+        memcpy(got.p, expected.p, bytes);
+        check_begin(c, "attention_merge head %zu", head_dim);
+        c->ref->attention_merge(expected.p, next.p, head_dim);
+        c->new->attention_merge(got.p, next.p, head_dim);
         check_equal(c, &expected, &got, sizeof(float));
-        buffer_done(&k.memory);
-        buffer_done(&v.memory);
-        buffer_done(&q);
+        check_begin(c, "attention_finish head %zu", head_dim);
+        c->ref->attention_finish(out_expected.p, expected.p, head_dim);
+        c->new->attention_finish(out.p, expected.p, head_dim);
+        check_equal(c, &out_expected, &out, sizeof(float));
         buffer_done(&expected);
         buffer_done(&got);
-        buffer_done(&scores);
-        buffer_done(&scores_ref);
+        buffer_done(&next);
+        buffer_done(&out_expected);
+        buffer_done(&out);
+}
+
+/* `n` queries that end at, or a few keys before, `keys`; the longest anywhere among them. */
+static void some_ends(struct checkasm *c, uint32_t *ends, uint32_t n, uint32_t keys) {
+        uint32_t spread = rng_below(c, 3) ? 1 + rng_below(c, 5) : 1 + rng_below(c, keys);
+
+        for (uint32_t i = 0; i < n; i++) {
+                uint32_t less = rng_below(c, spread);
+
+                ends[i] = less < keys ? keys - less : 1;
+        }
+        ends[rng_below(c, n)] = keys;
 }
 
 void check_attention(struct checkasm *c) {
-        static const size_t heads[] = { 2, 8, 16, 30, 32, 48, 64, 80, 96, 128, 130, 256 };
+        static const uint32_t heads[] = { 2, 8, 16, 30, 32, 48, 64, 80, 96, 128, 130, 256 };
+        static const uint32_t borders[] = { 1, 31, 32, 33, 63, 64, 65, 96, 127, 128, 129, 223, 224,
+                                            225, 255, 256 };
+        uint32_t ends[ATTENTION_QUERIES];
 
         if (c->new->attention == c->old->attention)
                 return;
-        for (size_t head_dim = 2; head_dim <= 256; head_dim += 2)
-                for (unsigned place = 0; place < _PLACE_MAX; place++)
-                        check_one(c, 1 + rng_below(c, 100), head_dim, (enum place)place);
-        for (size_t n_keys = 1; n_keys <= 100; n_keys++)
-                for (unsigned place = 0; place < _PLACE_MAX; place++)
-                        check_one(c, n_keys, heads[rng_below(c, 12)], (enum place)place);
-        check_one(c, 500, 128, PLACE_END);
-        check_one(c, 512, 64, PLACE_END);
+        for (uint32_t head_dim = 2; head_dim <= ATTENTION_DIM_MAX; head_dim += 2)
+                for (unsigned place = 0; place < _PLACE_MAX; place++) {
+                        uint32_t n = 1 + rng_below(c, ATTENTION_QUERIES);
+
+                        some_ends(c, ends, n, 1 + rng_below(c, ATTENTION_BLOCK));
+                        check_block(c, n, ends, head_dim, (enum place)place);
+                        check_merge(c, head_dim, (enum place)place);
+                }
+        for (uint32_t n = 1; n <= ATTENTION_QUERIES; n++)
+                for (size_t i = 0; i < sizeof(borders) / sizeof(borders[0]); i++)
+                        for (unsigned place = 0; place < _PLACE_MAX; place++) {
+                                some_ends(c, ends, n, borders[i]);
+                                check_block(c, n, ends, heads[rng_below(c, 12)],
+                                            (enum place)place);
+                        }
+        for (uint32_t n = 1; n <= ATTENTION_QUERIES; n++)
+                for (size_t i = 0; i < sizeof(heads) / sizeof(heads[0]); i++)
+                        check_blind(c, n, heads[i]);
 }

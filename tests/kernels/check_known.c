@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "kernels/ref/expf.h"
+#include "kernels/ref/fma.h"
 #include "tests/kernels/checkasm.h"
 
 enum { ROWS = 37, COLS = 203, MAX_COLS = 256, MAX_TILES = 3, GROUPS = MAX_COLS / GROUP_COLS };
@@ -284,6 +285,78 @@ static void check_f64_to_f16(struct checkasm *c) {
                 expect(c, "f64_to_f16", known[i].h, f64_to_f16(known[i].d), 0);
 }
 
+/* Random numbers with magnitudes close enough for the sum to matter, and the cases that rounding
+ * twice gets wrong: sums on the middle between two floats, and subnormal ones. */
+static void check_fma(struct checkasm *c) {
+        for (unsigned i = 0; i < 200000; i++) {
+                float a = rng_float(c, 4), b = rng_float(c, 4),
+                      d = ldexpf(rng_float(c, 4), (int)rng_below(c, 60) - 40);
+                float expected, got;
+
+                if (i % 4 == 1) { /* a * b lies just off the middle of two neighbours of d */
+                        d = 1 + (float)rng_below(c, 1 << 23) * 0x1p-23f;
+                        a = 0x1p-24f * (rng_below(c, 2) ? 1 + 0x1p-23f : 1 - 0x1p-24f);
+                        b = rng_below(c, 2) ? 1 + 0x1p-23f : 1 - 0x1p-24f;
+                }
+                if (i % 4 == 2) {
+                        a = ldexpf(a, -70);
+                        b = ldexpf(b, -70);
+                        d = ldexpf(d, -125);
+                }
+                expected = fmaf(a, b, d);
+                got = fma_fixed(a, b, d);
+                expect(c, "fma", (double)expected, (double)got, 0);
+        }
+}
+
+enum { KEYS = 300, HEAD_DIM = 40, KEY_PAGES = (KEYS + KV_PAGE - 1) / KV_PAGE };
+
+/* Two blocks of keys, put together, against a softmax in double precision. */
+static void check_attention_naive(struct checkasm *c) {
+        static uint16_t k[KEY_PAGES][HEAD_DIM * KV_PAGE], v[KEY_PAGES][KV_PAGE * HEAD_DIM];
+        _Alignas(64) static float scratch[ATTENTION_SCRATCH], partial[2][HEAD_DIM + 32];
+        float q[HEAD_DIM], out[HEAD_DIM];
+        double weight[KEYS], sum = 0;
+
+        for (size_t d = 0; d < HEAD_DIM; d++)
+                q[d] = rng_float(c, 2);
+        for (size_t j = 0; j < KEYS; j++) {
+                double s = 0;
+
+                for (size_t d = 0; d < HEAD_DIM; d++) {
+                        k[j / KV_PAGE][d * KV_PAGE + j % KV_PAGE] = f32_to_f16(rng_float(c, 2));
+                        v[j / KV_PAGE][j % KV_PAGE * HEAD_DIM + d] = f32_to_f16(rng_float(c, 2));
+                        s += (double)q[d] *
+                             (double)f16_to_f32(k[j / KV_PAGE][d * KV_PAGE + j % KV_PAGE]);
+                }
+                sum += weight[j] = exp(s * 0.25);
+        }
+        for (uint32_t b = 0; b < 2; b++) {
+                struct attention_block block = {.n = 1, .head_dim = HEAD_DIM, .scale = 0.25f,
+                                                .q = {q}, .partial = {partial[b]},
+                                                .scratch = scratch};
+
+                block.n_keys[0] = b == 0 ? ATTENTION_BLOCK : KEYS - ATTENTION_BLOCK;
+                for (size_t i = 0; i < ATTENTION_BLOCK / KV_PAGE; i++) {
+                        size_t page = b * (ATTENTION_BLOCK / KV_PAGE) + i;
+
+                        block.k[i] = k[page < KEY_PAGES ? page : KEY_PAGES - 1];
+                        block.v[i] = v[page < KEY_PAGES ? page : KEY_PAGES - 1];
+                }
+                c->new->attention(&block);
+        }
+        c->new->attention_merge(partial[0], partial[1], HEAD_DIM);
+        c->new->attention_finish(out, partial[0], HEAD_DIM);
+        for (size_t d = 0; d < HEAD_DIM; d++) {
+                double exact = 0;
+
+                for (size_t j = 0; j < KEYS; j++)
+                        exact += weight[j] / sum *
+                                 (double)f16_to_f32(v[j / KV_PAGE][j % KV_PAGE * HEAD_DIM + d]);
+                expect(c, "attention", exact, (double)out[d], 2e-6);
+        }
+}
+
 void check_known(struct checkasm *c) {
         check_begin(c, "known values");
         check_t2_naive(c);
@@ -294,5 +367,7 @@ void check_known(struct checkasm *c) {
         check_conformance(c);
         check_exp(c);
         check_f16_round_trip(c);
+        check_fma(c);
+        check_attention_naive(c);
         check_f64_to_f16(c);
 }
