@@ -84,6 +84,7 @@ int scheduler_new(struct scheduler **ret, unsigned threads, unsigned cpu_flags,
         TAILQ_INIT(&s->dirty);
         TAILQ_INIT(&s->all);
         s->max_sequences = max_sequences;
+        s->guessing = GUESSING_WHERE_IT_PAYS;
         kernel_ops_init(&s->ops, cpu_flags);
         s->event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
         r = s->event_fd < 0 ? -errno : pool_new(&s->pool, threads);
@@ -165,6 +166,8 @@ int scheduler_add_model(struct scheduler *s, const struct model *model, size_t k
         if (!l)
                 return -ENOMEM;
         l->model = model;
+        for (size_t i = 0; i < GUESS_CLASSES; i++)
+                l->odds.right[i] = 0.5;
         TAILQ_INIT(&l->running);
         r = engine_new(&l->engine, model, &s->ops, s->pool, kv_bytes);
         if (r < 0) {
@@ -267,6 +270,12 @@ void scheduler_cancel(struct scheduler *s, struct generation *g) {
                         interrupt_step(s);
                 wake_engine(s);
         }
+        pthread_mutex_unlock(&s->lock);
+}
+
+void scheduler_set_guessing(struct scheduler *s, enum guessing guessing) {
+        pthread_mutex_lock(&s->lock);
+        s->guessing = guessing;
         pthread_mutex_unlock(&s->lock);
 }
 

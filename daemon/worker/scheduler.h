@@ -22,6 +22,7 @@ enum finish { FINISH_STOP, FINISH_LENGTH, FINISH_CANCELLED, FINISH_FAILED };
 struct generation_usage {
         uint32_t out;                  /* tokens made */
         uint32_t cached;               /* prompt tokens whose keys were there already */
+        uint32_t guessed, right;       /* tokens tried beside the next one, and how many fitted */
 };
 
 struct generation_request {
@@ -68,6 +69,9 @@ int scheduler_submit(struct scheduler *s, struct generation_request *request,
                      struct generation **ret);
 /* Ends with FINISH_CANCELLED soon (unless it ended already: then nothing happens). */
 void scheduler_cancel(struct scheduler *s, struct generation *g);
+/* When guesses of repeated text are tried; for comparisons and tests: texts are the same. */
+enum guessing { GUESSING_NEVER, GUESSING_WHERE_IT_PAYS, GUESSING_ALWAYS };
+void scheduler_set_guessing(struct scheduler *s, enum guessing guessing);
 /* Forget what is kept for reuse, soon: what no generation uses is wiped. */
 void scheduler_drop_caches(struct scheduler *s);
 /* A reader that does not read pauses its own generation: no tokens are made while paused. */

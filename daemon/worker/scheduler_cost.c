@@ -3,13 +3,15 @@
  * what he believes to be too slow) nor make one step very long.
  *
  * Each class of row numbers has one point that follows what is measured. Two laws hold on every
- * machine: more rows never take less time, and never more time for each. Invariant: after a step
- * was learnt, all points agree with it by these laws; so a point that was wrong, or is out of date,
- * is corrected by measurements of other row numbers, and costs only rise with rows. Beyond the last
- * point they are guessed to rise as between the last two, but by half of the average of a row at
- * least. */
+ * machine: more rows never take less time, and never (much) more time for each. Invariant: after a
+ * step was learnt, all points agree with it by these laws; so a point that was wrong, or is out of
+ * date, is corrected by measurements of other row numbers, and costs only rise with rows. Beyond
+ * the last point they are guessed to rise as between the last two, but by half of the average of a
+ * row at least. */
 #include "daemon/worker/scheduler_cost.h"
 #include "engine/base/macro.h"
+
+#define STAIRS 1.25 /* kernels take rows in blocks: one row more may cost as much as four */
 
 /* The point at or after i; NULL: none. */
 static const struct cost_point *next_point(const struct step_costs *c, unsigned i) {
@@ -58,17 +60,22 @@ uint32_t step_rows(const struct step_costs *c, double usec, uint32_t max) {
         return low;
 }
 
-void step_cost_learn(struct step_costs *c, uint32_t rows, double usec) {
-        unsigned class = MIN(31U - (unsigned)__builtin_clz(rows), COST_CLASSES - 1U);
-        struct cost_point *p = &c->points[class];
+static unsigned class_of(uint32_t rows) {
+        return rows <= 8 ? rows - 1 : MIN(36U - (unsigned)__builtin_clz(rows), COST_CLASSES - 1U);
+}
 
-        /* Half of what is new, and twice what is known at most: some steps are disturbed. */
-        *p = p->rows > 0 ? (struct cost_point){(p->rows + rows) / 2,
-                                               (p->usec + MIN(usec, 2 * p->usec)) / 2}
-                         : (struct cost_point){rows, usec};
+void step_cost_learn(struct step_costs *c, uint32_t rows, double usec, double weight) {
+        struct cost_point *p = &c->points[class_of(rows)];
+
+        if (p->rows <= 0)
+                *p = (struct cost_point){rows, usec};
+        /* Twice what is known at most: some steps are disturbed. */
+        p->usec += (MIN(usec, 2 * p->usec) - p->usec) * weight;
+        p->rows += (rows - p->rows) * weight;
         for (unsigned i = 0; i < COST_CLASSES; i++) {
                 struct cost_point *q = &c->points[i];
-                double same_each = p->usec * q->rows / p->rows;
+                double slack = q->rows > p->rows ? STAIRS : 1 / STAIRS,
+                       same_each = p->usec * q->rows / p->rows * slack;
 
                 if (q->rows > 0)
                         q->usec = MIN(MAX(q->usec, MIN(p->usec, same_each)),

@@ -7,6 +7,9 @@
 #include "daemon/worker/scheduler_internal.h"
 #include "engine/base/macro.h"
 
+#define ODDS_WEIGHT 0.125
+#define LANE_ODDS_WEIGHT 0.015625
+
 /* Lock held, and given up for a while: wiping many pages takes time. Nobody else frees g. */
 static void retire(struct scheduler *s, struct generation *g, enum finish finish) {
         struct sampler *sampler = TAKE_PTR(g->sampler);
@@ -58,6 +61,7 @@ static int begin_sequence(struct generation *g) {
         if (r < 0)
                 return r;
         g->read = (uint32_t)sequence_length(g->sequence);
+        g->odds = g->lane->odds;
         accept_prompt(g);
         return 0;
 }
@@ -136,7 +140,7 @@ static bool next_step(struct scheduler *s, struct plan *ret) {
 }
 
 /* Put the bytes of a token into the mailbox, whole characters only. */
-static void say(struct scheduler *s, struct generation *g, int32_t token) {
+static void say(struct generation *g, int32_t token) {
         struct view v = vocab_bytes(g->lane->model->vocab, token, false);
         char *to = secure_buf_reserve(&g->text, 3 * (v.n + sizeof(g->utf8.pending)));
 
@@ -144,33 +148,70 @@ static void say(struct scheduler *s, struct generation *g, int32_t token) {
                 g->text.n += utf8_stream_feed(&g->utf8, v.p, v.n, to);
 }
 
+static bool is_end(const struct generation *g, int32_t token) {
+        return vocab_is_end(g->lane->model->vocab, token) && !g->request.ignore_end;
+}
+
 /* A token was made. Lock held. True when the generation has ended. */
-static bool take_token(struct scheduler *s, struct generation *g, enum finish *ret) {
-        if (vocab_is_end(g->lane->model->vocab, g->token) && !g->request.ignore_end) {
+static bool take_token(struct generation *g, int32_t token, enum finish *ret) {
+        if (is_end(g, token)) {
                 *ret = FINISH_STOP;
                 return true;
         }
+        g->token = token;
         g->out++;
-        say(s, g, g->token);
+        say(g, token);
         *ret = g->text.failed ? FINISH_FAILED : FINISH_LENGTH;
         return g->text.failed || g->out == g->request.max_tokens;
 }
 
+/* The tokens of one generation's step into made[]: the next one, and as long as it is what was
+ * guessed, the one after it, whose logits are there, too. The sampler sees what it would have seen
+ * without guesses, so it chooses the same. Returns how many. */
+static uint32_t sample(struct generation *g, const float **logits, uint32_t n, int32_t *made) {
+        uint32_t n_made = 0, left = g->request.max_tokens - g->out;
+
+        do {
+                made[n_made] = sampler_next(g->sampler, logits[n_made]);
+                n_made++;
+        } while (n_made < n && n_made < left && made[n_made - 1] == g->guess.ids[n_made - 1] &&
+                 !is_end(g, made[n_made - 1]));
+        return n_made;
+}
+
+/* Guesses that were wrong are forgotten (never refused: what is shared is older than the step), and
+ * what was right or wrong is counted. */
+static void settle_guess(struct generation *g, uint32_t rows, const int32_t *made, uint32_t n) {
+        (void)sequence_truncate(g->sequence, sequence_length(g->sequence) - (rows - n));
+        guess_learn(&g->guess, &g->odds, made, n, ODDS_WEIGHT);
+        guess_learn(&g->guess, &g->lane->odds, made, n, LANE_ODDS_WEIGHT);
+}
+
 /* One generation after its step; *logits: those not used yet. */
 static void advance(struct scheduler *s, struct generation *g, const float ***logits) {
+        bool decode = g->read == g->prompt_n, ended = false;
+        uint32_t n_logits = decode ? g->rows : 1, n_made = 0;
+        int32_t made[1 + GUESS_MOST];
         enum finish finish;
-        bool ended = false;
 
-        if (g->read < g->prompt_n)
+        if (!decode)
                 g->read += g->rows;
+        if (g->read == g->prompt_n) {
+                n_made = sample(g, *logits, n_logits, made);
+                *logits += n_logits;
+                if (decode)
+                        settle_guess(g, n_logits, made, n_made);
+        }
         sequence_share(g->sequence);
-        if (g->read == g->prompt_n)
-                g->token = sampler_next(g->sampler, *(*logits)++);
         pthread_mutex_lock(&s->lock);
-        if (g->read == g->prompt_n)
-                ended = take_token(s, g, &finish);
+        for (uint32_t i = 0; i < n_made && !ended; i++)
+                ended = take_token(g, made[i], &finish);
         g->seen_read = g->read;
         g->usage.out = g->out;
+        if (decode) {
+                g->usage.guessed += n_logits - 1;
+                g->usage.right += n_made - 1;
+        }
         g->progressed = true;
         if (ended)
                 retire(s, g, finish);

@@ -10,6 +10,7 @@
 
 #include "daemon/worker/scheduler.h"
 #include "daemon/worker/scheduler_cost.h"
+#include "daemon/worker/scheduler_guess.h"
 #include "daemon/worker/secure_buf.h"
 #include "engine/run/engine.h"
 #include "engine/run/pool.h"
@@ -18,6 +19,7 @@ enum {
         STEP_USEC = 50000,        /* how long a step may take that somebody waits for */
         LONE_STEP_USEC = 80000,   /* when nobody decodes */
         FIRST_CHUNK = 16,         /* rows of prefill before anything was measured */
+        GUESS_BATCH = 8,          /* with more generations decoding none guesses */
         LEAST_CHUNK = 3,          /* a prompt gets on, however long the step takes */
         CHUNK_UNIT = 4,           /* the kernels take rows by four */
         MAILBOX_BYTES = 64 << 10, /* text that waits for the main thread; then tokens wait, too */
@@ -48,6 +50,8 @@ struct generation {
         uint32_t read, out;               /* prompt tokens read, tokens made */
         uint32_t rows;                    /* in the present step (lock: written there) */
         int32_t token;                    /* the last one made */
+        struct guess guess;               /* of what follows it */
+        struct guess_odds odds;
         struct utf8_stream utf8;
 };
 
@@ -60,6 +64,7 @@ struct lane {
         uint32_t max_tokens;              /* const: context and KV budget */
         struct generation_list running;   /* lock, in order of admission */
         struct step_costs decode;         /* engine: steps whose rows all give a token */
+        struct guess_odds odds;           /* engine: of all generations; new ones begin with it */
         struct step_costs mixed;          /* engine: steps with rows of prefill */
 };
 
@@ -82,6 +87,7 @@ struct scheduler {
         uint64_t until, half;             /* the lease; 0: none */
         bool fresh;                       /* no step was started under this grant yet */
         bool look;                        /* something changed: the engine thread must look */
+        enum guessing guessing;
         bool drop;                        /* forget what is kept for reuse */
         bool quit;
         struct generation *members[SCHEDULER_MAX_SEQUENCES]; /* of the step that runs, */
@@ -98,7 +104,7 @@ struct scheduler {
 /* A step to be run. */
 struct plan {
         struct lane *lane;
-        uint32_t decode_rows, prefill_rows;
+        uint32_t decode_rows, guess_rows, prefill_rows;
         double expected_usec;
 };
 

@@ -13,7 +13,7 @@ bool generation_runnable(const struct generation *g) {
 /* What was seen of one kind of step serves for the other until that was seen, too. */
 static double plan_cost(const struct plan *p) {
         const struct lane *l = p->lane;
-        uint32_t rows = p->decode_rows + p->prefill_rows;
+        uint32_t rows = p->decode_rows + p->guess_rows + p->prefill_rows;
         double mixed = step_cost(&l->mixed, rows), decode = step_cost(&l->decode, rows);
 
         if (p->prefill_rows == 0)
@@ -40,6 +40,7 @@ static struct plan count_rows(struct lane *l) {
         uint64_t prefill = 0;
 
         TAILQ_FOREACH(g, &l->running, in_stage) {
+                g->guess.n = g->guess.rows = 0;
                 if (!generation_runnable(g))
                         continue;
                 if (g->read < g->prompt_n)
@@ -51,8 +52,38 @@ static struct plan count_rows(struct lane *l) {
         return p;
 }
 
-static bool plan_lane(struct lane *l, uint64_t usec_left, bool must, struct plan *ret,
-                      bool *ret_work) {
+/* The next token stands at the end, not in the sequence yet; those after it must fit, too. */
+static void guess_next(struct generation *g) {
+        size_t n = sequence_length(g->sequence);
+        uint32_t left = g->request.max_tokens - g->out;
+
+        guess_find(&g->guess, sequence_ids(g->sequence), n, g->token,
+                   MIN((uint32_t)GUESS_MOST, left - 1));
+}
+
+/* Add guesses to a step that only decodes. A text is looked through in microseconds. */
+static void plan_guesses(struct plan *p, enum guessing guessing, double usec_left) {
+        double usec = MIN(usec_left, p->decode_rows > 1 ? STEP_USEC : LONE_STEP_USEC),
+               tokens = p->decode_rows;
+        struct generation *g;
+
+        TAILQ_FOREACH(g, &p->lane->running, in_stage) {
+                if (!generation_runnable(g))
+                        continue;
+                guess_next(g);
+                if (guessing == GUESSING_ALWAYS)
+                        g->guess.rows = g->guess.n;
+                else
+                        guess_choose(&g->guess, &g->odds, &p->lane->decode,
+                                     p->decode_rows + p->guess_rows, tokens, usec);
+                tokens += guess_expected(&g->guess, &g->odds);
+                p->guess_rows += g->guess.rows;
+        }
+        p->expected_usec = plan_cost(p);
+}
+
+static bool plan_lane(struct lane *l, uint64_t usec_left, bool must,
+                      enum guessing guessing, struct plan *ret, bool *ret_work) {
         struct plan p = count_rows(l);
         double usec = (double)MIN(usec_left, p.decode_rows > 0 ? STEP_USEC : LONE_STEP_USEC);
 
@@ -67,6 +98,8 @@ static bool plan_lane(struct lane *l, uint64_t usec_left, bool must, struct plan
                 if (p.decode_rows == 0 || p.expected_usec > (double)usec_left)
                         return false;
         }
+        if (guessing != GUESSING_NEVER && p.prefill_rows == 0 && p.decode_rows <= GUESS_BATCH)
+                plan_guesses(&p, guessing, (double)usec_left);
         *ret = p;
         return true;
 }
@@ -77,7 +110,8 @@ bool plan_step(struct scheduler *s, uint64_t usec_left, bool must, struct plan *
         for (size_t i = 1; i <= s->n_lanes; i++) {
                 size_t lane = (s->last_lane + i) % s->n_lanes;
 
-                if (plan_lane(s->lanes[lane], usec_left, must, ret, ret_work)) {
+                if (plan_lane(s->lanes[lane], usec_left, must, s->guessing, ret,
+                              ret_work)) {
                         s->last_lane = lane;
                         return true;
                 }
@@ -93,7 +127,7 @@ static void add_member(struct scheduler *s, struct generation *g, uint32_t rows,
 
                 s->rows[(*n)++] = (struct engine_row){
                         .seq = g->sequence,
-                        .token = prefill ? ids[g->read + i] : g->token,
+                        .token = prefill ? ids[g->read + i] : i ? g->guess.ids[i - 1] : g->token,
                         .want_logits = !prefill || g->read + i + 1 == g->prompt_n,
                 };
         }
@@ -109,7 +143,7 @@ size_t plan_rows(struct scheduler *s, const struct plan *plan) {
         s->n_members = 0;
         TAILQ_FOREACH(g, &plan->lane->running, in_stage)
                 if (generation_runnable(g) && g->read == g->prompt_n)
-                        add_member(s, g, 1, &n);
+                        add_member(s, g, 1 + g->guess.rows, &n);
         for (int background = 0; background < 2; background++) {
                 TAILQ_FOREACH(g, &plan->lane->running, in_stage) {
                         if (left == 0 || !generation_runnable(g) || g->read == g->prompt_n ||
@@ -122,9 +156,14 @@ size_t plan_rows(struct scheduler *s, const struct plan *plan) {
         return n;
 }
 
+/* Costs of reading change as a text gets longer; those of decoding are compared with one another,
+ * so they must be calm. */
 void plan_measured(const struct plan *plan, uint64_t usec) {
         struct lane *l = plan->lane;
-        struct step_costs *costs = plan->prefill_rows > 0 ? &l->mixed : &l->decode;
+        uint32_t rows = plan->decode_rows + plan->guess_rows + plan->prefill_rows;
 
-        step_cost_learn(costs, plan->decode_rows + plan->prefill_rows, (double)usec);
+        if (plan->prefill_rows > 0)
+                step_cost_learn(&l->mixed, rows, (double)usec, 0.5);
+        else
+                step_cost_learn(&l->decode, rows, (double)usec, 0.1);
 }

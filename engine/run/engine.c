@@ -152,15 +152,19 @@ static struct sequence *sequence_allocate(struct engine *e, size_t max_tokens) {
         size_t n_pages = kv_pages_of(max_tokens);
         struct sequence *s = calloc(1, sizeof(*s) + n_pages * sizeof(s->pages[0]));
 
-        if (s)
-                *s = (struct sequence){.engine = e, .room = max_tokens, .n_pages = n_pages};
-        return s;
+        if (!s)
+                return NULL;
+        *s = (struct sequence){.engine = e, .room = max_tokens, .n_pages = n_pages};
+        s->ids = calloc(max_tokens + 1, sizeof(*s->ids));
+        if (s->ids)
+                return s;
+        free(s);
+        return NULL;
 }
 
 /* Its memory alone: no page is held. */
 static void sequence_deallocate(struct sequence *s) {
-        if (s->ids)
-                explicit_bzero(s->ids, s->room * sizeof(*s->ids));
+        explicit_bzero(s->ids, s->room * sizeof(*s->ids));
         free(s->ids);
         free(s);
 }
@@ -213,8 +217,7 @@ int sequence_resume(struct sequence **ret, struct engine *e, uint64_t owner, con
         if (!s)
                 return -ENOMEM;
         s->owner = owner;
-        s->ids = calloc(max_tokens, sizeof(*s->ids));
-        r = s->ids ? resume_pages(s, ids, n) : -ENOMEM;
+        r = resume_pages(s, ids, n);
         if (r < 0) {
                 sequence_deallocate(s);
                 return r;
@@ -236,10 +239,14 @@ size_t sequence_length(const struct sequence *s) {
         return s->length;
 }
 
+const int32_t *sequence_ids(const struct sequence *s) {
+        return s->ids;
+}
+
 void sequence_share(struct sequence *s) {
         size_t full = s->length / KV_PAGE;
 
-        if (!s->ids || full == s->n_shared)
+        if (s->owner == 0 || full == s->n_shared)
                 return;
         prefixes_add(&s->engine->prefixes, s->owner, s->ids, s->pages, full);
         s->n_shared = full;
@@ -262,8 +269,7 @@ static int place_row(struct step *s, uint32_t i) {
         if (seq->length + seq->pending >= seq->room)
                 return -ENOSPC;
         s->positions[i] = (uint32_t)(seq->length + seq->pending++);
-        if (seq->ids)
-                seq->ids[s->positions[i]] = s->rows[i].token;
+        seq->ids[s->positions[i]] = s->rows[i].token;
         if (s->rows[i].want_logits)
                 s->logit_rows[s->n_logits++] = i;
         return 0;

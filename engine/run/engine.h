@@ -43,6 +43,8 @@ int sequence_resume(struct sequence **ret, struct engine *e, uint64_t owner, con
                     size_t n, size_t max_tokens);
 struct sequence *sequence_free(struct sequence *s);
 size_t sequence_length(const struct sequence *s);
+/* The tokens of its positions [length]; valid until it is freed. */
+const int32_t *sequence_ids(const struct sequence *s);
 /* Let others of its owner share all pages that are full. Without an owner nothing happens. */
 void sequence_share(struct sequence *s);
 /* Forget positions >= length. -EINVAL: some of them are shared. */

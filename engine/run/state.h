@@ -71,7 +71,7 @@ struct sequence {
         size_t room;      /* positions that fit */
         uint64_t owner;   /* who may share its pages; 0: nobody */
         size_t n_shared;  /* pages that others may read: they are not written any more */
-        int32_t *ids;     /* [room] its tokens; NULL: nobody shares */
+        int32_t *ids;     /* [room] its tokens */
         size_t n_pages;
         uint16_t *pages[]; /* [n_pages] */
 };
