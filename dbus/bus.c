@@ -28,14 +28,15 @@ int peer_uid(const struct peer *p, sd_bus_message *m, uid_t *ret) {
         return r < 0 ? r : 0;
 }
 
-int bus_error(sd_bus_error *e, enum error_code code, uint64_t value, uint64_t limit) {
+int bus_refuse(sd_bus_error *e, const struct refusal *why) {
         char text[192];
 
-        if (value == 0 && limit == 0)
-                return sd_bus_error_set_const(e, error_row(code)->dbus_name,
-                                              error_row(code)->text);
-        return sd_bus_error_set(e, error_row(code)->dbus_name,
-                                error_format(code, value, limit, text, sizeof(text)));
+        return sd_bus_error_set(e, error_row(why->code)->dbus_name,
+                                error_format(why, text, sizeof(text)));
+}
+
+int bus_error(sd_bus_error *e, enum error_code code, uint64_t value, uint64_t limit) {
+        return bus_refuse(e, &(struct refusal){ .code = code, .value = value, .limit = limit });
 }
 
 static void peer_free(struct peer *p) {

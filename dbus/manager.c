@@ -42,7 +42,7 @@ static int submit(sd_bus_message *m, struct peer *p, enum wire_verb verb, sd_bus
                 return r;
         accounts_limits(peer_broker(p)->accounts, uid, &limits);
         if (control_check_input(input, limits.v[QUOTA_MAX_INPUT_BYTES], &refusal) != ERROR_NONE)
-                return bus_error(e, refusal.code, refusal.value, refusal.limit);
+                return bus_refuse(e, &refusal);
         if (model[0] && !wire_name_valid(model))
                 return bus_error(e, ERROR_MODEL_NOT_FOUND, 0, 0);
         snprintf(request.model, sizeof(request.model), "%s", model);
@@ -51,7 +51,7 @@ static int submit(sd_bus_message *m, struct peer *p, enum wire_verb verb, sd_bus
                 return option_error(e, error, key);
         error = control_submit(workers, uid, &request, input, &job, &output, &refusal);
         if (error != ERROR_NONE)
-                return bus_error(e, error, refusal.value, refusal.limit);
+                return bus_refuse(e, &refusal);
         r = job_own(p, job, m);
         if (r < 0) {
                 control_cancel(job, ERROR_CANCELLED);

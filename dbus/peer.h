@@ -38,6 +38,7 @@ int peer_uid(const struct peer *p, sd_bus_message *m, uid_t *ret);
 
 /* Error reply from the table: name, fixed text, numbers. Returns a negative errno for sd-bus. */
 int bus_error(sd_bus_error *e, enum error_code code, uint64_t value, uint64_t limit);
+int bus_refuse(sd_bus_error *e, const struct refusal *why);
 
 /* Objects of each kind. */
 int manager_register(struct peer *p);

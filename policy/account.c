@@ -9,20 +9,18 @@
 #include "policy/account.h"
 
 struct accounts {
-        accounts_resolver resolve;
-        void *userdata;
+        struct accounts_settings settings;
         struct account *first;
         uint32_t count;
         uint64_t total[_CHARGE_MAX];
 };
 
-int accounts_new(struct accounts **ret, accounts_resolver resolve, void *userdata) {
+int accounts_new(struct accounts **ret, const struct accounts_settings *settings) {
         struct accounts *a = calloc(1, sizeof(*a));
 
         if (!a)
                 return -ENOMEM;
-        a->resolve = resolve;
-        a->userdata = userdata;
+        a->settings = *settings;
         *ret = a;
         return 0;
 }
@@ -32,6 +30,7 @@ static void account_drop(struct account *account) {
 
         for (unsigned i = 0; i < _CHARGE_MAX; i++)
                 assert(account->used[i] == 0);
+        quota_done(&account->quota);
         while (*p != account)
                 p = &(*p)->next;
         *p = account->next;
@@ -53,8 +52,14 @@ struct accounts *accounts_free(struct accounts *a) {
 }
 
 void accounts_resolve(struct accounts *a) {
-        for (struct account *i = a->first; i; i = i->next)
-                a->resolve(i->uid, &i->limits, a->userdata);
+        for (struct account *i = a->first; i; i = i->next) {
+                a->settings.resolve(i->uid, &i->limits, a->settings.userdata);
+                quota_set_limits(&i->quota, &i->limits, accounts_now(a));
+        }
+}
+
+struct quota_clock accounts_now(const struct accounts *a) {
+        return a->settings.now(a->settings.userdata);
 }
 
 struct account *accounts_find(const struct accounts *a, uid_t uid) {
@@ -70,40 +75,56 @@ void accounts_limits(const struct accounts *a, uid_t uid, struct limits *ret) {
         if (account)
                 *ret = account->limits;
         else
-                a->resolve(uid, ret, a->userdata);
+                a->settings.resolve(uid, ret, a->settings.userdata);
 }
 
-/* Make room among accounts that are only remembered for their crashes. */
-static void forget_one(struct accounts *a) {
-        for (struct account *i = a->first; i; i = i->next)
-                if (i->refs == 0) {
+static bool forgettable(struct account *account) {
+        return account->refs == 0 && account->crashes == 0 &&
+               quota_is_blank(&account->quota, accounts_now(account->owner));
+}
+
+/* Make room: those that nobody would miss; if none, of the unused ones the least busy today. */
+static void make_room(struct accounts *a) {
+        struct account *least = NULL, *next;
+
+        for (struct account *i = a->first; i; i = next) {
+                next = i->next;
+                if (forgettable(i))
                         account_drop(i);
-                        return;
-                }
+                else if (i->refs == 0 && (!least || i->quota.cpu_used < least->quota.cpu_used))
+                        least = i;
+        }
+        if (a->count >= LIMIT_ACCOUNTS && least)
+                account_drop(least);
+}
+
+static struct account *account_new(struct accounts *a, uid_t uid) {
+        struct account *account = calloc(1, sizeof(*account));
+
+        if (!account)
+                return NULL;
+        account->owner = a;
+        account->uid = uid;
+        a->settings.resolve(uid, &account->limits, a->settings.userdata);
+        quota_init(&account->quota, &account->limits);
+        account->next = a->first;
+        a->first = account;
+        a->count++;
+        return account;
 }
 
 int accounts_get(struct accounts *a, uid_t uid, struct account **ret) {
         struct account *account = accounts_find(a, uid);
 
-        if (account) {
-                *ret = account_ref(account);
-                return 0;
+        if (!account) {
+                make_room(a);
+                if (a->count >= LIMIT_ACCOUNTS)
+                        return ACCOUNT_E_GLOBAL;
+                account = account_new(a, uid);
+                if (!account)
+                        return -ENOMEM;
         }
-        if (a->count >= LIMIT_ACCOUNTS)
-                forget_one(a);
-        if (a->count >= LIMIT_ACCOUNTS)
-                return ACCOUNT_E_GLOBAL;
-        account = calloc(1, sizeof(*account));
-        if (!account)
-                return -ENOMEM;
-        account->owner = a;
-        account->uid = uid;
-        a->resolve(uid, &account->limits, a->userdata);
-        account->refs = 1;
-        account->next = a->first;
-        a->first = account;
-        a->count++;
-        *ret = account;
+        *ret = account_ref(account);
         return 0;
 }
 
@@ -116,7 +137,8 @@ struct account *account_unref(struct account *account) {
         if (!account)
                 return NULL;
         assert(account->refs > 0);
-        if (--account->refs == 0 && account->crashes == 0)
+        account->refs--;
+        if (forgettable(account))
                 account_drop(account);
         return NULL;
 }
@@ -191,4 +213,65 @@ void charge_done(struct charge *charge) {
 
 uint64_t accounts_used(const struct accounts *a, enum charge_kind kind) {
         return a->total[kind];
+}
+
+bool account_request(struct account *account, struct refusal *ret_refusal) {
+        return quota_request(&account->quota, accounts_now(account->owner), ret_refusal);
+}
+
+void account_take_back_request(struct account *account) {
+        quota_take_back_request(&account->quota, accounts_now(account->owner));
+}
+
+bool account_reserve(struct account *account, uint64_t tokens, struct reservation *ret,
+                     struct refusal *ret_refusal) {
+        return quota_reserve(&account->quota, &account->limits, tokens,
+                             accounts_now(account->owner), ret, ret_refusal);
+}
+
+static void tell(const struct accounts *a) {
+        if (a->settings.changed)
+                a->settings.changed(a->settings.userdata);
+}
+
+void account_settle(struct account *account, struct reservation *r, uint64_t tokens) {
+        if (!r->quota)
+                return;
+        quota_settle(r, tokens, accounts_now(account->owner));
+        if (tokens > 0)
+                tell(account->owner);
+}
+
+void account_add_cpu(struct account *account, uint64_t usec) {
+        if (usec == 0)
+                return;
+        quota_add_cpu(&account->quota, usec, accounts_now(account->owner));
+        tell(account->owner);
+}
+
+uint32_t accounts_save(struct accounts *a, struct account_record *records, uint32_t max) {
+        uint32_t n = 0;
+
+        for (struct account *i = a->first; i && n < max; i = i->next) {
+                quota_turn(&i->quota, accounts_now(a));
+                if (i->quota.tokens_used > 0 || i->quota.cpu_used > 0)
+                        records[n++] = (struct account_record){
+                                .uid = i->uid, .day = (uint32_t)i->quota.day,
+                                .tokens = i->quota.tokens_used, .cpu_usec = i->quota.cpu_used };
+        }
+        return n;
+}
+
+int accounts_restore(struct accounts *a, const struct account_record *records, uint32_t n) {
+        for (uint32_t i = 0; i < n; i++) {
+                struct account *account;
+                int r = accounts_get(a, records[i].uid, &account);
+
+                if (r != 0)
+                        return r < 0 ? r : 0;
+                quota_restore(&account->quota, records[i].day, records[i].tokens,
+                              records[i].cpu_usec, accounts_now(a));
+                account_unref(account);
+        }
+        return 0;
 }

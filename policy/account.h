@@ -7,6 +7,7 @@
 #include <sys/types.h>
 
 #include "policy/limits.h"
+#include "policy/quota.h"
 
 enum charge_kind {
         CHARGE_CONNECTION,
@@ -30,6 +31,8 @@ struct account {
         uint32_t refs;
         uint64_t used[_CHARGE_MAX];
         struct limits limits;
+        struct quota quota;
+        uint64_t virtual_counter; /* of its worker, while it has none (lease.h) */
         /* Crash record, for the delay before the next worker (start.h). */
         uint32_t crashes;
         uint64_t not_before_usec;
@@ -42,23 +45,31 @@ struct charge {
         uint64_t amount;
 };
 
-/* The quota of a uid; texts in it stay valid until the next accounts_resolve. */
-typedef void (*accounts_resolver)(uid_t uid, struct limits *ret, void *userdata);
+struct accounts_settings {
+        /* The limits of a uid; texts in them stay valid until the next accounts_resolve. */
+        void (*resolve)(uid_t uid, struct limits *ret, void *userdata);
+        struct quota_clock (*now)(void *userdata);
+        /* Something that has to survive a restart has changed. */
+        void (*changed)(void *userdata);
+        void *userdata;
+};
 
-int accounts_new(struct accounts **ret, accounts_resolver resolve, void *userdata);
-/* Asserts that nothing is charged any more. */
+int accounts_new(struct accounts **ret, const struct accounts_settings *settings);
+/* Asserts that nothing is charged or reserved any more. */
 struct accounts *accounts_free(struct accounts *a);
 /* The configuration has changed: new limits count for new charges; what is held stays held. */
 void accounts_resolve(struct accounts *a);
 /* Those of a uid that need not have an account. */
 void accounts_limits(const struct accounts *a, uid_t uid, struct limits *ret);
+struct quota_clock accounts_now(const struct accounts *a);
 
 /* A new reference to the account of a uid. 0, ACCOUNT_E_GLOBAL (too many uids), or -ENOMEM. */
 int accounts_get(struct accounts *a, uid_t uid, struct account **ret);
 /* The account of a uid without a reference, or NULL when nothing is known of it. */
 struct account *accounts_find(const struct accounts *a, uid_t uid);
 struct account *account_ref(struct account *account);
-/* Forgets the uid with its last reference, unless it still has to wait after crashes. */
+/* Forgets the uid with its last reference, unless it still has to wait after crashes or has used
+ * something that counts; such accounts go, the least busy first, when others need the room. */
 struct account *account_unref(struct account *account);
 
 /* 0, or a positive outcome and nothing is charged. */
@@ -70,5 +81,29 @@ int account_charge_amount(struct account *account, enum charge_kind kind, uint64
 int charge_resize(struct charge *charge, uint64_t amount);
 void charge_done(struct charge *charge);
 
+/* The quota (quota.h) on the accounts' clock. */
+bool account_request(struct account *account, struct refusal *ret_refusal);
+void account_take_back_request(struct account *account);
+bool account_reserve(struct account *account, uint64_t tokens, struct reservation *ret,
+                     struct refusal *ret_refusal);
+/* Before the account's last charge is returned. */
+void account_settle(struct account *account, struct reservation *r, uint64_t tokens);
+void account_add_cpu(struct account *account, uint64_t usec);
+
 uint64_t account_limit(const struct account *account, enum charge_kind kind);
 uint64_t accounts_used(const struct accounts *a, enum charge_kind kind);
+
+/* What survives a restart: fixed-size records of numbers, one for each uid that has used something
+ * today. */
+struct account_record {
+        uint32_t uid;
+        uint32_t day;
+        uint64_t tokens;
+        uint64_t cpu_usec;
+};
+_Static_assert(sizeof(struct account_record) == 24, "written to a file");
+
+/* Fills in at most max of them; returns how many. Reserved tokens are not used ones. */
+uint32_t accounts_save(struct accounts *a, struct account_record *records, uint32_t max);
+/* Records of another day count nothing. 0 or -ENOMEM. */
+int accounts_restore(struct accounts *a, const struct account_record *records, uint32_t n);

@@ -77,6 +77,15 @@ static const struct error_row rows[] = {
                              NULL },
         [ERROR_OBJECTS] = { NAME("TooManyObjects"), 429, "rate_limit_error", "too_many_objects",
                             EXIT_TRY_LATER, "You have too many objects on the bus.", "objects" },
+        [ERROR_TOKENS_LIMITED] = { NAME("RateLimited"), 429, "rate_limit_error",
+                                   "rate_limit_exceeded", EXIT_TRY_LATER,
+                                   "Too many tokens in a short time.", "tokens" },
+        [ERROR_BUDGET_TOKENS] = { NAME("BudgetExhausted"), 429, "insufficient_quota",
+                                  "insufficient_quota", EXIT_TRY_LATER,
+                                  "Your tokens of the day do not suffice.", "tokens", true },
+        [ERROR_BUDGET_CPU] = { NAME("BudgetExhausted"), 429, "insufficient_quota",
+                               "insufficient_quota", EXIT_TRY_LATER,
+                               "Your CPU time of the day is used up.", "seconds", true },
 };
 
 _Static_assert(ARRAY_SIZE(rows) == _ERROR_MAX, "every error has a row");
@@ -99,14 +108,31 @@ enum error_code error_from_http_code(const char *http_code) {
         return ERROR_FAILED;
 }
 
-const char *error_format(enum error_code code, uint64_t value, uint64_t limit, char *buf,
-                         size_t size) {
-        const struct error_row *row = error_row(code);
+/* Rounded up, in a unit that a person would use. */
+static void print_retry(uint32_t ms, char *buf, size_t size) {
+        uint32_t s = ms / 1000 + (ms % 1000 != 0);
 
-        if (value == 0 && limit == 0)
-                snprintf(buf, size, "%s", row->text);
+        if (s < 120)
+                snprintf(buf, size, "try again in %" PRIu32 " s", s);
+        else if (s < 7200)
+                snprintf(buf, size, "try again in %" PRIu32 " min", (s + 59) / 60);
         else
-                snprintf(buf, size, "%s (value %" PRIu64 ", limit %" PRIu64 "%s%s)", row->text,
-                         value, limit, row->unit ? " " : "", row->unit ? row->unit : "");
+                snprintf(buf, size, "try again in %" PRIu32 " h", (s + 3599) / 3600);
+}
+
+const char *error_format(const struct refusal *r, char *buf, size_t size) {
+        const struct error_row *row = error_row(r->code);
+        char count[96] = "", retry[48] = "";
+
+        if (r->value != 0 || r->limit != 0)
+                snprintf(count, sizeof(count), "value %" PRIu64 ", limit %" PRIu64 "%s%s", r->value,
+                         r->limit, row->unit ? " " : "", row->unit ? row->unit : "");
+        if (r->retry_after_ms > 0)
+                print_retry(r->retry_after_ms, retry, sizeof(retry));
+        if (count[0] || retry[0])
+                snprintf(buf, size, "%s (%s%s%s)", row->text, count,
+                         count[0] && retry[0] ? "; " : "", retry);
+        else
+                snprintf(buf, size, "%s", row->text);
         return buf;
 }

@@ -3,6 +3,7 @@
  * beside the code; user text never does. */
 #pragma once
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -30,6 +31,9 @@ enum error_code {
         ERROR_UNSUPPORTED,      /* an option this version cannot honour */
         ERROR_STOPPING,         /* the daemon is being ended or restarted */
         ERROR_OBJECTS,          /* the caller's own objects on the bus */
+        ERROR_TOKENS_LIMITED,   /* spelled as ERROR_RATE_LIMITED: tokens, not requests */
+        ERROR_BUDGET_TOKENS,    /* of the day */
+        ERROR_BUDGET_CPU,       /* the same, spelled alike */
         _ERROR_MAX,
 };
 
@@ -48,15 +52,16 @@ struct error_row {
         int exit_status;         /* of bnctl */
         const char *text;        /* a sentence for people, no placeholders */
         const char *unit;        /* what limit and value count ("bytes", "jobs"), or NULL */
+        bool hold;               /* HTTP clients must not repeat it by themselves */
 };
 
 /* Never NULL; unknown codes give the row of ERROR_FAILED. */
 const struct error_row *error_row(enum error_code code);
 
-/* Code of an exact D-Bus error name or HTTP code, or ERROR_FAILED. */
+/* Code of an exact D-Bus error name or HTTP code, or ERROR_FAILED. Of codes that are spelled alike
+ * the first. */
 enum error_code error_from_dbus(const char *name);
 enum error_code error_from_http_code(const char *http_code);
 
-/* "TEXT (value V, limit L UNIT)" or just TEXT when both are 0. Returns buf. */
-const char *error_format(enum error_code code, uint64_t value, uint64_t limit, char *buf,
-                         size_t size);
+/* "TEXT (value V, limit L UNIT; try again in 9 s)": without what is 0. Returns buf. */
+const char *error_format(const struct refusal *r, char *buf, size_t size);

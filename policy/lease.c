@@ -15,8 +15,10 @@ static const uint64_t class_cost[_LEASE_CLASS_MAX] = { [LEASE_INTERACTIVE] = 1,
 static void charge(struct lease_scheduler *s, uint64_t now) {
         struct lease_domain *h = s->holder;
         uint64_t cost = (now - s->since) * s->threads;
+        uint64_t scaled = cost * LEASE_WEIGHT + h->remainder;
 
-        h->counter += cost;
+        h->counter += scaled / h->weight;
+        h->remainder = (uint32_t)(scaled % h->weight);
         h->charged += cost;
         s->class_counter[h->class] += cost * class_cost[h->class];
         s->floor = h->counter;
@@ -49,7 +51,7 @@ static void lift(struct lease_scheduler *s, struct lease_domain *d) {
 }
 
 void lease_add(struct lease_scheduler *s, struct lease_domain *d) {
-        assert(!d->known && s->threads > 0);
+        assert(!d->known && s->threads > 0 && d->weight > 0);
         d->known = true;
         d->wanting = false;
         d->next = s->first;
@@ -86,6 +88,14 @@ void lease_set_class(struct lease_scheduler *s, struct lease_domain *d, enum lea
         d->class = class;
         if (d->known && (d->wanting || s->holder == d))
                 lift(s, d);
+}
+
+void lease_set_weight(struct lease_scheduler *s, struct lease_domain *d, uint32_t weight,
+                      uint64_t now) {
+        if (s->holder == d)
+                charge(s, now);
+        d->weight = weight;
+        d->remainder = 0;
 }
 
 void lease_used(struct lease_scheduler *s, struct lease_domain *d, bool want, bool stopped,

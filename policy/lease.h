@@ -1,7 +1,8 @@
 /* Who may compute now. One domain computes at a time, with all its threads, for at most one slice;
- * the next is the one with the smallest virtual counter (measured time times threads), so that
- * domains that always want get equal shares whatever they do inside. A domain that comes back after
- * a pause is lifted to the smallest counter among the active: idleness is no savings account.
+ * the next is the one with the smallest virtual counter (measured time times threads, divided by
+ * its weight), so that domains that always want get shares by weight whatever they do inside. A
+ * domain that comes back after a pause is lifted to the smallest counter among the active: idleness
+ * is no savings account.
  * Two classes share 90 to 10 when both want, so that background work is slow but never starves.
  *
  * Pure: the caller has the clock, sends what is decided and reports what happens. */
@@ -13,6 +14,9 @@
 #define LEASE_SLICE_USEC UINT64_C(100000)
 #define LEASE_LEAD_USEC  UINT64_C(40000)  /* a lone holder is renewed this long before the end */
 #define LEASE_GRACE_USEC UINT64_C(150000) /* after the end: one step may still be finished */
+
+/* Who has twice the weight of another gets twice the time. */
+enum { LEASE_WEIGHT = 100 };
 
 /* A lease that is not given back by then is taken back, and its domain gets no other one before it
  * has answered. A machine under load makes an honest domain late by some steps; one that is late by
@@ -28,8 +32,10 @@ struct lease_domain {
         enum lease_class class;
         bool known;              /* linked in a scheduler */
         bool wanting;
-        uint64_t counter;        /* thread-microseconds */
-        uint64_t charged;        /* the same, never lifted: what it really used */
+        uint32_t weight;         /* 1..10000; LEASE_WEIGHT is usual */
+        uint32_t remainder;      /* of the division by it: counters are exact */
+        uint64_t counter;        /* thread-microseconds * LEASE_WEIGHT / weight */
+        uint64_t charged;        /* thread-microseconds, never lifted: what it really used */
         uint64_t seq;            /* of its newest lease */
         uint32_t overruns;       /* leases it did not give back in time */
         uint32_t strikes;        /* those by LEASE_STRIKE_USEC, in a row */
@@ -48,7 +54,10 @@ struct lease_scheduler {
         uint32_t threads;
 };
 
+/* d->weight is set; d->counter is 0 or what it was when it was removed. */
 void lease_add(struct lease_scheduler *s, struct lease_domain *d);
+void lease_set_weight(struct lease_scheduler *s, struct lease_domain *d, uint32_t weight,
+                      uint64_t now);
 /* Also while it holds the lease. */
 void lease_remove(struct lease_scheduler *s, struct lease_domain *d, uint64_t now);
 void lease_set_class(struct lease_scheduler *s, struct lease_domain *d, enum lease_class class,

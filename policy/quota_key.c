@@ -18,6 +18,8 @@
 #define SEC UINT64_C(1000000)
 #define DAY (86400 * SEC)
 
+enum { QUOTA_ONLY_BACKGROUND = 2 }; /* of AllowPriority */
+
 /* More per minute would not fit the counting of a bucket (bucket.h). */
 #define MOST_PER_MINUTE UINT64_C(100000000000)
 
@@ -255,4 +257,14 @@ bool limits_allow_model(const struct limits *l, const char *name) {
                 if (fnmatch(pattern, name, 0) == 0)
                         return true;
         return false;
+}
+
+bool limits_allow_job(const struct limits *l, unsigned verb, const char *model, bool *background) {
+        uint64_t priorities = l->v[QUOTA_ALLOW_PRIORITY];
+
+        if (!(l->v[QUOTA_ALLOW_VERBS] & UINT64_C(1) << verb) || !limits_allow_model(l, model))
+                return false;
+        if (priorities == QUOTA_ONLY_BACKGROUND)
+                *background = true;
+        return priorities & UINT64_C(1) << *background;
 }

@@ -48,3 +48,6 @@ const char *quota_print(enum quota_key key, uint64_t value, char buf[QUOTA_PRINT
 const char *limits_text(const struct limits *l, enum quota_key key);
 /* Does a pattern of AllowModels match this name? */
 bool limits_allow_model(const struct limits *l, const char *name);
+/* Is a job of this verb (an index of quota_verbs) with this model allowed, and with which priority?
+ * Whoever may only use background works there whatever he asks for: most clients cannot ask. */
+bool limits_allow_job(const struct limits *l, unsigned verb, const char *model, bool *background);

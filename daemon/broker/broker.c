@@ -52,6 +52,17 @@ static void resolve(uid_t uid, struct limits *ret, void *userdata) {
         settings_resolve(b->settings.config, uid, ret, NULL);
 }
 
+static struct quota_clock clocks(void *userdata) {
+        return (struct quota_clock){ .monotonic = now_monotonic(), .realtime = now_realtime() };
+}
+
+static void on_used(void *userdata) {
+        const struct broker *b = userdata;
+
+        if (b->quota_file)
+                quota_file_touch(b->quota_file);
+}
+
 static struct worker *worker_of(struct lease_domain *domain) {
         return (struct worker *)((char *)domain - offsetof(struct worker, lease));
 }
@@ -142,13 +153,17 @@ static int build_modules(struct broker *b) {
                 .all_gone = on_all_gone, .userdata = b };
         struct leases_settings leases = {
                 .threads = threads, .send = send_lease, .overran = on_overrun };
+        struct accounts_settings accounts = { .resolve = resolve, .now = clocks,
+                                              .changed = on_used, .userdata = b };
         int r = sd_event_default(&b->event);
 
         /* Pings while the loop turns, when the unit asks for it (WatchdogSec=). */
         if (r >= 0)
                 r = sd_event_set_watchdog(b->event, true);
         if (r >= 0)
-                r = accounts_new(&b->accounts, resolve, b);
+                r = accounts_new(&b->accounts, &accounts);
+        if (r >= 0)
+                r = quota_file_new(&b->quota_file, b->event, b->places.state_dir, b->accounts);
         if (r >= 0)
                 r = jobs_new(&b->jobs, b->event);
         if (r >= 0)
@@ -320,6 +335,7 @@ static void tear_down(struct broker *b) {
         b->bus = bus_free(b->bus);
         b->leases = leases_free(b->leases);
         b->jobs = jobs_free(b->jobs);
+        b->quota_file = quota_file_free(b->quota_file);
         b->accounts = accounts_free(b->accounts);
         settings_done(&b->settings);
         spawn_done(&b->spawn);

@@ -6,6 +6,7 @@
 #include "daemon/broker/accept.h"
 #include "daemon/broker/options.h"
 #include "daemon/broker/places.h"
+#include "daemon/broker/quota_file.h"
 #include "daemon/broker/settings.h"
 #include "daemon/broker/worker.h"
 #include "dbus/bus.h"
@@ -17,6 +18,7 @@ struct broker {
         struct spawn spawn;
         sd_event *event;
         struct accounts *accounts;
+        struct quota_file *quota_file;
         struct jobs *jobs;
         struct store *store;
         struct leases *leases;

@@ -88,6 +88,7 @@ enum error_code control_submit(struct workers *workers, uid_t uid, const struct 
         const struct workers_settings *s = workers_settings(workers);
         _cleanup_(account_unrefp) struct account *account = NULL;
         _cleanup_close_ int output = -1;
+        struct wire_job wanted;
         struct worker *worker;
         struct job *job;
         int r;
@@ -102,14 +103,18 @@ enum error_code control_submit(struct workers *workers, uid_t uid, const struct 
                 return ret_refusal->code;
         if (workers_get(workers, account, &worker) < 0)
                 return ret_refusal->code = ERROR_OVERLOADED;
-        if (!worker_model(worker, request->model))
-                return ret_refusal->code = ERROR_MODEL_NOT_FOUND;
+        wanted = *request;
+        ret_refusal->code = worker_allows(worker, wanted.verb, wanted.model, &wanted.priority);
+        if (ret_refusal->code != ERROR_NONE || !account_request(account, ret_refusal))
+                return ret_refusal->code;
         r = jobs_add(s->jobs, account, &job, ret_refusal);
-        if (r != 0)
+        if (r != 0) {
+                account_take_back_request(account);
                 return r > 0 ? ret_refusal->code : (ret_refusal->code = ERROR_OVERLOADED);
-        job->verb = (enum wire_verb)request->verb;
-        job->priority = (enum wire_priority)request->priority;
-        job->request = *request;
+        }
+        job->verb = (enum wire_verb)wanted.verb;
+        job->priority = (enum wire_priority)wanted.priority;
+        job->request = wanted;
         job->request.h.type = WIRE_JOB;
         job->request.ref = job->id;
         snprintf(job->model, sizeof(job->model), "%s",

@@ -231,6 +231,13 @@ static void take_counters(struct job *job, const struct wire_done *done) {
         p->rounds = done->rounds;
 }
 
+/* What it really used, also when it failed; of a worker that died the last it told. */
+static uint64_t cost(const struct job *job) {
+        const struct wire_progress *p = &job->progress;
+
+        return quota_cost(p->tokens_read, 0, p->tokens_out);
+}
+
 void job_end(struct job *job, enum error_code error, uint64_t value, uint64_t limit,
              const struct wire_done *done) {
         struct jobs *jobs = job->owner;
@@ -245,6 +252,7 @@ void job_end(struct job *job, enum error_code error, uint64_t value, uint64_t li
         job->limit = limit;
         if (done)
                 take_counters(job, done);
+        account_settle(job->charge.account, &job->reservation, cost(job));
         job->worker = NULL;
         job->finished_usec = now_realtime();
         job->forget_at = now_monotonic() + LIMIT_FINISHED_USEC;

@@ -20,6 +20,7 @@ struct job {
         uid_t uid;
         struct charge charge;          /* until the end */
         struct charge object;          /* until it is forgotten */
+        struct reservation reservation; /* of tokens, from its admission to the end */
         struct worker *worker;         /* until the end; borrowed */
         uint64_t ref;                  /* the worker's name for it: id for jobs from the bus */
         struct admission_entry admission;

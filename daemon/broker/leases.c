@@ -67,6 +67,10 @@ void leases_remove(struct leases *l, struct lease_domain *d) {
         schedule(l);
 }
 
+void leases_set_weight(struct leases *l, struct lease_domain *d, uint32_t weight) {
+        lease_set_weight(&l->scheduler, d, weight, now_monotonic());
+}
+
 void leases_set_class(struct leases *l, struct lease_domain *d, enum lease_class class) {
         lease_set_class(&l->scheduler, d, class, now_monotonic());
         schedule(l);

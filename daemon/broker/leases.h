@@ -21,5 +21,6 @@ struct leases *leases_free(struct leases *l);
 
 void leases_add(struct leases *l, struct lease_domain *d);
 void leases_remove(struct leases *l, struct lease_domain *d);
+void leases_set_weight(struct leases *l, struct lease_domain *d, uint32_t weight);
 void leases_set_class(struct leases *l, struct lease_domain *d, enum lease_class class);
 void leases_used(struct leases *l, struct lease_domain *d, bool want, bool stopped, uint64_t seq);

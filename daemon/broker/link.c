@@ -66,18 +66,20 @@ static bool has_conn(const struct worker *w, uint64_t id) {
         return false;
 }
 
-/* A job from HTTP gets its place in the table now. Positive: refused. */
+/* A job from HTTP gets its place in the table now. 0, positive: refused, or negative. */
 static int adopt(struct worker *w, const struct wire_admit *a, struct job **ret,
                  struct refusal *ret_refusal) {
         const struct workers_settings *s = workers_settings(w->owner);
         struct job *job;
         int r;
 
-        if (!has_conn(w, a->conn) || jobs_find_ref(s->jobs, w, a->ref))
-                return -EBADMSG;
         r = jobs_add(s->jobs, w->account, &job, ret_refusal);
-        if (r != 0)
+        if (r != 0) {
+                if (r < 0)
+                        *ret_refusal = (struct refusal){ .code = ERROR_OVERLOADED,
+                                                         .retry_after_ms = 1000 };
                 return r;
+        }
         job->ref = a->ref;
         job->verb = (enum wire_verb)a->verb;
         job->priority = (enum wire_priority)a->priority;
@@ -88,57 +90,89 @@ static int adopt(struct worker *w, const struct wire_admit *a, struct job **ret,
         return 0;
 }
 
-/* What can be said without the job. False: *ret says why it is refused. */
-static bool check_admit(const struct worker *w, const struct wire_admit *a, struct refusal *ret) {
+/* Room in the context, for what is read in one piece. The worker has made its answer fit. */
+static bool check_context(const struct worker *w, const struct wire_admit *a,
+                          struct refusal *ret) {
+        uint64_t limit = w->account->limits.v[QUOTA_MAX_CONTEXT_TOKENS];
+
+        if (a->verb == WIRE_VERB_SUMMARIZE ||
+            (a->tokens_in <= limit && a->tokens_wanted <= limit - a->tokens_in))
+                return true;
+        *ret = (struct refusal){ .code = ERROR_CONTEXT_TOO_LONG, .value = a->tokens_in,
+                                 .limit = limit };
+        return false;
+}
+
+/* What can be said without the job. False: *ret says why it is refused. a->priority may change. */
+static bool check_admit(const struct worker *w, struct wire_admit *a, struct refusal *ret) {
         uint64_t max_bytes = w->account->limits.v[QUOTA_MAX_INPUT_BYTES];
 
-        *ret = (struct refusal){};
+        *ret = (struct refusal){ .code = ERROR_STOPPING };
         if (workers_stopping(w->owner))
-                ret->code = ERROR_STOPPING;
-        else if (!worker_model(w, a->model))
-                ret->code = ERROR_MODEL_NOT_FOUND;
-        else if (a->input_bytes > max_bytes)
+                return false;
+        ret->code = worker_allows(w, a->verb, a->model, &a->priority);
+        if (ret->code != ERROR_NONE)
+                return false;
+        if (a->input_bytes > max_bytes)
                 *ret = (struct refusal){ .code = ERROR_INPUT_TOO_LARGE, .value = a->input_bytes,
                                          .limit = max_bytes };
-        return ret->code == ERROR_NONE;
+        return a->input_bytes <= max_bytes && check_context(w, a, ret);
+}
+
+/* Tokens are reserved for every job here; a job from the bus was counted as a request when it was
+ * submitted and is in the table already. False: refused, and nothing is taken. */
+static bool charge_admit(struct worker *w, const struct wire_admit *a, struct job **job,
+                         struct refusal *ret) {
+        uint64_t tokens = quota_cost(a->tokens_in, 0, a->tokens_wanted);
+        struct reservation reservation = {};
+        bool http = !*job;
+
+        worker_bill(w);
+        if (http && !account_request(w->account, ret))
+                return false;
+        if (account_reserve(w->account, tokens, &reservation, ret)) {
+                if (!http || adopt(w, a, job, ret) == 0) {
+                        (*job)->reservation = reservation;
+                        return true;
+                }
+                account_settle(w->account, &reservation, 0);
+        }
+        if (http)
+                account_take_back_request(w->account);
+        return false;
+}
+
+static void answer_admit(struct worker *w, struct job *job) {
+        union wire_message m;
+
+        if (admission_ready(&w->admission, &job->admission, worker_max_running(w))) {
+                job->started_usec = now_realtime();
+                m = (union wire_message){ .admitted = { .h.type = WIRE_ADMITTED, .ref = job->ref,
+                                                        .job = job->id } };
+        } else
+                m = (union wire_message){ .queued = {
+                        .h.type = WIRE_QUEUED, .ref = job->ref, .job = job->id,
+                        .position = admission_position(&w->admission, &job->admission) } };
+        worker_send(w, &m, -1);
+        worker_settle(w);
 }
 
 static int on_admit(struct worker *w, const union wire_message *m) {
-        const struct workers_settings *s = workers_settings(w->owner);
-        const struct wire_admit *a = &m->admit;
-        union wire_message answer;
-        struct job *job = jobs_find_ref(s->jobs, w, a->ref);
+        struct wire_admit a = m->admit;
+        struct job *job = jobs_find_ref(workers_settings(w->owner)->jobs, w, a.ref);
+        bool http = a.ref & WIRE_REF_WORKER;
         struct refusal refusal;
-        int r;
 
-        if (!(a->ref & WIRE_REF_WORKER) &&
-            (!job || job->input >= 0 || job->admission.state != ADMISSION_ENTERED ||
-             job->verb != a->verb))
+        if (http ? job || !has_conn(w, a.conn)
+                 : !job || job->input >= 0 || job->admission.state != ADMISSION_ENTERED ||
+                           job->verb != a.verb)
                 return -EBADMSG;
-        if (!check_admit(w, a, &refusal))
-                return refuse(w, a->ref, &refusal);
-        if (a->ref & WIRE_REF_WORKER) {
-                r = adopt(w, a, &job, &refusal);
-                if (r == -EBADMSG)
-                        return r;
-                if (r < 0)
-                        refusal.code = ERROR_OVERLOADED;
-                if (r != 0)
-                        return refuse(w, a->ref, &refusal);
-        }
-        snprintf(job->model, sizeof(job->model), "%s", worker_model(w, a->model)->name);
-        job->progress.tokens_in = a->tokens_in;
-        job->progress.bytes_in = a->input_bytes;
-        if (admission_ready(&w->admission, &job->admission, worker_max_running(w))) {
-                job->started_usec = now_realtime();
-                answer = (union wire_message){ .admitted = { .h.type = WIRE_ADMITTED,
-                                                             .ref = job->ref, .job = job->id } };
-        } else
-                answer = (union wire_message){ .queued = {
-                        .h.type = WIRE_QUEUED, .ref = job->ref, .job = job->id,
-                        .position = admission_position(&w->admission, &job->admission) } };
-        worker_send(w, &answer, -1);
-        worker_settle(w);
+        if (!check_admit(w, &a, &refusal) || !charge_admit(w, &a, &job, &refusal))
+                return refuse(w, a.ref, &refusal);
+        snprintf(job->model, sizeof(job->model), "%s", worker_model(w, a.model)->name);
+        job->progress.tokens_in = a.tokens_in;
+        job->progress.bytes_in = a.input_bytes;
+        answer_admit(w, job);
         return 0;
 }
 
@@ -171,6 +205,7 @@ static int on_used(struct worker *w, const union wire_message *m) {
         leases_used(workers_settings(w->owner)->leases, &w->lease,
                     m->used.flags & WIRE_USED_WANT, m->used.flags & WIRE_USED_STOPPED,
                     m->used.seq);
+        worker_bill(w);
         return 0;
 }
 

@@ -48,6 +48,8 @@ static const struct row rows[_LOG_MAX] = {
                               { "index", "errno", "attempt" } },
         [LOG_IDENTITY_UNKNOWN] = { "0030", LOG_WARNING, 2, "the user database does not answer",
                                    { "uid", "errno" } },
+        [LOG_QUOTA_FILE] = { "0031", LOG_WARNING, 1, "cannot keep what was used today",
+                             { "errno" } },
 };
 
 static bool to_journal;

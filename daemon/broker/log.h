@@ -30,6 +30,7 @@ enum log_event {
         LOG_PACK_STARTED,    /* index, bytes */
         LOG_PACK_FAILED,     /* index, errno, attempt */
         LOG_IDENTITY_UNKNOWN,/* uid, errno: the user database did not answer */
+        LOG_QUOTA_FILE,      /* errno: what was used today cannot be read or written */
         _LOG_MAX,
 };
 

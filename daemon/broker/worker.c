@@ -177,6 +177,34 @@ const struct store_model *worker_model(const struct worker *w, const char *name)
                             limits_text(&w->account->limits, QUOTA_DEFAULT_MODEL), name);
 }
 
+/* The verbs of the wire are the words of the configuration, in the same order. */
+_Static_assert(_WIRE_VERB_MAX - WIRE_VERB_CHAT == QUOTA_VERBS, "a verb for each word");
+_Static_assert(WIRE_PRIORITY_BACKGROUND == QUOTA_PRIORITIES - 1, "a priority for each word");
+
+enum error_code worker_allows(const struct worker *w, uint32_t verb, const char *name,
+                              uint32_t *priority) {
+        const struct store_model *model = worker_model(w, name);
+        bool background = *priority == WIRE_PRIORITY_BACKGROUND;
+
+        if (!model)
+                return ERROR_MODEL_NOT_FOUND;
+        if (!limits_allow_job(&w->account->limits, verb - WIRE_VERB_CHAT, model->name,
+                              &background))
+                return ERROR_NOT_AUTHORIZED;
+        *priority = background ? WIRE_PRIORITY_BACKGROUND : WIRE_PRIORITY_INTERACTIVE;
+        return ERROR_NONE;
+}
+
+void worker_bill(struct worker *w) {
+        account_add_cpu(w->account, w->lease.charged - w->billed);
+        w->billed = w->lease.charged;
+}
+
+void workers_bill(struct workers *ws) {
+        for (struct worker *w = ws->first; w; w = w->next)
+                worker_bill(w);
+}
+
 static int on_io(sd_event_source *source, int fd, uint32_t revents, void *userdata) {
         struct worker *w = userdata;
 
@@ -399,6 +427,8 @@ static void send_limits(struct worker *w) {
 void worker_serve(struct worker *w) {
         w->state = WORKER_SERVING;
         send_limits(w); /* they may have changed since HELLO */
+        w->lease.weight = (uint32_t)w->account->limits.v[QUOTA_WEIGHT];
+        w->lease.counter = w->account->virtual_counter;
         leases_add(w->owner->settings.leases, &w->lease);
         models_changed(w);
         worker_settle(w);
@@ -507,12 +537,19 @@ static void end_process(struct worker *w) {
         }
 }
 
+/* A worker that is ended, or ends itself, does not take the user's past with it. */
+static void leave_account(struct worker *w) {
+        worker_bill(w);
+        w->account->virtual_counter = MAX(w->account->virtual_counter, w->lease.counter);
+}
+
 void worker_end(struct worker *w, enum worker_failure why) {
         struct workers *owner = w->owner;
 
         record_end(w, why);
         unlink_worker(w);
         leases_remove(w->owner->settings.leases, &w->lease);
+        leave_account(w);
         sd_event_source_disable_unref(w->io);
         sd_event_source_disable_unref(w->timer);
         sd_event_source_disable_unref(w->doomed);
@@ -547,6 +584,9 @@ void workers_models_changed(struct workers *ws) {
 
 void workers_limits_changed(struct workers *ws) {
         for (struct worker *w = ws->first; w; w = w->next)
-                if (w->state == WORKER_SERVING)
+                if (w->state == WORKER_SERVING) {
                         send_limits(w);
+                        leases_set_weight(ws->settings.leases, &w->lease,
+                                          (uint32_t)w->account->limits.v[QUOTA_WEIGHT]);
+                }
 }

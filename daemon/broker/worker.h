@@ -62,6 +62,7 @@ struct worker {
         uint64_t next_conn;
         struct admission admission;
         struct lease_domain lease;
+        uint64_t billed;               /* of lease.charged */
         char wants[WORKER_MAX_WANTS][WIRE_NAME_MAX]; /* names of models that are not ready yet */
         unsigned n_wants;
         uint64_t second;               /* message count of this second */
@@ -122,6 +123,12 @@ uint32_t worker_queue_position(const struct job *job);
 bool worker_knows_models(const struct worker *w);
 /* What its user gets by this name; "" = the user's default. NULL: nothing. */
 const struct store_model *worker_model(const struct worker *w, const char *name);
+/* May its user start such a job? ERROR_NONE, or why not; the priority may become background. */
+enum error_code worker_allows(const struct worker *w, uint32_t verb, const char *model,
+                              uint32_t *priority);
+/* Charge its account for the CPU it has used since the last call. */
+void worker_bill(struct worker *w);
+void workers_bill(struct workers *w);
 /* Something that decides about idleness or the lease class has changed. */
 void worker_settle(struct worker *w);
 /* It said READY: send the catalogue, then all that has waited. */

@@ -82,7 +82,9 @@ json_t *http_error_json(const struct request_error *e) {
         char text[256], message[512];
         json_t *error;
 
-        error_format(e->code, e->value, e->limit, text, sizeof(text));
+        error_format(&(struct refusal){ .code = e->code, .value = e->value, .limit = e->limit,
+                                        .retry_after_ms = e->retry_after_ms },
+                     text, sizeof(text));
         snprintf(message, sizeof(message), "%s%s%s", text, e->detail ? " " : "",
                  e->detail ? e->detail : "");
         error = error_object(message, row->http_type, e->param, row->http_code);

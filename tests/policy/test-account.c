@@ -15,17 +15,50 @@
 #include "policy/start.h"
 
 /* Everybody has the same. */
+struct world {
+        struct limits limits;
+        struct quota_clock now;
+        unsigned changes;
+};
+
 static void resolve(uid_t uid, struct limits *ret, void *userdata) {
-        *ret = *(const struct limits *)userdata;
+        const struct world *w = userdata;
+
+        *ret = w->limits;
+}
+
+static struct quota_clock now(void *userdata) {
+        const struct world *w = userdata;
+
+        return w->now;
+}
+
+static void changed(void *userdata) {
+        struct world *w = userdata;
+
+        w->changes++;
+}
+
+static struct world world_new(void) {
+        return (struct world){ .limits = limits_default(),
+                               .now = { 5000000, 20000 * QUOTA_DAY_USEC + 1000000 } };
+}
+
+static struct accounts *accounts_of(struct world *w) {
+        struct accounts_settings settings = { .resolve = resolve, .now = now, .changed = changed,
+                                              .userdata = w };
+        struct accounts *accounts;
+
+        assert_int_equal(accounts_new(&accounts, &settings), 0);
+        return accounts;
 }
 
 static void test_quota_is_exact_and_per_uid(void **state) {
-        struct limits limits = limits_default();
+        struct world w = world_new();
         struct charge charges[64] = {}, other = {};
-        struct accounts *accounts;
+        struct accounts *accounts = accounts_of(&w);
         struct account *a, *b;
 
-        assert_int_equal(accounts_new(&accounts, resolve, &limits), 0);
         assert_int_equal(accounts_get(accounts, 1000, &a), 0);
         assert_int_equal(accounts_get(accounts, 1001, &b), 0);
         for (unsigned i = 0; i < 20; i++)
@@ -52,20 +85,19 @@ static void test_quota_is_exact_and_per_uid(void **state) {
 }
 
 static void test_global_caps(void **state) {
-        struct limits limits = limits_default();
+        struct world w = world_new();
         static struct charge charges[LIMIT_CONNECTIONS];
         struct account *held[LIMIT_ACCOUNTS], *one;
         struct charge extra = {};
-        struct accounts *accounts;
+        struct accounts *accounts = accounts_of(&w);
 
-        limits.v[QUOTA_MAX_CONNECTIONS] = 1;
-        assert_int_equal(accounts_new(&accounts, resolve, &limits), 0);
+        w.limits.v[QUOTA_MAX_CONNECTIONS] = 1;
         for (unsigned i = 0; i < LIMIT_ACCOUNTS; i++) {
                 assert_int_equal(accounts_get(accounts, i, &held[i]), 0);
                 assert_int_equal(account_charge(held[i], CHARGE_CONNECTION, &charges[i]), 0);
         }
         assert_int_equal(accounts_get(accounts, 99999, &one), ACCOUNT_E_GLOBAL);
-        limits.v[QUOTA_MAX_CONNECTIONS] = 2;
+        w.limits.v[QUOTA_MAX_CONNECTIONS] = 2;
         assert_int_equal(account_charge(held[0], CHARGE_CONNECTION, &extra), ACCOUNT_E_QUOTA);
         accounts_resolve(accounts);
         assert_int_equal(account_charge(held[0], CHARGE_CONNECTION, &extra), ACCOUNT_E_GLOBAL);
@@ -79,12 +111,11 @@ static void test_global_caps(void **state) {
 }
 
 static void test_charge_keeps_the_account(void **state) {
-        struct limits limits = limits_default();
+        struct world w = world_new();
         struct charge charge = {};
-        struct accounts *accounts;
+        struct accounts *accounts = accounts_of(&w);
         struct account *a, *same;
 
-        assert_int_equal(accounts_new(&accounts, resolve, &limits), 0);
         assert_int_equal(accounts_get(accounts, 5, &a), 0);
         assert_int_equal(account_charge(a, CHARGE_OBJECT, &charge), 0);
         account_unref(a);
@@ -96,21 +127,17 @@ static void test_charge_keeps_the_account(void **state) {
         accounts_free(accounts);
 }
 
-static void own(uid_t uid, struct limits *ret, void *userdata) {
-        *ret = limits_default();
-        ret->v[QUOTA_MAX_SESSION_KV] = uid;
-}
-
 /* Amounts: exact, resizable, and what is held survives a lower limit. */
 static void test_amounts_and_own_limits(void **state) {
         struct charge a = {}, b = {}, c = {};
-        struct accounts *accounts;
+        struct world w = world_new();
+        struct accounts *accounts = accounts_of(&w);
         struct account *account;
         struct limits limits;
 
-        assert_int_equal(accounts_new(&accounts, own, NULL), 0);
+        w.limits.v[QUOTA_MAX_SESSION_KV] = 100;
         accounts_limits(accounts, 77, &limits);
-        assert_int_equal(limits.v[QUOTA_MAX_SESSION_KV], 77);
+        assert_int_equal(limits.v[QUOTA_MAX_SESSION_KV], 100);
         assert_int_equal(accounts_get(accounts, 100, &account), 0);
         assert_int_equal(account_limit(account, CHARGE_SESSION_KV), 100);
         assert_int_equal(account_charge_amount(account, CHARGE_SESSION_KV, 101, &a),
@@ -138,12 +165,74 @@ static void test_amounts_and_own_limits(void **state) {
         accounts_free(accounts);
 }
 
-static void test_crashed_uids_are_remembered_but_make_room(void **state) {
-        struct limits limits = limits_default();
-        struct accounts *accounts;
+/* An account is kept as long as something of it counts, and no longer. */
+static void test_what_is_remembered(void **state) {
+        struct world w = world_new();
+        struct accounts *accounts = accounts_of(&w);
+        struct account_record records[4];
+        struct reservation r = {};
+        struct refusal refusal;
         struct account *a;
 
-        assert_int_equal(accounts_new(&accounts, resolve, &limits), 0);
+        assert_int_equal(accounts_get(accounts, 7, &a), 0);
+        assert_true(account_request(a, &refusal));
+        account_unref(a);
+        assert_non_null(accounts_find(accounts, 7)); /* a request of the minute is used */
+        w.now.monotonic += 60000000;
+        assert_int_equal(accounts_get(accounts, 8, &a), 0);
+        account_unref(a);
+        assert_null(accounts_find(accounts, 7));
+        assert_null(accounts_find(accounts, 8));
+
+        assert_int_equal(accounts_get(accounts, 7, &a), 0);
+        assert_true(account_reserve(a, 100, &r, &refusal));
+        assert_int_equal(accounts_save(accounts, records, 4), 0); /* reserved is not used */
+        account_settle(a, &r, 60);
+        account_add_cpu(a, 1500);
+        assert_int_equal(w.changes, 2);
+        account_unref(a);
+        assert_int_equal(accounts_save(accounts, records, 4), 1);
+        accounts_free(accounts);
+
+        accounts = accounts_of(&w);
+        records[1] = (struct account_record){ .uid = 9, .day = 19999, .tokens = 5 };
+        assert_int_equal(accounts_restore(accounts, records, 2), 0);
+        assert_null(accounts_find(accounts, 9)); /* of yesterday */
+        a = accounts_find(accounts, 7);
+        assert_non_null(a);
+        assert_int_equal(a->quota.tokens_used, 60);
+        assert_int_equal(a->quota.cpu_used, 1500);
+        w.now.realtime += QUOTA_DAY_USEC;
+        assert_int_equal(accounts_save(accounts, records, 4), 0);
+        accounts_free(accounts);
+}
+
+/* Whoever could make others forget what he used would have no limit. */
+static void test_the_least_busy_make_room(void **state) {
+        struct world w = world_new();
+        struct accounts *accounts = accounts_of(&w);
+        struct account *a;
+
+        for (unsigned i = 0; i < LIMIT_ACCOUNTS; i++) {
+                assert_int_equal(accounts_get(accounts, i, &a), 0);
+                account_add_cpu(a, 1000 + i);
+                account_unref(a);
+        }
+        for (unsigned i = 0; i < 3; i++) {
+                assert_int_equal(accounts_get(accounts, 10000 + i, &a), 0);
+                account_add_cpu(a, 5000);
+                account_unref(a);
+                assert_null(accounts_find(accounts, i));
+                assert_non_null(accounts_find(accounts, i + 1));
+        }
+        accounts_free(accounts);
+}
+
+static void test_crashed_uids_are_remembered_but_make_room(void **state) {
+        struct world w = world_new();
+        struct accounts *accounts = accounts_of(&w);
+        struct account *a;
+
         for (unsigned i = 0; i < LIMIT_ACCOUNTS; i++) {
                 assert_int_equal(accounts_get(accounts, i, &a), 0);
                 start_crashed(a, 1000, 1);
@@ -189,29 +278,28 @@ static void test_admission_order(void **state) {
 }
 
 static void test_starts(void **state) {
-        struct limits limits = limits_default();
+        struct world w = world_new();
         struct start_rate rate = {};
-        struct accounts *accounts;
+        struct accounts *accounts = accounts_of(&w);
         struct account *a;
-        uint64_t now = 1000000000, expect[] = { 0, 100000, 200000, 400000, 800000, 1600000,
+        uint64_t time = 1000000000, expect[] = { 0, 100000, 200000, 400000, 800000, 1600000,
                                                 3200000, 5000000, 5000000 };
 
-        assert_int_equal(accounts_new(&accounts, resolve, &limits), 0);
         assert_int_equal(accounts_get(accounts, 5, &a), 0);
         for (unsigned i = 0; i < START_BURST; i++)
-                assert_int_equal(start_book(&rate, a, now), now);
-        assert_int_equal(start_book(&rate, a, now), now + START_INTERVAL_USEC);
-        assert_int_equal(start_book(&rate, a, now), now + 2 * START_INTERVAL_USEC);
-        now += 100 * START_INTERVAL_USEC;
-        assert_int_equal(start_book(&rate, a, now), now);
+                assert_int_equal(start_book(&rate, a, time), time);
+        assert_int_equal(start_book(&rate, a, time), time + START_INTERVAL_USEC);
+        assert_int_equal(start_book(&rate, a, time), time + 2 * START_INTERVAL_USEC);
+        time += 100 * START_INTERVAL_USEC;
+        assert_int_equal(start_book(&rate, a, time), time);
 
         for (size_t i = 0; i < ARRAY_SIZE(expect); i++) {
-                start_crashed(a, now, 10);
-                assert_int_equal(a->not_before_usec, now + expect[i]);
+                start_crashed(a, time, 10);
+                assert_int_equal(a->not_before_usec, time + expect[i]);
         }
-        assert_int_equal(start_book(&rate, a, now), now + 5000000);
-        start_crashed(a, now, START_FORGIVE_USEC);
-        assert_int_equal(a->not_before_usec, now);
+        assert_int_equal(start_book(&rate, a, time), time + 5000000);
+        start_crashed(a, time, START_FORGIVE_USEC);
+        assert_int_equal(a->not_before_usec, time);
         start_ended_well(a);
         assert_int_equal(a->crashes, 0);
         account_unref(a);
@@ -224,6 +312,8 @@ int main(void) {
                 cmocka_unit_test(test_global_caps),
                 cmocka_unit_test(test_charge_keeps_the_account),
                 cmocka_unit_test(test_amounts_and_own_limits),
+                cmocka_unit_test(test_what_is_remembered),
+                cmocka_unit_test(test_the_least_busy_make_room),
                 cmocka_unit_test(test_crashed_uids_are_remembered_but_make_room),
                 cmocka_unit_test(test_admission_order),
                 cmocka_unit_test(test_starts),

@@ -77,8 +77,11 @@ static struct sim sim_new(unsigned n) {
 }
 
 static void sim_add(struct sim *m) {
-        for (unsigned i = 0; i < m->n; i++)
+        for (unsigned i = 0; i < m->n; i++) {
+                if (m->domains[i].d.weight == 0)
+                        m->domains[i].d.weight = LEASE_WEIGHT;
                 lease_add(&m->s, &m->domains[i].d);
+        }
 }
 
 static void test_lone_user_never_waits(void **state) {
@@ -110,6 +113,52 @@ static void test_two_share_equally(void **state) {
         /* charged = measured time times threads */
         assert_in_range(m.domains[0].d.charged, a * THREADS,
                         (a + LEASE_SLICE_USEC) * THREADS);
+}
+
+static void test_weights_share(void **state) {
+        struct sim m = sim_new(3);
+        uint64_t total = 0;
+
+        m.domains[0].d.weight = 50;
+        m.domains[1].d.weight = 150;
+        m.domains[2].d.weight = 300;
+        sim_add(&m);
+        for (unsigned i = 0; i < 3; i++)
+                want(&m, i, true);
+        run(&m, 20000);
+        for (unsigned i = 0; i < 3; i++)
+                total += m.domains[i].computed;
+        for (unsigned i = 0; i < 3; i++)
+                assert_in_range(m.domains[i].computed,
+                                total * m.domains[i].d.weight / 500 - LEASE_SLICE_USEC,
+                                total * m.domains[i].d.weight / 500 + LEASE_SLICE_USEC);
+        /* A new weight counts from now on. */
+        lease_set_weight(&m.s, &m.domains[0].d, 300, m.now);
+        lease_set_weight(&m.s, &m.domains[1].d, 300, m.now);
+        for (unsigned i = 0; i < 3; i++)
+                m.domains[i].computed = 0;
+        run(&m, 9000);
+        for (unsigned i = 0; i < 3; i++)
+                assert_in_range(m.domains[i].computed, 3000 * MS - 2 * LEASE_SLICE_USEC,
+                                3000 * MS + 2 * LEASE_SLICE_USEC);
+}
+
+/* Many charges of odd length: nothing is lost in the division. */
+static void test_weighted_counters_are_exact(void **state) {
+        struct lease_scheduler s = { .threads = 3 };
+        struct lease_domain d = { .weight = 7 };
+        uint64_t now = 1000, usec, seq;
+
+        lease_add(&s, &d);
+        for (unsigned i = 1; i <= 5000; i++) {
+                lease_used(&s, &d, true, false, d.seq, now);
+                assert_ptr_equal(lease_next(&s, now, &usec, &seq), &d);
+                now += i % 97 + 1;
+                lease_used(&s, &d, false, true, d.seq, now);
+                assert_int_equal(d.counter * d.weight + d.remainder, d.charged * LEASE_WEIGHT);
+        }
+        assert_int_equal(d.charged % 3, 0);
+        assert_true(d.charged > 5000 * 3);
 }
 
 static void test_waiting_is_short(void **state) {
@@ -307,6 +356,8 @@ int main(void) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(test_lone_user_never_waits),
                 cmocka_unit_test(test_two_share_equally),
+                cmocka_unit_test(test_weights_share),
+                cmocka_unit_test(test_weighted_counters_are_exact),
                 cmocka_unit_test(test_waiting_is_short),
                 cmocka_unit_test(test_lift_rule),
                 cmocka_unit_test(test_lift_after_all_were_idle),

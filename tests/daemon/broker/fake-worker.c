@@ -2,8 +2,8 @@
  * it is told, good or bad: over a connection by one line of text, in a job of the bus by the
  * input's first word, at its start by the number of threads in HELLO (all a test controls then).
  *
- * Lines of a connection:  pid | job | end | exit | hang | illegal N | close | nap | linger |
- *                         overrun | faults
+ * Lines of a connection:  pid | job [TOKENS] | background | end [TOKENS] | exit | hang |
+ *                         illegal N | close | nap | linger | overrun | faults
  * Inputs of a bus job:    ok | wait | hang | early | exit | illegal N */
 #undef NDEBUG
 #include <assert.h>
@@ -90,14 +90,15 @@ static void answer(struct conn *c, const char *text) {
         (void)!send(c->fd, text, strlen(text), MSG_NOSIGNAL);
 }
 
-static void end_conn_job(struct conn *c, enum error_code error) {
+static void end_conn_job(struct conn *c, enum error_code error, uint64_t tokens) {
         if (c->job)
-                SAY(.done = { .h.type = WIRE_DONE, .job = c->job, .error = error });
+                SAY(.done = { .h.type = WIRE_DONE, .job = c->job, .error = error,
+                              .tokens_in = tokens });
         c->job = c->ref = 0;
 }
 
 static void close_conn(struct fake *f, struct conn *c) {
-        end_conn_job(c, ERROR_CANCELLED);
+        end_conn_job(c, ERROR_CANCELLED, 0);
         SAY(.conn_closed = { .h.type = WIRE_CONN_CLOSED, .conn = c->id });
         close(c->fd);
         *c = f->conns[--f->n_conns];
@@ -108,19 +109,24 @@ static void hang(void) {
                 pause();
 }
 
+static uint64_t number_after(const char *line, size_t n, uint64_t otherwise) {
+        return line[n] == ' ' ? strtoull(line + n, NULL, 10) : otherwise;
+}
+
 static void on_line(struct fake *f, struct conn *c, const char *line) {
         char text[64];
 
         if (strncmp(line, "pid", 3) == 0) {
                 snprintf(text, sizeof(text), "%d %u %u\n", getpid(), getuid(), f->hello.uid);
                 answer(c, text);
-        } else if (strncmp(line, "job", 3) == 0) {
+        } else if (strncmp(line, "job", 3) == 0 || strncmp(line, "background", 10) == 0) {
                 c->ref = WIRE_REF_WORKER | ++f->next_ref;
                 SAY(.admit = { .h.type = WIRE_ADMIT, .ref = c->ref, .conn = c->id,
-                               .verb = WIRE_VERB_CHAT, .tokens_in = 5 });
+                               .verb = WIRE_VERB_CHAT, .priority = line[0] == 'b',
+                               .tokens_in = line[0] == 'b' ? 5 : number_after(line, 3, 5) });
                 SAY(.used = { .h.type = WIRE_USED, .flags = WIRE_USED_WANT });
         } else if (strncmp(line, "end", 3) == 0)
-                end_conn_job(c, ERROR_NONE);
+                end_conn_job(c, ERROR_NONE, number_after(line, 3, 0));
         else if (strncmp(line, "exit", 4) == 0)
                 _exit(1);
         else if (strncmp(line, "hang", 4) == 0)
@@ -141,14 +147,18 @@ static void on_line(struct fake *f, struct conn *c, const char *line) {
                         SAY(.fault = { .h.type = WIRE_FAULT, .code = i });
 }
 
+/* Lines that were said one soon after the other may come together. */
 static void on_conn_input(struct fake *f, struct conn *c) {
-        char line[64] = "";
-        ssize_t n = read(c->fd, line, sizeof(line) - 1);
+        char text[64] = "", *rest = text, *line;
+        ssize_t n = read(c->fd, text, sizeof(text) - 1);
 
         if (n <= 0)
                 close_conn(f, c);
-        else
+        while ((line = strsep(&rest, "\n")) && *line) {
                 on_line(f, c, line);
+                if (strcmp(line, "close") == 0)
+                        break;
+        }
 }
 
 static void finish_job(struct fake *f, struct job *j, enum error_code error, bool success) {
@@ -243,8 +253,8 @@ static void on_refused(struct fake *f, const struct wire_refused *m) {
         if (!c)
                 return;
         c->ref = 0;
-        snprintf(text, sizeof(text), "refused %u %" PRIu64 " %" PRIu64 "\n", m->error, m->value,
-                 m->limit);
+        snprintf(text, sizeof(text), "refused %u %" PRIu64 " %" PRIu64 " %u\n", m->error, m->value,
+                 m->limit, m->retry_after_ms);
         answer(c, text);
 }
 

@@ -57,7 +57,7 @@ static void limit_descriptors(unsigned n) {
                 assert_int_equal(setrlimit(RLIMIT_NOFILE, &l), 0);
 }
 
-static void exec_daemon(const struct daemon *d, const char *const *options, bool config) {
+static void exec_daemon(const struct daemon *d, const char *const *options) {
         char models[96], state[96], conf[96], log[96];
         const char *argv[MAX_ARGS] = { BITNETD_PATH, "--user", "--socket", d->api, "--state-dir",
                                        state, "--model-dir", models };
@@ -67,7 +67,7 @@ static void exec_daemon(const struct daemon *d, const char *const *options, bool
         snprintf(state, sizeof(state), "%s/state", d->dir);
         snprintf(conf, sizeof(conf), "%s/conf", d->dir);
         snprintf(log, sizeof(log), "%s/log", d->dir);
-        if (config) {
+        if (d->config) {
                 argv[n++] = "--config";
                 argv[n++] = conf;
         }
@@ -83,11 +83,11 @@ static void exec_daemon(const struct daemon *d, const char *const *options, bool
         _exit(99);
 }
 
-static void launch(struct daemon *d, const char *const *options, bool config) {
+static void launch(struct daemon *d, const char *const *options) {
         d->pid = fork();
         assert_true(d->pid >= 0);
         if (d->pid == 0)
-                exec_daemon(d, options, config);
+                exec_daemon(d, options);
         /* A socket appears under its name when it listens. */
         for (unsigned i = 0; access(d->bus, F_OK) < 0; i++) {
                 assert_int_equal(waitpid(d->pid, NULL, WNOHANG), 0);
@@ -113,7 +113,8 @@ static void start(struct daemon *d, const char *const *options, const char *conf
         write_file(models, "readme.txt", "nothing");
         if (config)
                 write_file(d->dir, "conf", config);
-        launch(d, options, config != NULL);
+        d->config = config;
+        launch(d, options);
 }
 
 void daemon_start(struct daemon *d, const char *const *options, const char *config) {
@@ -150,9 +151,17 @@ static void end(struct daemon *d) {
         assert_int_equal(errno, ECHILD);
 }
 
-void daemon_restart(struct daemon *d) {
+void daemon_pause(struct daemon *d) {
         end(d);
-        launch(d, NULL, false);
+}
+
+void daemon_resume(struct daemon *d) {
+        launch(d, NULL);
+}
+
+void daemon_restart(struct daemon *d) {
+        daemon_pause(d);
+        daemon_resume(d);
 }
 
 void daemon_stop(struct daemon *d) {

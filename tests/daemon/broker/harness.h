@@ -11,14 +11,18 @@ struct daemon {
         char dir[64];
         char api[96], bus[96];
         unsigned descriptors;    /* 0: as many as there are */
+        bool config;             /* it has a file of its own: dir/conf */
 };
 
 /* options: NULL-terminated further arguments, may be NULL. config: text of a file, may be NULL. */
 void daemon_start(struct daemon *d, const char *const *options, const char *config);
 /* The same with so many descriptors. */
 void daemon_start_limited(struct daemon *d, unsigned descriptors);
-/* Stopped and started again in the same folder, without options. */
+/* Stopped and started again in the same folder, with its configuration, without options. */
 void daemon_restart(struct daemon *d);
+/* The same in two steps. */
+void daemon_pause(struct daemon *d);
+void daemon_resume(struct daemon *d);
 /* Exit status 0, no socket file, no process. */
 void daemon_stop(struct daemon *d);
 

@@ -39,7 +39,8 @@ static void test_queue_limits_are_exact(void **state) {
                         snprintf(expect, sizeof(expect), "queued %u\n", i - 3);
                         assert_string_equal(buf, expect);
                 } else {
-                        snprintf(expect, sizeof(expect), "refused %u 20 20\n", ERROR_QUEUE_FULL);
+                        snprintf(expect, sizeof(expect), "refused %u 20 20 1000\n",
+                                 ERROR_QUEUE_FULL);
                         assert_string_equal(buf, expect);
                 }
         }
@@ -402,7 +403,7 @@ static void test_stop_tells_the_clients(void **state) {
         for (unsigned i = 0; i < 6; i++)
                 assert_string_equal(hear(c[i], buf, sizeof(buf)), "cancelled\n");
         say(c[0], "job\n");
-        snprintf(expect, sizeof(expect), "refused %u 0 0\n", ERROR_STOPPING);
+        snprintf(expect, sizeof(expect), "refused %u 0 0 0\n", ERROR_STOPPING);
         assert_string_equal(hear(c[0], buf, sizeof(buf)), expect);
         for (unsigned i = 0; i < 6; i++)
                 close(c[i]);
