@@ -20,6 +20,7 @@ static void charge(struct lease_scheduler *s, uint64_t now) {
         h->counter += scaled / h->weight;
         h->remainder = (uint32_t)(scaled % h->weight);
         h->charged += cost;
+        s->total += cost;
         s->class_counter[h->class] += cost * class_cost[h->class];
         s->floor = h->counter;
         s->since = now;

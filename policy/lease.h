@@ -51,6 +51,7 @@ struct lease_scheduler {
         uint64_t class_counter[_LEASE_CLASS_MAX];
         uint64_t floor;          /* counter of whoever computed last */
         uint64_t next_seq;
+        uint64_t total;          /* charged to all that ever were */
         uint32_t threads;
 };
 

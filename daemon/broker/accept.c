@@ -1,7 +1,6 @@
-/* Accepting and refusing. A refused connection gets one answer written in one piece at the start of
- * the program's life and is then kept for a moment: closing a socket with an unread request in it
- * would make some clients lose the answer. The number kept is bounded; beyond it connections are
- * closed at once. When descriptors run out, accepting pauses instead of spinning. */
+/* Accepting and refusing. A refused connection gets one answer, written in one piece at the start
+ * of the program's life, and lingers. When descriptors run out, accepting pauses instead of
+ * spinning. */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -11,17 +10,12 @@
 #include <unistd.h>
 
 #include "daemon/broker/accept.h"
+#include "daemon/broker/linger.h"
 #include "daemon/broker/log.h"
+#include "daemon/broker/metrics.h"
 #include "engine/base/macro.h"
 
-enum { LINGER_MAX = 64, LINGER_USEC = 2000000, PAUSE_USEC = 200000, ANSWER_SIZE = 640 };
-
-struct lingerer {
-        struct listener *owner;
-        struct lingerer *next;
-        sd_event_source *io, *timer;
-        int fd;
-};
+enum { PAUSE_USEC = 200000, ANSWER_SIZE = 640 };
 
 struct listener {
         sd_event *event;
@@ -32,8 +26,7 @@ struct listener {
         void *userdata;
         int fd;
         bool stopping;
-        struct lingerer *lingering;
-        unsigned n_lingering;
+        struct lingerers lingering;
         char answers[_ERROR_MAX][ANSWER_SIZE];
 };
 
@@ -52,56 +45,16 @@ static void build_answer(enum error_code code, char *buf) {
                  strlen(body), body);
 }
 
-static void linger_free(struct lingerer *k) {
-        struct lingerer **p = &k->owner->lingering;
-
-        while (*p != k)
-                p = &(*p)->next;
-        *p = k->next;
-        k->owner->n_lingering--;
-        sd_event_source_disable_unref(k->io);
-        sd_event_source_disable_unref(k->timer);
-        close(k->fd);
-        free(k);
-}
-
-static int on_linger_io(sd_event_source *source, int fd, uint32_t revents, void *userdata) {
-        linger_free(userdata);
-        return 0;
-}
-
-static int on_linger_timer(sd_event_source *source, uint64_t usec, void *userdata) {
-        linger_free(userdata);
-        return 0;
-}
-
-/* Close when the peer has closed, or after a moment. */
-static void linger(struct listener *l, int fd) {
-        struct lingerer *k = l->n_lingering < LINGER_MAX ? calloc(1, sizeof(*k)) : NULL;
-
-        if (!k) {
-                close(fd);
-                return;
-        }
-        k->owner = l;
-        k->fd = fd;
-        k->next = l->lingering;
-        l->lingering = k;
-        l->n_lingering++;
-        if (sd_event_add_io(l->event, &k->io, fd, EPOLLHUP, on_linger_io, k) < 0 ||
-            sd_event_add_time_relative(l->event, &k->timer, CLOCK_MONOTONIC, LINGER_USEC, 0,
-                                       on_linger_timer, k) < 0)
-                linger_free(k);
-}
-
 void listener_refuse(struct listener *l, int fd, enum error_code code) {
         const char *answer = l->answers[code];
+        struct metrics *metrics = workers_settings(l->workers)->metrics;
         ssize_t n = send(fd, answer, strlen(answer), MSG_DONTWAIT | MSG_NOSIGNAL);
 
+        metrics->refusals[code]++;
         if (n < 0 || shutdown(fd, SHUT_WR) < 0)
                 close(fd);
         else
-                linger(l, fd);
+                linger(&l->lingering, fd);
 }
 
 int accept_peer(int listening, int *ret_fd, uid_t *ret_uid) {
@@ -178,6 +131,8 @@ static int on_connection(sd_event_source *source, int fd, uint32_t revents, void
         error = l->stopping ? ERROR_STOPPING : admit(l, peer, uid);
         if (error != ERROR_NONE)
                 listener_refuse(l, peer, error);
+        else
+                workers_settings(l->workers)->metrics->connections++;
         return 0;
 }
 
@@ -199,6 +154,7 @@ int listener_new(struct listener **ret, sd_event *event, int fd, struct workers 
         l->exhausted = exhausted;
         l->userdata = userdata;
         l->fd = -1;
+        linger_init(&l->lingering, event);
         for (unsigned i = 0; i < _ERROR_MAX; i++)
                 build_answer((enum error_code)i, l->answers[i]);
         r = sd_event_add_io(event, &l->io, fd, EPOLLIN, on_connection, l);
@@ -214,8 +170,7 @@ int listener_new(struct listener **ret, sd_event *event, int fd, struct workers 
 struct listener *listener_free(struct listener *l) {
         if (!l)
                 return NULL;
-        while (l->lingering)
-                linger_free(l->lingering);
+        linger_done(&l->lingering);
         sd_event_source_disable_unref(l->io);
         accept_pause_done(&l->pause);
         if (l->fd >= 0)

@@ -165,7 +165,7 @@ static int build_modules(struct broker *b) {
         if (r >= 0)
                 r = quota_file_new(&b->quota_file, b->event, b->places.state_dir, b->accounts);
         if (r >= 0)
-                r = jobs_new(&b->jobs, b->event);
+                r = jobs_new(&b->jobs, b->event, &b->metrics);
         if (r >= 0)
                 r = store_new(&b->store, b->event, &store);
         if (r >= 0)
@@ -177,6 +177,7 @@ static int build_modules(struct broker *b) {
         workers.jobs = b->jobs;
         workers.leases = b->leases;
         workers.accounts = b->accounts;
+        workers.metrics = &b->metrics;
         return workers_new(&b->workers, &workers);
 }
 
@@ -195,18 +196,24 @@ static int open_socket(const char *path, mode_t mode, int *fd, bool *ret_own) {
 static int open_sockets(struct broker *b) {
         mode_t mode = b->options.socket_mode ? b->options.socket_mode
                                              : b->options.user ? 0600 : 0666;
-        _cleanup_close_ int api = -1, bus = -1;
+        _cleanup_close_ int api = -1, bus = -1, admin = -1;
         struct bus_settings settings = {
                 .system = !b->options.user, .workers = b->workers,
                 .api_socket = b->places.api_socket };
-        int r = places_inherited(&api, &bus);
+        int r = places_inherited(&api, &bus, &admin);
 
         if (r >= 0)
                 r = open_socket(b->places.api_socket, mode, &api, &b->own_api_socket);
         if (r >= 0)
                 r = open_socket(b->places.bus_socket, mode, &bus, &b->own_bus_socket);
         if (r >= 0)
-                r = listener_new(&b->api, b->event, api, b->workers, on_exhausted, b);
+                r = open_socket(b->places.admin_socket, 0600, &admin, &b->own_admin_socket);
+        if (r >= 0)
+                r = admin_new(&b->admin, b->event, admin, b->workers);
+        if (r < 0)
+                return r;
+        admin = -1;
+        r = listener_new(&b->api, b->event, api, b->workers, on_exhausted, b);
         if (r < 0)
                 return r;
         api = -1;
@@ -247,6 +254,8 @@ static void remove_sockets(struct broker *b) {
                 unlink(b->places.api_socket);
         if (b->own_bus_socket)
                 unlink(b->places.bus_socket);
+        if (b->own_admin_socket)
+                unlink(b->places.admin_socket);
 }
 
 static int on_stop_timer(sd_event_source *source, uint64_t usec, void *userdata) {
@@ -330,6 +339,7 @@ static void tear_down(struct broker *b) {
         remove_sockets(b);
         b->stop_timer = sd_event_source_disable_unref(b->stop_timer);
         b->api = listener_free(b->api);
+        b->admin = admin_free(b->admin);
         b->store = store_free(b->store); /* with its packer: the next line waits for all children */
         b->workers = workers_free(b->workers);
         b->bus = bus_free(b->bus);

@@ -4,6 +4,8 @@
 #include <systemd/sd-event.h>
 
 #include "daemon/broker/accept.h"
+#include "daemon/broker/admin.h"
+#include "daemon/broker/metrics.h"
 #include "daemon/broker/options.h"
 #include "daemon/broker/places.h"
 #include "daemon/broker/quota_file.h"
@@ -24,9 +26,11 @@ struct broker {
         struct leases *leases;
         struct workers *workers;
         struct listener *api;
+        struct admin *admin;
         struct bus *bus;
         sd_event_source *stop_timer;
-        bool own_api_socket, own_bus_socket; /* to be removed at the end */
+        struct metrics metrics;
+        bool own_api_socket, own_bus_socket, own_admin_socket; /* to be removed at the end */
 };
 
 /* Replace the configuration by what its files say now. 0; or a negative errno with *ret_problem

@@ -11,10 +11,12 @@
 #include <unistd.h>
 
 #include "daemon/broker/jobs.h"
+#include "daemon/broker/metrics.h"
 #include "engine/base/macro.h"
 
 struct jobs {
         sd_event *event;
+        struct metrics *metrics;
         sd_event_source *timer;
         struct job_sink sink;
         struct job **all;
@@ -39,7 +41,7 @@ uint64_t now_monotonic(void) {
 
 static int on_forget(sd_event_source *source, uint64_t usec, void *userdata);
 
-int jobs_new(struct jobs **ret, sd_event *event) {
+int jobs_new(struct jobs **ret, sd_event *event, struct metrics *metrics) {
         struct jobs *jobs = calloc(1, sizeof(*jobs));
         uint64_t random;
         int r;
@@ -49,6 +51,7 @@ int jobs_new(struct jobs **ret, sd_event *event) {
         randombytes_buf(&random, sizeof(random));
         jobs->next_id = (random >> 16) + 1; /* far below WIRE_REF_WORKER for all time */
         jobs->event = event;
+        jobs->metrics = metrics;
         r = sd_event_add_time(event, &jobs->timer, CLOCK_MONOTONIC, UINT64_MAX, 0, on_forget, jobs);
         if (r < 0) {
                 free(jobs);
@@ -253,6 +256,7 @@ void job_end(struct job *job, enum error_code error, uint64_t value, uint64_t li
         if (done)
                 take_counters(job, done);
         account_settle(job->charge.account, &job->reservation, cost(job));
+        metrics_job(jobs->metrics, job);
         job->worker = NULL;
         job->finished_usec = now_realtime();
         job->forget_at = now_monotonic() + LIMIT_FINISHED_USEC;

@@ -13,6 +13,7 @@
 
 struct worker;
 struct jobs;
+struct metrics;
 
 struct job {
         struct jobs *owner;
@@ -52,7 +53,8 @@ struct job_sink {
         void *userdata;
 };
 
-int jobs_new(struct jobs **ret, sd_event *event);
+/* Ended jobs are counted in metrics (borrowed). */
+int jobs_new(struct jobs **ret, sd_event *event, struct metrics *metrics);
 /* All jobs must have ended. */
 struct jobs *jobs_free(struct jobs *jobs);
 void jobs_set_sink(struct jobs *jobs, const struct job_sink *sink);

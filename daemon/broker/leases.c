@@ -58,6 +58,10 @@ struct leases *leases_free(struct leases *l) {
         return NULL;
 }
 
+uint64_t leases_total(const struct leases *l) {
+        return l->scheduler.total;
+}
+
 void leases_add(struct leases *l, struct lease_domain *d) {
         lease_add(&l->scheduler, d);
 }

@@ -19,6 +19,9 @@ struct leases_settings {
 int leases_new(struct leases **ret, sd_event *event, const struct leases_settings *settings);
 struct leases *leases_free(struct leases *l);
 
+/* Thread-microseconds charged since the start. */
+uint64_t leases_total(const struct leases *l);
+
 void leases_add(struct leases *l, struct lease_domain *d);
 void leases_remove(struct leases *l, struct lease_domain *d);
 void leases_set_weight(struct leases *l, struct lease_domain *d, uint32_t weight);

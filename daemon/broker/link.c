@@ -8,6 +8,7 @@
 
 #include "daemon/broker/link.h"
 #include "daemon/broker/log.h"
+#include "daemon/broker/metrics.h"
 #include "engine/base/macro.h"
 
 static int on_ready(struct worker *w, const union wire_message *m) {
@@ -55,6 +56,7 @@ static int refuse(struct worker *w, uint64_t ref, const struct refusal *why) {
                                               .retry_after_ms = why->retry_after_ms,
                                               .value = why->value, .limit = why->limit } };
 
+        workers_settings(w->owner)->metrics->refusals[why->code]++;
         worker_send(w, &m, -1);
         return 0;
 }

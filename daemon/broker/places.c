@@ -78,6 +78,7 @@ static int socket_paths(struct places *p, const struct options *o) {
                 snprintf(p->api_socket, sizeof(p->api_socket), "%s/api.sock", dir);
         }
         snprintf(p->bus_socket, sizeof(p->bus_socket), "%s/bus.sock", dir);
+        snprintf(p->admin_socket, sizeof(p->admin_socket), "%s/admin.sock", dir);
         return r;
 }
 
@@ -149,11 +150,11 @@ static bool ends_with(const char *s, const char *end) {
         return n >= m && strcmp(s + n - m, end) == 0;
 }
 
-int places_inherited(int *ret_api, int *ret_bus) {
+int places_inherited(int *ret_api, int *ret_bus, int *ret_admin) {
         char **names = NULL;
         int n = sd_listen_fds_with_names(1, &names);
 
-        *ret_api = *ret_bus = -1;
+        *ret_api = *ret_bus = *ret_admin = -1;
         if (n < 0)
                 return n;
         for (int i = 0; i < n; i++) {
@@ -167,6 +168,8 @@ int places_inherited(int *ret_api, int *ret_bus) {
                         *ret_api = fd;
                 else if (strcmp(names[i], "bus") == 0 || ends_with(sa.sun_path, "/bus.sock"))
                         *ret_bus = fd;
+                else if (strcmp(names[i], "admin") == 0 || ends_with(sa.sun_path, "/admin.sock"))
+                        *ret_admin = fd;
                 else
                         close(fd);
                 free(names[i]);

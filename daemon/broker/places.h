@@ -9,6 +9,7 @@
 struct places {
         char api_socket[108];
         char bus_socket[108];
+        char admin_socket[108];
         char state_dir[PATH_MAX];
 };
 
@@ -20,4 +21,4 @@ int places_init(struct places *p, const struct options *o);
  * answers there. */
 int places_listen(const char *path, mode_t mode, int *ret_fd);
 /* Sockets that systemd passed: -1 for those it did not. */
-int places_inherited(int *ret_api, int *ret_bus);
+int places_inherited(int *ret_api, int *ret_bus, int *ret_admin);

@@ -15,6 +15,7 @@
 
 #include "daemon/broker/link.h"
 #include "daemon/broker/log.h"
+#include "daemon/broker/metrics.h"
 #include "daemon/broker/worker.h"
 #include "engine/base/macro.h"
 #include "policy/quota_key.h"
@@ -240,6 +241,7 @@ static int start(struct worker *w) {
                 r = set_timer(w, w->started_usec + LIMIT_WORKER_START_USEC);
         if (r < 0)
                 return r;
+        w->owner->settings.metrics->workers_started++;
         log_event(LOG_WORKER_STARTED, w->account->uid, (uint64_t)w->pid, 0);
         worker_send(w, &hello, -1);
         return 0;
@@ -484,6 +486,7 @@ static void record_end(struct worker *w, enum worker_failure why) {
                 start_ended_well(w->account);
                 return;
         }
+        w->owner->settings.metrics->workers_failed++;
         log_event(LOG_WORKER_FAILED, w->account->uid, (uint64_t)w->pid, why);
         start_crashed(w->account, now, w->started_usec ? now - w->started_usec : 0);
 }

@@ -46,6 +46,7 @@ struct conn {
 };
 
 struct workers;
+struct metrics;
 
 struct worker {
         struct workers *owner;
@@ -79,6 +80,7 @@ struct workers_settings {
         struct jobs *jobs;
         struct leases *leases;
         struct accounts *accounts;
+        struct metrics *metrics;
         uint32_t threads, cpu_mask;
         /* Answer to a connection whose worker could not be started; the descriptor is taken. */
         void (*unavailable)(int fd, void *userdata);

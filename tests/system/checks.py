@@ -64,8 +64,8 @@ def workers():
 
 @check
 def units_are_understood():
-    units = ["bitnetd.service", "bitnetd.socket", "bitnetd-bus.socket", "bitnetd-worker.socket",
-             "bitnetd-worker@0-1-2.service"]
+    units = ["bitnetd.service", "bitnetd.socket", "bitnetd-bus.socket", "bitnetd-admin.socket",
+             "bitnetd-worker.socket", "bitnetd-worker@0-1-2.service"]
     result = command("systemd-analyze", "verify", "--man=no", *units)
     troubles = [line for line in result.stderr.splitlines() if "bitnetd" in line]
     if result.returncode != 0 or troubles:
@@ -74,7 +74,8 @@ def units_are_understood():
 
 @check
 def sockets_are_listening():
-    for unit in ["bitnetd.socket", "bitnetd-bus.socket", "bitnetd-worker.socket"]:
+    for unit in ["bitnetd.socket", "bitnetd-bus.socket", "bitnetd-admin.socket",
+                 "bitnetd-worker.socket"]:
         state = command("systemctl", "is-active", unit).stdout.strip()
         if state != "active":
             fail(f"{unit} is {state}")
@@ -110,6 +111,16 @@ def curl_lists_models():
                                  "http://localhost/v1/models", user="alice"))
     if '"object"' not in out:
         fail(out[:300])
+
+
+@check
+def metrics_are_for_root():
+    url = ["curl", "-sS", "--unix-socket", "/run/bitnetd/admin.sock", "http://x/metrics"]
+    text = command(*url).stdout
+    if 'bitnetd_jobs_total{verb="chat",result="done"}' not in text:
+        fail(f"root reads {text[:200]!r}")
+    if command(*url, user="alice").returncode == 0:
+        fail("alice reads the metrics")
 
 
 @check

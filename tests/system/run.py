@@ -100,7 +100,7 @@ def install(build, tree, work):
         run("chroot", tree, "useradd", "--create-home", user)
     run("systemd-sysusers", f"--root={tree}", stderr=subprocess.DEVNULL)
     run("systemctl", f"--root={tree}", "--quiet", "enable", "bitnetd.service", "bitnetd.socket",
-        "bitnetd-bus.socket", "bitnetd-worker.socket")
+        "bitnetd-bus.socket", "bitnetd-admin.socket", "bitnetd-worker.socket")
 
 
 def add_checks(tree):

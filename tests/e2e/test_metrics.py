@@ -1,0 +1,61 @@
+"""Metrics: Prometheus text on the administrator's socket, counting what happened, naming nobody."""
+
+import os
+import re
+import socket
+import unittest
+
+from harness import running
+
+CANARY = "zanzibar"
+
+
+def scrape(d, request=b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n"):
+    with socket.socket(socket.AF_UNIX) as s:
+        s.settimeout(10)
+        s.connect(os.path.join(os.path.dirname(d.socket), "admin.sock"))
+        s.sendall(request)
+        data = b""
+        while chunk := s.recv(65536):
+            data += chunk
+    head, body = data.decode().split("\r\n\r\n", 1)
+    return head, body
+
+
+def value(body, name):
+    return float(re.search(r"^" + re.escape(name) + r" ([0-9.]+)$", body, re.M).group(1))
+
+
+class Metrics(unittest.TestCase):
+    def test_counts(self):
+        with running() as d:
+            _, body = scrape(d)
+            done = 'bitnetd_jobs_total{verb="chat",result="done"}'
+            self.assertEqual(value(body, done), 0)
+            d.chat("Say the word " + CANARY, max_tokens=3)
+            d.chat("Hello", model=CANARY)
+            d.chat("Hello", max_tokens=3)
+            head, body = scrape(d)
+            self.assertTrue(head.startswith("HTTP/1.1 200 OK\r\n"))
+            self.assertIn("version=0.0.4", head)
+            self.assertEqual(value(body, done), 2)
+            self.assertEqual(value(body, "bitnetd_tokens_out_total"), 6)
+            self.assertEqual(value(body, "bitnetd_connections_total"), 3)
+            self.assertEqual(value(body, "bitnetd_workers"), 1)
+            self.assertEqual(value(body, "bitnetd_jobs_running"), 0)
+            self.assertGreater(value(body, "bitnetd_compute_seconds_total"), 0)
+            self.assertNotIn(CANARY, body)
+            for line in body.splitlines():
+                self.assertRegex(line, r'^(# (HELP|TYPE) bitnetd_|bitnetd_[a-z_]+'
+                                       r'(\{[^}]*\})? [0-9.]+$)')
+
+    def test_requests_are_not_read(self):
+        with running() as d:
+            for request in (b"\0" * 4000, b"POST / HTTP/1.1\r\n\r\n", b"x"):
+                self.assertTrue(scrape(d, request)[0].startswith("HTTP/1.1 200 OK\r\n"))
+            mode = os.stat(os.path.join(os.path.dirname(d.socket), "admin.sock")).st_mode
+            self.assertEqual(mode & 0o777, 0o600)
+
+
+if __name__ == "__main__":
+    unittest.main()
