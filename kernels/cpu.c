@@ -15,6 +15,7 @@ static const struct {
         { "avxvnni", CPU_AVXVNNI },
         { "avx512vl", CPU_AVX512VL },
         { "avx512vnni", CPU_AVX512VNNI },
+        { "avx512vbmi", CPU_AVX512VBMI },
 };
 
 enum { N_LEVELS = sizeof(levels) / sizeof(levels[0]) };

@@ -6,6 +6,7 @@ enum cpu_flag {
         CPU_AVXVNNI = 1U << 1,    /* VEX-encoded VNNI on 256 bits */
         CPU_AVX512VL = 1U << 2,   /* AVX-512 F, BW, DQ, VL and VNNI, used on 256 bits */
         CPU_AVX512VNNI = 1U << 3, /* the same on 512 bits */
+        CPU_AVX512VBMI = 1U << 4, /* with byte permutations */
         CPU_ALL = ~0U,
 };
 
@@ -13,7 +14,7 @@ enum cpu_flag {
  * xgetbv allows the registers. */
 unsigned cpu_flags(unsigned mask);
 
-/* "c", "avx2", "avxvnni", "avx512vl", "avx512vnni": the highest level in flags. */
+/* "c", "avx2", "avxvnni", "avx512vl", "avx512vnni", "avx512vbmi": the highest level in flags. */
 const char *cpu_level_name(unsigned flags);
 
 /* Mask for a level name as above ("avx2" gives C and AVX2 only); "all" or NULL gives CPU_ALL.

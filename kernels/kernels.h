@@ -22,6 +22,7 @@ enum weight_form {
         WEIGHT_F32,
         WEIGHT_S4,   /* s4x16: 4-bit integers */
         WEIGHT_S6,   /* s6x16: 6-bit integers */
+        WEIGHT_T5,   /* t5x80: ternary in base 3, SCALE_ROW only */
         _WEIGHT_FORM_MAX,
 };
 
@@ -75,6 +76,7 @@ struct activations {
  * others: sum of what the codes stand for, by layout.h, times q), row r, token t:
  *
  * t2_row       I = sum over all columns;       y = ((float)I / inverse[t]) * scales[r]
+ * t5_row       the same; tile_begin is a multiple of T5_TILES, tile_end another or the last
  * t2_mantissa  J(g) = sum over planes of mantissa * I(plane, g), exact in int32;
  *              a = 0; for g in order: a = a + (float)J(g) * scale[t][g];   y = a * scales[r]
  * t2_group     for each 64-column group g in order, with b = (64 g) / group:
@@ -178,6 +180,7 @@ typedef void attention_finish_fn(float *out, const float *partial, size_t head_d
 
 struct kernel_ops {
         matmul_q_fn *t2_row, *t2_mantissa, *t2_group, *s8_row, *s8_group, *s4_group, *s6_group;
+        matmul_q_fn *t5_row;
         matmul_f_fn *f16, *bf16, *f32;
         rms_norm_fn *rms_norm;
         quantize_token_fn *quantize_token;

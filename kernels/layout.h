@@ -9,6 +9,16 @@
  * 4 * row + c of a block holds four codes; bits 2k, 2k+1 are the code of column 4 * k + c
  * (k, c = 0..3). Codes 0, 1, 2 stand for -1, 0, +1. Columns past the end hold code 1.
  *
+ * t5x80 (ternary, base 3, 1.6 bits a weight): five tiles make a slab of 80 rows, the last one
+ * padded with rows of zeros. A slab is a sequence of groups of 64 columns, a group is 16 blocks of
+ * 64 bytes, and a block is 80 rows x 4 columns: byte 4 * lane + c holds column c of the five rows
+ * 16 * k + lane, k = 0..4, with codes d(k) as above, as the number
+ *         28 * (d3 + 3 * d4) + d0 + 3 * d1 + 9 * d2        (at most 250)
+ * 28 instead of 27, so that the upper six bits of a byte (a table of 64) determine d3 and d4. All
+ * five codes of a byte meet the same activation: the sums of any five independent linear functions
+ * of the codes will do, one of which is the byte itself. Bytes that no codes give are read by the
+ * same formula, with code 3 where / 9 or / 84 gives 3. Columns past the end hold codes 1.
+ *
  * s8x16 (8 bits a weight): a tile is a sequence of groups of 64 columns, a group is 16 blocks of 64
  * bytes, and a block is 16 rows x 4 columns: byte 4 * row + c is the weight of column c plus 128
  * (unsigned). Columns past the end hold 128.
@@ -35,6 +45,8 @@ enum {
         GROUP_COLS = 64,   /* columns in an activation group */
         BLOCK_BYTES = 64,  /* bytes in a block of codes */
         T2_PLANE_BYTES = TILE_ROWS * GROUP_COLS / 4,
+        T5_TILES = 5,      /* tiles in a slab */
+        T5_GROUP_BYTES = TILE_ROWS * GROUP_COLS,
         S8_GROUP_BYTES = TILE_ROWS * GROUP_COLS,
         S4_GROUP_BYTES = TILE_ROWS * GROUP_COLS / 2,
         S6_GROUP_BYTES = S4_GROUP_BYTES + T2_PLANE_BYTES,
@@ -46,6 +58,12 @@ static_assert(S8_GROUP_BYTES == 16 * BLOCK_BYTES, "an 8-bit group is sixteen blo
 
 static inline uint32_t tiles_of(uint32_t rows) {
         return rows / TILE_ROWS + (rows % TILE_ROWS != 0);
+}
+
+static inline uint32_t slabs_of(uint32_t rows) {
+        const uint32_t slab = T5_TILES * TILE_ROWS;
+
+        return rows / slab + (rows % slab != 0);
 }
 
 static inline uint32_t groups_of(uint32_t cols) {

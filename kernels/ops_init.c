@@ -8,6 +8,7 @@ void kernel_ops_init(struct kernel_ops *ops, unsigned cpu_flags) {
                 .t2_row = matmul_t2_row_c,
                 .t2_mantissa = matmul_t2_mantissa_c,
                 .t2_group = matmul_t2_group_c,
+                .t5_row = matmul_t5_row_c,
                 .s8_row = matmul_s8_row_c,
                 .s8_group = matmul_s8_group_c,
                 .s4_group = matmul_s4_group_c,

@@ -81,6 +81,7 @@ int config_cpu_level(const char *name, enum cpu_level *ret) {
                 [CPU_LEVEL_AVXVNNI] = "avxvnni",
                 [CPU_LEVEL_AVX512VL] = "avx512vl",
                 [CPU_LEVEL_AVX512VNNI] = "avx512vnni",
+                [CPU_LEVEL_AVX512VBMI] = "avx512vbmi",
                 [CPU_LEVEL_ALL] = "all",
         };
 

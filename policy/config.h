@@ -14,7 +14,7 @@
 
 /* In this order; each level includes those before it. */
 enum cpu_level { CPU_LEVEL_C, CPU_LEVEL_AVX2, CPU_LEVEL_AVXVNNI, CPU_LEVEL_AVX512VL,
-                 CPU_LEVEL_AVX512VNNI, CPU_LEVEL_ALL, _CPU_LEVEL_MAX };
+                 CPU_LEVEL_AVX512VNNI, CPU_LEVEL_AVX512VBMI, CPU_LEVEL_ALL, _CPU_LEVEL_MAX };
 
 struct config_broker {
         uint32_t threads;       /* 0 = one per CPU */
@@ -71,5 +71,5 @@ bool config_wants_names(const struct config *c);
 void config_resolve(const struct config *c, const struct identity *who, struct limits *ret,
                     struct config_origin ret_origins[_QUOTA_MAX]);
 
-/* "c", "avx2", "avxvnni", "avx512vl", "avx512vnni" or "all". 0 or -EINVAL. */
+/* "c", "avx2", "avxvnni", "avx512vl", "avx512vnni", "avx512vbmi" or "all". 0 or -EINVAL. */
 int config_cpu_level(const char *name, enum cpu_level *ret);

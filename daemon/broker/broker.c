@@ -40,6 +40,8 @@ static uint32_t cpu_mask(enum cpu_level level) {
                 [CPU_LEVEL_AVXVNNI] = CPU_AVX2 | CPU_AVXVNNI,
                 [CPU_LEVEL_AVX512VL] = CPU_AVX2 | CPU_AVXVNNI | CPU_AVX512VL,
                 [CPU_LEVEL_AVX512VNNI] = CPU_AVX2 | CPU_AVXVNNI | CPU_AVX512VL | CPU_AVX512VNNI,
+                [CPU_LEVEL_AVX512VBMI] = CPU_AVX2 | CPU_AVXVNNI | CPU_AVX512VL | CPU_AVX512VNNI |
+                                         CPU_AVX512VBMI,
                 [CPU_LEVEL_ALL] = CPU_ALL,
         };
 

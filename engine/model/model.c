@@ -75,8 +75,7 @@ static int open_parts(const struct opening *o, const char *name, bool mins,
         int e;
 
         for (unsigned i = 0; i < MATRIX_PARTS; i++) {
-                uint64_t size = matrix_tile_bytes(w, mins, (enum matrix_part)i) *
-                                tiles_of(w->rows);
+                uint64_t size = matrix_part_bytes(w, mins, (enum matrix_part)i);
 
                 if (size == 0)
                         continue;
@@ -137,6 +136,10 @@ static int open_matrix(struct opening *o, const char *name, uint32_t rows, uint3
         return open_parts(o, name, mins, ret);
 }
 
+static bool is_ternary(const struct weight_matrix *w) {
+        return w->form == WEIGHT_T2 || w->form == WEIGHT_T5;
+}
+
 static int open_layer(struct opening *o, uint32_t index) {
         struct layer *l = &o->m->layers[index];
         char name[NAME_ROOM];
@@ -164,7 +167,7 @@ static int open_layer(struct opening *o, uint32_t index) {
                 if (e < 0)
                         return e;
                 /* One scale per row can only be used with one scale per token. */
-                if (w->form == WEIGHT_T2 && w->scale == SCALE_ROW)
+                if (is_ternary(w) && w->scale == SCALE_ROW)
                         o->m->hp.token_quant = true;
         }
         return 0;
@@ -177,7 +180,7 @@ static int open_head(struct opening *o, const char *name, struct weight_matrix *
         e = open_matrix(o, name, o->m->hp.n_vocab, o->m->hp.n_embd, ret);
         if (e < 0)
                 return e;
-        if (ret->form == WEIGHT_T2 && ret->scale == SCALE_ROW)
+        if (is_ternary(ret) && ret->scale == SCALE_ROW)
                 return fail_named(o, MODEL_E_NOT_PACKED, ret->scale, SCALE_ROW, name);
         return 0;
 }

@@ -146,12 +146,13 @@ static int pack_row(struct matrix_job *j, uint32_t row) {
         if (code != MODEL_OK)
                 return model_fail(j->err, code, m->file_offset, row, m->form.rows, m->name,
                                   strlen(m->name));
-        tile_put_row(&j->tile, row % TILE_ROWS, &j->row);
+        tile_put_row(&j->tile, row % matrix_tile_rows(&m->form), &j->row);
         return 0;
 }
 
 static int pack_tile(struct matrix_job *j, uint32_t tile) {
-        const uint32_t begin = tile * TILE_ROWS, end = MIN(begin + TILE_ROWS, j->m->form.rows);
+        const uint32_t rows = matrix_tile_rows(&j->m->form), begin = tile * rows;
+        const uint32_t end = MIN(begin + rows, j->m->form.rows);
         int e;
 
         tile_clear(&j->tile);
@@ -173,7 +174,7 @@ static int pack_tile(struct matrix_job *j, uint32_t tile) {
 }
 
 static int pack_tiles(struct matrix_job *j) {
-        const uint32_t tiles = tiles_of(j->m->form.rows);
+        const uint32_t tiles = matrix_tiles(&j->m->form);
         int e;
 
         for (uint32_t t = 0; t < tiles; t++) {
@@ -284,8 +285,7 @@ static void place_matrix(struct plan_matrix *m, struct gguf_writer *w) {
         for (unsigned i = 0; i < MATRIX_PARTS; i++) {
                 const enum matrix_part part = (enum matrix_part)i;
                 const uint32_t type = matrix_part_type(&m->form, part);
-                const uint64_t size = matrix_tile_bytes(&m->form, m->mins, part) *
-                                      tiles_of(m->form.rows);
+                const uint64_t size = matrix_part_bytes(&m->form, m->mins, part);
                 const uint64_t ne = size / tensor_type(type)->bytes;
                 char name[NAME_ROOM + 16];
 

@@ -13,8 +13,13 @@ enum { PACK_VERSION = 2 };
 
 enum i2s_layout { I2S_128_32, I2S_64_16, I2S_1X4 };
 
+/* How ternary matrices with one scale per row are stored: t2x16 or t5x80 (kernels/layout.h). Both
+ * give the same bytes of output; which is faster depends on the machine. */
+enum ternary_packing { TERNARY_2_BITS, TERNARY_BASE_3 };
+
 struct pack_options {
         enum i2s_layout i2s;    /* how to read I2_S tensors */
+        enum ternary_packing ternary;
         bool float_head_as_s8;  /* default true: float heads of > 100 M weights as 8-bit rows */
 };
 

@@ -313,6 +313,14 @@ static void choose_head(struct pack_plan *p, struct plan_matrix *head) {
         p->head_quantized = true;
 }
 
+static void choose_packing(const struct pack_plan *p, struct plan_matrix *m) {
+        if (p->options->ternary != TERNARY_BASE_3 || m->form.form != WEIGHT_T2 ||
+            m->form.scale != SCALE_ROW)
+                return;
+        m->form.form = WEIGHT_T5;
+        m->form.planes = 0;
+}
+
 static int plan_tensors(struct pack_plan *p) {
         bool tied = !gguf_tensor(p->g, "output.weight") && !gguf_tensor(p->g, "output.trits");
         int e;
@@ -342,6 +350,7 @@ static int plan_tensors(struct pack_plan *p) {
                 struct plan_matrix *m = &p->matrices[i];
 
                 matrix_source_form(&m->source, &m->form, &m->mins);
+                choose_packing(p, m);
         }
         return 0;
 }

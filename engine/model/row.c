@@ -37,6 +37,20 @@ static void t2_row(const struct weight_matrix *m, const uint8_t *codes, const ui
         }
 }
 
+/* slab: the codes of a slab, r: the row in it. */
+static void t5_row(const struct weight_matrix *m, const uint8_t *slab, float scale, unsigned r,
+                   float *out) {
+        static const unsigned worths[T5_TILES] = {1, 3, 9, 1, 3};
+        const unsigned k = r / TILE_ROWS;
+
+        for (uint32_t c = 0; c < m->cols; c++) {
+                unsigned byte = slab[(size_t)(c / 4) * BLOCK_BYTES + 4 * (r % TILE_ROWS) + c % 4];
+                unsigned digits = k < 3 ? byte % 28 : byte / 28;
+
+                out[c] = (float)((int)(digits / worths[k] % 3) - 1) * scale;
+        }
+}
+
 /* What the code at a column of lane r stands for; tile points to the codes of the tile. */
 static int s8_at(const uint8_t *tile, unsigned r, uint32_t col) {
         return tile[(size_t)(col / 4) * BLOCK_BYTES + 4 * r + col % 4] - 128;
@@ -114,6 +128,14 @@ void matrix_row(const struct weight_matrix *m, uint32_t row, float *out) {
 
         if (m->scale == SCALE_NONE) {
                 float_row(m, codes, r, out);
+                return;
+        }
+        if (m->form == WEIGHT_T5) {
+                const uint32_t rows = matrix_tile_rows(m);
+
+                codes = (const uint8_t *)m->codes +
+                        row / rows * matrix_tile_bytes(m, false, PART_CODES);
+                t5_row(m, codes, m->scales[row], row % rows, out);
                 return;
         }
         if (matrix_scales_are_halves(m)) {

@@ -116,10 +116,20 @@ bool matrix_scales_are_halves(const struct weight_matrix *m) {
         return m->scale == SCALE_HALF || m->scale == SCALE_SUPER;
 }
 
+uint32_t matrix_tile_rows(const struct weight_matrix *m) {
+        return m->form == WEIGHT_T5 ? T5_TILES * TILE_ROWS : TILE_ROWS;
+}
+
+uint32_t matrix_tiles(const struct weight_matrix *m) {
+        return m->form == WEIGHT_T5 ? slabs_of(m->rows) : tiles_of(m->rows);
+}
+
 static uint64_t code_bytes(const struct weight_matrix *m) {
         switch (m->form) {
         case WEIGHT_T2:
                 return (uint64_t)groups_of(m->cols) * m->planes * T2_PLANE_BYTES;
+        case WEIGHT_T5:
+                return (uint64_t)groups_of(m->cols) * T5_GROUP_BYTES;
         case WEIGHT_S8:
                 return (uint64_t)groups_of(m->cols) * S8_GROUP_BYTES;
         case WEIGHT_S6:
@@ -139,7 +149,7 @@ static uint64_t code_bytes(const struct weight_matrix *m) {
 
 uint64_t matrix_tile_bytes(const struct weight_matrix *m, bool mins, enum matrix_part part) {
         const uint64_t width = matrix_scales_are_halves(m) ? sizeof(uint16_t) : sizeof(float);
-        const uint64_t scales = (uint64_t)matrix_scale_groups(m) * TILE_ROWS * width;
+        const uint64_t scales = (uint64_t)matrix_scale_groups(m) * matrix_tile_rows(m) * width;
 
         switch (part) {
         case PART_CODES:
@@ -158,6 +168,10 @@ uint64_t matrix_tile_bytes(const struct weight_matrix *m, bool mins, enum matrix
                 break;
         }
         return 0;
+}
+
+uint64_t matrix_part_bytes(const struct weight_matrix *m, bool mins, enum matrix_part part) {
+        return matrix_tile_bytes(m, mins, part) * matrix_tiles(m);
 }
 
 uint32_t matrix_part_type(const struct weight_matrix *m, enum matrix_part part) {
@@ -185,6 +199,8 @@ bool matrix_form_valid(const struct weight_matrix *m, bool mins) {
                         return false;
                 return (m->scale == SCALE_ROW && m->group == 0) ||
                        (m->scale == SCALE_GROUP && (m->group == 64 || m->group == 256));
+        case WEIGHT_T5:
+                return m->scale == SCALE_ROW && m->planes == 0 && m->group == 0;
         case WEIGHT_S8:
                 if (m->planes != 0)
                         return false;

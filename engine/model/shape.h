@@ -34,9 +34,14 @@ enum matrix_part { PART_CODES, PART_MANTISSA, PART_SCALES, PART_MINS, MATRIX_PAR
 const char *matrix_part_name(enum matrix_part part);
 /* Its enum tensor_type_id. */
 uint32_t matrix_part_type(const struct weight_matrix *m, enum matrix_part part);
-/* Bytes of one part of one tile of 16 rows (kernels/layout.h, kernels/kernels.h); 0 when the form
- * does not have it. mins: the matrix has minimums. */
+/* Rows that are interleaved, 80 for T5 (a slab), 16 for the others; how many such tiles. */
+uint32_t matrix_tile_rows(const struct weight_matrix *m);
+uint32_t matrix_tiles(const struct weight_matrix *m);
+/* Bytes of one part of one tile (kernels/layout.h, kernels/kernels.h); 0 when the form does not
+ * have it. mins: the matrix has minimums. */
 uint64_t matrix_tile_bytes(const struct weight_matrix *m, bool mins, enum matrix_part part);
+/* The same of all tiles. */
+uint64_t matrix_part_bytes(const struct weight_matrix *m, bool mins, enum matrix_part part);
 /* Scales of one row in PART_SCALES: 1 for one scale per row. */
 uint32_t matrix_scale_groups(const struct weight_matrix *m);
 /* PART_SCALES holds binary16, and there is a factor (weight_matrix.factor). */

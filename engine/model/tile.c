@@ -13,6 +13,7 @@
 static uint8_t zero_code(const struct weight_matrix *m) {
         switch (m->form) {
         case WEIGHT_T2:
+        case WEIGHT_T5:
                 return 1;
         case WEIGHT_S8:
                 return 128;
@@ -88,6 +89,8 @@ void tile_clear(struct tile *t) {
         }
         if (t->m->form == WEIGHT_T2) /* four codes of value 1 */
                 memset(t->part[PART_CODES], 0x55, matrix_tile_bytes(t->m, t->mins, PART_CODES));
+        else if (t->m->form == WEIGHT_T5) /* five codes of value 1 */
+                memset(t->part[PART_CODES], 125, matrix_tile_bytes(t->m, t->mins, PART_CODES));
         else if (t->m->form == WEIGHT_S8)
                 memset(t->part[PART_CODES], 128, matrix_tile_bytes(t->m, t->mins, PART_CODES));
 }
@@ -108,6 +111,18 @@ static void put_t2(struct tile *t, unsigned r, const uint8_t *codes) {
 
                                 memcpy(t->part[PART_CODES] + block * BLOCK_BYTES + 4 * r, &v, 4);
                         }
+}
+
+/* The codes of a row are one digit of its bytes; until now it was 1. */
+static void put_t5(struct tile *t, unsigned r, const uint8_t *codes) {
+        static const uint8_t worths[T5_TILES] = {1, 3, 9, 28, 84};
+        const unsigned worth = worths[r / TILE_ROWS];
+        const size_t blocks = padded_cols(t->m) / 4;
+        uint8_t *p = t->part[PART_CODES] + (size_t)4 * (r % TILE_ROWS);
+
+        for (size_t b = 0; b < blocks; b++, codes += 4, p += BLOCK_BYTES)
+                for (unsigned c = 0; c < 4; c++)
+                        p[c] = (uint8_t)(p[c] + worth * (codes[c] - 1U));
 }
 
 static void put_s8(struct tile *t, unsigned r, const uint8_t *codes) {
@@ -174,6 +189,8 @@ void tile_put_row(struct tile *t, unsigned r, const struct row_buffer *row) {
 
         if (t->m->form == WEIGHT_T2)
                 put_t2(t, r, row->codes);
+        else if (t->m->form == WEIGHT_T5)
+                put_t5(t, r, row->codes);
         else if (t->m->form == WEIGHT_S8)
                 put_s8(t, r, row->codes);
         else if (t->m->form == WEIGHT_S4 || t->m->form == WEIGHT_S6)

@@ -1,5 +1,5 @@
-/* Tiles of 16 rows as kernels/layout.h describes them: the packer fills one tile at a time, and
- * matrix_row() (model.h) reads single rows back. */
+/* Tiles of 16 or 80 rows as kernels/layout.h describes them: the packer fills one tile at a time,
+ * and matrix_row() (model.h) reads single rows back. */
 #pragma once
 
 #include <stdbool.h>

@@ -52,7 +52,8 @@ static void multiply(struct step *s, unsigned thread, const struct input *in,
                 uint32_t from = begin > first ? begin : first, to = end < last ? end : last;
 
                 if (from < to)
-                        linear(s->e, p->y, p->stride, p->w, in, from - first, to - first);
+                        linear(s->e, p->y, p->stride, p->w, in, tile_cut(p->w, from - first),
+                               tile_cut(p->w, to - first));
                 first = last;
         }
 }
@@ -65,6 +66,8 @@ static void multiply_add(struct step *s, unsigned thread, const struct input *in
         uint32_t begin, end;
 
         pool_part(tiles_of(w->rows), thread, threads_of(s), &begin, &end);
+        begin = tile_cut(w, begin);
+        end = tile_cut(w, end);
         if (begin == end)
                 return;
         linear(s->e, run->projected, stride, w, in, begin, end);
@@ -150,6 +153,8 @@ static void ffn_block(struct step *s, unsigned thread, uint32_t index) {
         in = input_prepare(s, thread, e->run.h, row_stride(hp->n_embd), s->n, hp->n_embd,
                            l->ffn_norm, input_form(hp, &l->gate) | input_form(hp, &l->up));
         pool_part(tiles_of(hp->n_ff), thread, threads_of(s), &begin, &end);
+        begin = tile_cut(&l->gate, tile_cut(&l->up, begin));
+        end = tile_cut(&l->gate, tile_cut(&l->up, end));
         if (begin < end) {
                 linear(e, e->run.gate, stride, &l->gate, &in, begin, end);
                 linear(e, e->run.up, stride, &l->up, &in, begin, end);

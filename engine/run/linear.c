@@ -14,6 +14,8 @@ unsigned input_form(const struct hparams *hp, const struct weight_matrix *w) {
                 if (w->scale == SCALE_ROW)
                         return INPUT_TOKEN;
                 return w->scale == SCALE_GROUP && hp->token_quant ? INPUT_TOKEN : INPUT_GROUP;
+        case WEIGHT_T5:
+                return INPUT_TOKEN;
         case WEIGHT_S8:
         case WEIGHT_S6:
         case WEIGHT_S4:
@@ -83,6 +85,8 @@ struct input input_prepare(struct step *s, unsigned thread, const float *src, si
 }
 
 static matmul_q_fn *quantized_kernel(const struct kernel_ops *ops, const struct weight_matrix *w) {
+        if (w->form == WEIGHT_T5)
+                return ops->t5_row;
         if (w->form == WEIGHT_S8)
                 return w->scale == SCALE_ROW ? ops->s8_row : ops->s8_group;
         if (w->form == WEIGHT_S6 || w->form == WEIGHT_S4)

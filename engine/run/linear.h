@@ -25,6 +25,14 @@ unsigned input_form(const struct hparams *hp, const struct weight_matrix *w);
 struct input input_prepare(struct step *s, unsigned thread, const float *src, size_t stride,
                            uint32_t n, uint32_t columns, const float *norm, unsigned forms);
 
-/* y[t * y_stride + r] = w * input, rows of the tiles [begin, end). */
+/* The tile at which two threads may divide a matrix, nearest below `tile`: the slabs of T5 stay
+ * whole. */
+static inline uint32_t tile_cut(const struct weight_matrix *w, uint32_t tile) {
+        if (w->form != WEIGHT_T5 || tile == tiles_of(w->rows))
+                return tile;
+        return tile - tile % T5_TILES;
+}
+
+/* y[t * y_stride + r] = w * input, rows of the tiles [begin, end), which are cuts. */
 void linear(const struct engine *e, float *y, size_t y_stride, const struct weight_matrix *w,
             const struct input *in, uint32_t begin, uint32_t end);

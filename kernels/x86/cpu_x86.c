@@ -19,6 +19,7 @@ enum {
         EBX7_AVX512DQ = 1U << 17,
         EBX7_AVX512BW = 1U << 30,
         EBX7_AVX512VL = 1U << 31,
+        ECX7_AVX512VBMI = 1U << 1,
         ECX7_AVX512VNNI = 1U << 11,
         /* leaf 7, subleaf 1 */
         EAX7_1_AVXVNNI = 1U << 4,
@@ -53,6 +54,8 @@ unsigned cpu_detect_arch(void) {
         flags |= CPU_AVX2;
         if (has(os, XCR0_ZMM) && has(ebx, avx512) && has(ecx, ECX7_AVX512VNNI))
                 flags |= CPU_AVX512VL | CPU_AVX512VNNI;
+        if (flags & CPU_AVX512VNNI && has(ecx, ECX7_AVX512VBMI))
+                flags |= CPU_AVX512VBMI;
         if (eax >= 1 && __get_cpuid_count(7, 1, &eax, &ebx, &ecx, &edx) && has(eax, EAX7_1_AVXVNNI))
                 flags |= CPU_AVXVNNI;
         return flags;

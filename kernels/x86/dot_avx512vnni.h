@@ -9,7 +9,7 @@
 #include <stdint.h>
 #include <string.h>
 
-#include "kernels/layout.h"
+#include "kernels/kernels.h"
 #include "kernels/x86/unroll.h"
 
 enum {
@@ -27,6 +27,23 @@ INLINE __m512i broadcast_q(const int8_t *q) {
 
         memcpy(&v, q, sizeof(v));
         return _mm512_set1_epi32(v);
+}
+
+/* Sum of all activations of token t. */
+INLINE int32_t total_sum(const struct activations *x, uint32_t t) {
+        uint32_t groups = groups_of(x->cols);
+        int32_t sum = 0;
+
+        for (uint32_t g = 0; g < groups; g++)
+                sum += x->sum[(size_t)t * groups + g];
+        return sum;
+}
+
+/* The result of t2_row and t5_row for 16 rows. */
+INLINE void store_row(float *y, __m512i sum, float inverse, const float *scales) {
+        __m512 v = _mm512_div_ps(_mm512_cvtepi32_ps(sum), _mm512_set1_ps(inverse));
+
+        _mm512_storeu_ps(y, _mm512_mul_ps(v, _mm512_loadu_ps(scales)));
 }
 
 /* One tile, 64 columns and the tokens of a chunk. Every kernel sets the members it needs. */

@@ -10,6 +10,7 @@
                 (ops)->t2_row = matmul_t2_row_##isa;                                               \
                 (ops)->t2_mantissa = matmul_t2_mantissa_##isa;                                     \
                 (ops)->t2_group = matmul_t2_group_##isa;                                           \
+                (ops)->t5_row = matmul_t5_row_##isa;                                               \
                 (ops)->s8_row = matmul_s8_row_##isa;                                               \
                 (ops)->s8_group = matmul_s8_group_##isa;                                           \
                 (ops)->s4_group = matmul_s4_group_##isa;                                           \
@@ -50,4 +51,6 @@ void kernel_ops_init_arch(struct kernel_ops *ops, unsigned cpu_flags) {
                 SET_MATMUL(ops, avx512vnni);
                 SET_VECTORS(ops, avx512vnni);
         }
+        if (cpu_flags & CPU_AVX512VBMI)
+                ops->t5_row = matmul_t5_row_avx512vbmi;
 }

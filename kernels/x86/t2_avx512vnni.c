@@ -45,21 +45,6 @@ INLINE void unpack(__m512i u[STEPS], const uint8_t *plane) {
         }
 }
 
-static int32_t total_sum(const struct activations *x, uint32_t t) {
-        uint32_t groups = groups_of(x->cols);
-        int32_t sum = 0;
-
-        for (uint32_t g = 0; g < groups; g++)
-                sum += x->sum[(size_t)t * groups + g];
-        return sum;
-}
-
-INLINE void store_row(float *y, __m512i sum, float inverse, const float *scales) {
-        __m512 v = _mm512_div_ps(_mm512_cvtepi32_ps(sum), _mm512_set1_ps(inverse));
-
-        _mm512_storeu_ps(y, _mm512_mul_ps(v, _mm512_loadu_ps(scales)));
-}
-
 /* One tile after the other, so that the weights are one stream that the processor can fetch ahead;
  * even and odd blocks have accumulators of their own, so that no vpdpbusd waits for the one
  * before. */

@@ -5,6 +5,7 @@
 
 /* AVX2 (with F16C) */
 matmul_q_fn matmul_t2_row_avx2, matmul_t2_mantissa_avx2, matmul_t2_group_avx2;
+matmul_q_fn matmul_t5_row_avx2;
 matmul_q_fn matmul_s8_row_avx2, matmul_s8_group_avx2, matmul_s4_group_avx2;
 matmul_q_fn matmul_s6_group_avx2;
 matmul_f_fn matmul_f16_avx2, matmul_bf16_avx2, matmul_f32_avx2;
@@ -22,16 +23,19 @@ attention_finish_fn attention_finish_avx2;
 
 /* AVX-VNNI, 256 bits */
 matmul_q_fn matmul_t2_row_avxvnni, matmul_t2_mantissa_avxvnni, matmul_t2_group_avxvnni;
+matmul_q_fn matmul_t5_row_avxvnni;
 matmul_q_fn matmul_s8_row_avxvnni, matmul_s8_group_avxvnni, matmul_s4_group_avxvnni;
 matmul_q_fn matmul_s6_group_avxvnni;
 
 /* AVX-512 VL with VNNI, 256 bits */
 matmul_q_fn matmul_t2_row_avx512vl, matmul_t2_mantissa_avx512vl, matmul_t2_group_avx512vl;
+matmul_q_fn matmul_t5_row_avx512vl;
 matmul_q_fn matmul_s8_row_avx512vl, matmul_s8_group_avx512vl, matmul_s4_group_avx512vl;
 matmul_q_fn matmul_s6_group_avx512vl;
 
 /* AVX-512 with VNNI, 512 bits */
 matmul_q_fn matmul_t2_row_avx512vnni, matmul_t2_mantissa_avx512vnni, matmul_t2_group_avx512vnni;
+matmul_q_fn matmul_t5_row_avx512vnni;
 matmul_q_fn matmul_s8_row_avx512vnni, matmul_s8_group_avx512vnni, matmul_s4_group_avx512vnni;
 matmul_q_fn matmul_s6_group_avx512vnni;
 matmul_f_fn matmul_f16_avx512vnni, matmul_bf16_avx512vnni, matmul_f32_avx512vnni;
@@ -46,3 +50,6 @@ f32_to_f16_fn f32_to_f16_avx512vnni;
 attention_fn attention_avx512vnni;
 attention_merge_fn attention_merge_avx512vnni;
 attention_finish_fn attention_finish_avx512vnni;
+
+/* AVX-512 with VNNI and VBMI (byte permutations), 512 bits */
+matmul_q_fn matmul_t5_row_avx512vbmi;

@@ -15,10 +15,10 @@
 #include "kernels/kernels.h"
 #include "tests/bench/limits.h"
 
-enum kind { T2_ROW, T2_MANTISSA, S8_ROW, S8_GROUP, S6_GROUP, S4_GROUP };
+enum kind { T2_ROW, T2_MANTISSA, S8_ROW, S8_GROUP, S6_GROUP, S4_GROUP, T5_ROW };
 
 static const char *const kind_names[] = { "t2_row", "t2_mantissa", "s8_row", "s8_group", "s6_group",
-                                          "s4_group" };
+                                          "s4_group", "t5_row" };
 
 struct shape {
         enum kind kind;
@@ -31,7 +31,8 @@ static const struct shape shapes[] = {
         { T2_ROW, 2560, 2560, 1 },      { T2_ROW, 6912, 2560, 1 },
         { T2_ROW, 2560, 6912, 1 },      { S8_ROW, 32064, 2560, 0 },
         { S8_GROUP, 32064, 2560, 0 },   { S6_GROUP, 32064, 2560, 0 },
-        { S4_GROUP, 32064, 2560, 0 },
+        { S4_GROUP, 32064, 2560, 0 },   { T5_ROW, 2560, 2560, 0 },
+        { T5_ROW, 6912, 2560, 0 },      { T5_ROW, 2560, 6912, 0 },
 };
 
 enum { MAX_TOKENS = 64, MAX_COLS = 6912 };
@@ -56,6 +57,8 @@ static matmul_q_fn *pick(const struct kernel_ops *ops, enum kind kind) {
                 return ops->s6_group;
         case S4_GROUP:
                 return ops->s4_group;
+        case T5_ROW:
+                return ops->t5_row;
         }
         return NULL;
 }
@@ -126,6 +129,8 @@ static size_t code_bytes(const struct shape *s) {
                 group = S6_GROUP_BYTES;
         else if (s->kind == S4_GROUP)
                 group = S4_GROUP_BYTES;
+        else if (s->kind == T5_ROW)
+                return (size_t)slabs_of(s->rows) * groups_of(s->cols) * T5_GROUP_BYTES;
         return (size_t)tiles_of(s->rows) * groups_of(s->cols) * group;
 }
 
@@ -143,6 +148,7 @@ static double scale_bytes(const struct shape *s) {
                 return weights / 16 + weights * 2 / 256;
         case T2_ROW:
         case S8_ROW:
+        case T5_ROW:
                 break;
         }
         return 0;
@@ -208,7 +214,8 @@ static void bench_level(const struct data *d, const struct limits *limits, unsig
 }
 
 int main(int argc, char **argv) {
-        static const char *const names[] = { "avx2", "avxvnni", "avx512vl", "avx512vnni" };
+        static const char *const names[] = { "avx2", "avxvnni", "avx512vl", "avx512vnni",
+                                             "avx512vbmi" };
         const char *level = argc > 1 && strcmp(argv[1], "all") != 0 ? argv[1] : NULL;
         const char *kernel = argc > 2 ? argv[2] : NULL;
         unsigned mask, last = 0;

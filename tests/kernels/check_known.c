@@ -92,6 +92,50 @@ static void check_t2_naive(struct checkasm *c) {
         }
 }
 
+enum { T5_ROWS = 133, T5_SLABS = 2 };
+
+/* Slab by slab, group by group, block by block; a byte is a number of five digits, of which the
+ * upper two count 28 and 84. */
+static void pack_t5(uint8_t *codes, uint32_t cols, uint32_t row, uint32_t col, int trit) {
+        static const int worth[] = { 1, 3, 9, 28, 84 };
+        size_t group = (size_t)(row / 80) * groups_of(cols) + col / 64;
+
+        codes[group * 1024 + col % 64 / 4 * 64 + 4 * (row % 16) + col % 4] +=
+                (uint8_t)(trit * worth[row % 80 / 16]);
+}
+
+static void check_t5_naive(struct checkasm *c) {
+        _Alignas(64) static uint8_t codes[T5_SLABS * GROUPS * 1024];
+        _Alignas(64) float scales[T5_SLABS * 80], y[T5_SLABS * 80];
+        static int8_t trit[T5_ROWS][COLS];
+        struct weight_matrix w = { .form = WEIGHT_T5, .rows = T5_ROWS, .cols = COLS,
+                                   .codes = codes, .scales = scales };
+        struct token t = { 0 };
+        float x[COLS];
+
+        memset(codes, 1 + 3 + 9 + 28 + 84, sizeof(codes));
+        for (uint32_t r = 0; r < T5_SLABS * 80; r++)
+                scales[r] = 0.25f + (float)r;
+        for (uint32_t r = 0; r < T5_ROWS; r++)
+                for (uint32_t col = 0; col < COLS; col++) {
+                        trit[r][col] = (int8_t)((int)rng_below(c, 3) - 1);
+                        pack_t5(codes, COLS, r, col, trit[r][col]);
+                }
+        for (uint32_t col = 0; col < COLS; col++)
+                x[col] = rng_float(c, 3);
+        token_init(&t, COLS);
+        c->new->quantize_token(t.q, t.scale, t.sum, &t.inverse, x, COLS);
+        c->new->t5_row(y, T5_SLABS * 80, &w, &t.x, 0, tiles_of(T5_ROWS));
+        for (uint32_t r = 0; r < T5_ROWS; r++) {
+                int32_t sum = 0;
+
+                for (uint32_t col = 0; col < COLS; col++)
+                        sum += trit[r][col] * t.q[col];
+                expect(c, "t5_row", (double)(((float)sum / t.inverse) * scales[r]), (double)y[r],
+                       0);
+        }
+}
+
 static void check_s8_naive(struct checkasm *c) {
         _Alignas(64) static uint8_t codes[MAX_TILES * GROUPS * 1024];
         _Alignas(64) float scales[MAX_TILES * 16], y[MAX_TILES * 16];
@@ -360,6 +404,7 @@ static void check_attention_naive(struct checkasm *c) {
 void check_known(struct checkasm *c) {
         check_begin(c, "known values");
         check_t2_naive(c);
+        check_t5_naive(c);
         check_s8_naive(c);
         check_s4_naive(c, false, false);
         check_s4_naive(c, false, true);

@@ -138,7 +138,8 @@ static void check_level(struct checkasm *c, unsigned flags, uint64_t seed) {
 }
 
 int main(int argc, char **argv) {
-        static const char *const names[] = { "c", "avx2", "avxvnni", "avx512vl", "avx512vnni" };
+        static const char *const names[] = { "c", "avx2", "avxvnni", "avx512vl", "avx512vnni",
+                                             "avx512vbmi" };
         uint64_t seed = argc > 1 ? (uint64_t)strtoull(argv[1], NULL, 0)
                                  : (uint64_t)time(NULL) << 16 ^ (uint64_t)getpid();
         struct kernel_ops ref, old;

@@ -198,7 +198,7 @@ static void test_the_most_specific_counts(void **state) {
 
 static void test_cpu_levels(void **state) {
         static const char *const names[] = { "c", "avx2", "avxvnni", "avx512vl", "avx512vnni",
-                                             "all" };
+                                             "avx512vbmi", "all" };
         enum cpu_level level;
 
         for (size_t i = 0; i < ARRAY_SIZE(names); i++) {

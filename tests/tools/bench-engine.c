@@ -1,4 +1,5 @@
-/* bench-engine MODEL [--threads N] [--prefill P] [--decode D] [--batch B] [--reps R] [--cpu LEVEL]:
+/* bench-engine MODEL [--threads N] [--prefill P] [--decode D] [--batch B] [--reps R] [--cpu LEVEL]
+ * [--packing 2|1.6]:
  * tokens per second of reading P tokens at once and of writing D tokens one by one after them, in B
  * sequences side by side. Best and median of R repetitions, because the machine is shared. */
 #include <getopt.h>
@@ -101,7 +102,7 @@ static size_t matrix_bytes(const struct weight_matrix *w) {
         size_t n = 0;
 
         for (unsigned i = 0; i < MATRIX_PARTS; i++)
-                n += matrix_tile_bytes(w, w->mins, (enum matrix_part)i) * tiles_of(w->rows);
+                n += matrix_part_bytes(w, w->mins, (enum matrix_part)i);
         return n;
 }
 
@@ -132,7 +133,7 @@ static void report_memory(void) {
 
 static int usage(void) {
         fprintf(stderr, "usage: bench-engine MODEL [--threads N] [--prefill P] [--decode D]"
-                        " [--batch B] [--reps R] [--cpu LEVEL]\n");
+                        " [--batch B] [--reps R] [--cpu LEVEL] [--packing 2|1.6]\n");
         return 64;
 }
 
@@ -141,9 +142,12 @@ int main(int argc, char **argv) {
                 {"threads", required_argument, NULL, 't'}, {"cpu", required_argument, NULL, 'c'},
                 {"prefill", required_argument, NULL, 'p'}, {"reps", required_argument, NULL, 'r'},
                 {"decode", required_argument, NULL, 'd'}, {"batch", required_argument, NULL, 'b'},
+                {"packing", required_argument, NULL, 'k'},
                 {0},
         };
         struct bench b = {.prefill = 128, .decode = 64, .batch = 1, .reps = 5};
+        enum ternary_packing packing = TERNARY_2_BITS;
+        struct model *model;
         const char *cpu = NULL;
         unsigned threads = 1;
         int r = 0;
@@ -156,13 +160,15 @@ int main(int argc, char **argv) {
                 case 'b': b.batch = strtoul(optarg, NULL, 10); break;
                 case 'r': b.reps = strtoul(optarg, NULL, 10); break;
                 case 'c': cpu = optarg; break;
+                case 'k': packing = strcmp(optarg, "2") ? TERNARY_BASE_3 : TERNARY_2_BITS; break;
                 default: return usage();
                 }
         if (optind + 1 != argc || b.batch < 1 || b.batch > MAX_BATCH || b.reps < 1 ||
             b.reps > MAX_REPS)
                 return usage();
-        if (runner_open(&b.runner, argv[optind], threads, cpu,
-                        (b.prefill + b.decode + KV_PAGE) * b.batch) < 0)
+        if (open_model_as(&model, argv[optind], packing) < 0 ||
+            runner_start(&b.runner, model, threads, cpu,
+                         (b.prefill + b.decode + KV_PAGE) * b.batch) < 0)
                 return 1;
         for (size_t i = 0; r >= 0 && i < b.reps; i++)
                 r = repeat(&b, i);

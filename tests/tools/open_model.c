@@ -14,7 +14,6 @@
 #include <unistd.h>
 
 #include "engine/base/macro.h"
-#include "engine/model/pack.h"
 #include "kernels/cpu.h"
 
 static int complain(const char *path, int r, const struct model_error *err) {
@@ -27,8 +26,9 @@ static int complain(const char *path, int r, const struct model_error *err) {
         return r;
 }
 
-static int pack_into_memory(int fd, const char *path) {
-        struct pack_options options = {.i2s = I2S_128_32, .float_head_as_s8 = true};
+static int pack_into_memory(int fd, const char *path, enum ternary_packing ternary) {
+        struct pack_options options = {.i2s = I2S_128_32, .ternary = ternary,
+                                       .float_head_as_s8 = true};
         _cleanup_close_ int out = memfd_create("packed-model", MFD_CLOEXEC);
         struct model_error err = {0};
         struct view src;
@@ -50,7 +50,7 @@ static int pack_into_memory(int fd, const char *path) {
         return TAKE_FD(out);
 }
 
-int open_model(struct model **ret, const char *path) {
+int open_model_as(struct model **ret, const char *path, enum ternary_packing ternary) {
         _cleanup_close_ int fd = open(path, O_RDONLY | O_CLOEXEC), packed = -1;
         struct model_error err = {0};
         int r;
@@ -60,11 +60,15 @@ int open_model(struct model **ret, const char *path) {
         r = model_open(ret, fd, &err);
         if (r >= 0 || err.code != MODEL_E_NOT_PACKED)
                 return r < 0 ? complain(path, r, &err) : 0;
-        packed = pack_into_memory(fd, path);
+        packed = pack_into_memory(fd, path, ternary);
         if (packed < 0)
                 return packed;
         r = model_open(ret, packed, &err);
         return r < 0 ? complain(path, r, &err) : 0;
+}
+
+int open_model(struct model **ret, const char *path) {
+        return open_model_as(ret, path, TERNARY_2_BITS);
 }
 
 static size_t page_bytes(const struct hparams *hp) {

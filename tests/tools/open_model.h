@@ -5,11 +5,14 @@
 #include <stdint.h>
 
 #include "engine/model/model.h"
+#include "engine/model/pack.h"
 #include "engine/run/engine.h"
 
 /* Open a packed file, or pack a GGUF file into memory first. On failure says why on stderr and
  * returns a negative errno. */
 int open_model(struct model **ret, const char *path);
+/* The same with another packing of ternary weights than 2 bits. */
+int open_model_as(struct model **ret, const char *path, enum ternary_packing ternary);
 
 struct runner {
         struct model *model;

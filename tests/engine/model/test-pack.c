@@ -310,15 +310,21 @@ static void test_i2s_layouts(void **state) {
 
 /* ---- packed files ---- */
 
-static struct bytes packed_tiny(void) {
+static struct bytes packed_tiny_as(enum ternary_packing ternary) {
         struct bytes b = fixture_model(&synthetic_tiny), packed;
+        struct pack_options options = fixture_options;
         int fd = -1;
 
-        assert_int_equal(pack(b, &fixture_options, &fd), MODEL_OK);
+        options.ternary = ternary;
+        assert_int_equal(pack(b, &options, &fd), MODEL_OK);
         packed = fixture_read(fd);
         close(fd);
         free(b.p);
         return packed;
+}
+
+static struct bytes packed_tiny(void) {
+        return packed_tiny_as(TERNARY_2_BITS);
 }
 
 static enum model_error_code open_bytes(struct bytes b) {
@@ -389,10 +395,10 @@ static void test_open_alignment(void **state) {
 }
 
 /* Every word of the description, with values that a careless reader would use. */
-static void test_open_description(void **state) {
+static void check_description(enum ternary_packing ternary) {
         static const uint32_t values[] = {0, 1, 2, 3, 4, 5, 15, 16, 32, 63, 64, 256, 1U << 31,
                                           UINT32_MAX};
-        struct bytes packed = packed_tiny();
+        struct bytes packed = packed_tiny_as(ternary);
         struct model_error err;
         struct gguf *g = NULL;
         const struct gguf_kv *info;
@@ -414,6 +420,11 @@ static void test_open_description(void **state) {
                         memcpy(packed.p + position + 4 * i, &old, 4);
                 }
         free(packed.p);
+}
+
+static void test_open_description(void **state) {
+        check_description(TERNARY_2_BITS);
+        check_description(TERNARY_BASE_3);
 }
 
 static void test_open_truncated(void **state) {

@@ -141,16 +141,22 @@ static void check_matrix(const struct gguf *g, const char *base, const struct we
         }
 }
 
-static int pack_bytes(struct view src) {
+static int pack_bytes_as(struct view src, enum ternary_packing ternary) {
+        struct pack_options options = fixture_options;
         struct model_error err = {0};
         char text[256];
         uint64_t size;
         int fd = fixture_fd((struct bytes){0});
 
-        if (pack_model(src, fd, &fixture_options, &size, &err) < 0)
+        options.ternary = ternary;
+        if (pack_model(src, fd, &options, &size, &err) < 0)
                 fail_msg("%s", model_error_format(&err, text, sizeof(text)));
         assert_int_equal(size, lseek(fd, 0, SEEK_END));
         return fd;
+}
+
+static int pack_bytes(struct view src) {
+        return pack_bytes_as(src, TERNARY_2_BITS);
 }
 
 static struct model *open_packed(int fd) {
@@ -164,10 +170,10 @@ static struct model *open_packed(int fd) {
         return m;
 }
 
-static void check_synthetic(const struct synthetic *s) {
+static void check_synthetic_as(const struct synthetic *s, enum ternary_packing ternary) {
         struct bytes b = fixture_model(s);
         struct view src = {b.p, b.n};
-        struct model *m = open_packed(pack_bytes(src));
+        struct model *m = open_packed(pack_bytes_as(src, ternary));
         struct model_error err;
         struct gguf *g = NULL;
         char name[NAME_ROOM];
@@ -190,9 +196,19 @@ static void check_synthetic(const struct synthetic *s) {
         assert_memory_equal(m->layers[0].ffn_norm,
                             b.p + gguf_tensor(g, "blk.0.ffn_norm.weight")->offset,
                             s->embd * sizeof(float));
+        if (s->type.id == TYPE_I2_S) {
+                assert_int_equal(m->layers[0].o.form,
+                                 ternary == TERNARY_BASE_3 ? WEIGHT_T5 : WEIGHT_T2);
+                assert_true(m->hp.token_quant);
+        }
         gguf_free(g);
         model_free(m);
         free(b.p);
+}
+
+static void check_synthetic(const struct synthetic *s) {
+        check_synthetic_as(s, TERNARY_2_BITS);
+        check_synthetic_as(s, TERNARY_BASE_3);
 }
 
 static const char *const type_names[] = {"i2_s", "tq1_0", "tq2_0", "q8_0",   "q4_0",

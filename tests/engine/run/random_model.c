@@ -117,6 +117,39 @@ static struct weight_matrix half_matrix(struct maker *k, enum weight_form form, 
         return w;
 }
 
+/* The code of a t2 matrix of one plane, also past its columns; 1 past its rows. */
+static unsigned code_at(const struct weight_matrix *w, uint32_t row, uint32_t col) {
+        size_t group = (size_t)(row / TILE_ROWS) * groups_of(w->cols) + col / GROUP_COLS;
+        size_t block = group * 4 + col % GROUP_COLS / 16;
+        const uint8_t *codes = w->codes;
+
+        if (row >= tiles_of(w->rows) * TILE_ROWS)
+                return 1;
+        return codes[block * BLOCK_BYTES + 4 * (row % TILE_ROWS) + col % 4] >> col % 16 / 4 * 2 & 3;
+}
+
+static struct weight_matrix to_base3(struct maker *k, const struct weight_matrix *w) {
+        static const unsigned worths[T5_TILES] = {1, 3, 9, 28, 84};
+        const uint32_t cols = groups_of(w->cols) * GROUP_COLS, slab = T5_TILES * TILE_ROWS;
+        struct weight_matrix v = *w;
+        uint8_t *codes = take(k, (size_t)slabs_of(w->rows) * TILE_ROWS * cols);
+        float *scales = take(k, (size_t)slabs_of(w->rows) * slab * sizeof(*scales));
+
+        for (uint32_t row = 0; row < slabs_of(w->rows) * slab; row++)
+                for (uint32_t col = 0; col < cols; col++) {
+                        size_t block = ((size_t)(row / slab) * cols + col) / 4;
+
+                        codes[block * BLOCK_BYTES + 4 * (row % TILE_ROWS) + col % 4] +=
+                                (uint8_t)(worths[row % slab / TILE_ROWS] * code_at(w, row, col));
+                }
+        memcpy(scales, w->scales, (size_t)tiles_of(w->rows) * TILE_ROWS * sizeof(*scales));
+        v.form = WEIGHT_T5;
+        v.planes = 0;
+        v.codes = codes;
+        v.scales = scales;
+        return v;
+}
+
 static struct weight_matrix float_matrix(struct maker *k, enum weight_form form, uint32_t rows,
                                          uint32_t cols, float size) {
         size_t n = (size_t)tiles_of(rows) * TILE_ROWS * cols;
@@ -138,8 +171,12 @@ static struct weight_matrix float_matrix(struct maker *k, enum weight_form form,
 /* The matrix of a place in the layer; `place` counts q, k, v, o, gate, up, down. */
 static struct weight_matrix layer_matrix(struct maker *k, enum random_model_kind kind,
                                          unsigned place, uint32_t rows, uint32_t cols) {
-        if (kind == RANDOM_BITNET)
-                return quantized_matrix(k, WEIGHT_T2, SCALE_ROW, rows, cols, 1, 0);
+        if (kind == RANDOM_BITNET || kind == RANDOM_BASE3) {
+                struct weight_matrix w = quantized_matrix(k, WEIGHT_T2, SCALE_ROW, rows, cols, 1,
+                                                          0);
+
+                return kind == RANDOM_BASE3 ? to_base3(k, &w) : w;
+        }
         if (kind == RANDOM_PLANES)
                 return quantized_matrix(k, WEIGHT_T2, SCALE_MANTISSA, rows, cols, 3, 0);
         switch (place) {
@@ -185,13 +222,14 @@ static void make_layer(struct maker *k, enum random_model_kind kind, const struc
 }
 
 static struct hparams shape_of(enum random_model_kind kind) {
+        const bool bitnet = kind == RANDOM_BITNET || kind == RANDOM_BASE3;
         struct hparams hp = {
-                .arch = kind == RANDOM_BITNET ? ARCH_BITNET_B158 : ARCH_LLAMA,
+                .arch = bitnet ? ARCH_BITNET_B158 : ARCH_LLAMA,
                 .n_layer = 3, .n_embd = 200, .n_ff = 328, .n_head = 6, .n_head_kv = 2,
                 .head_dim = 32, .rope_dim = 32, .n_vocab = 331, .n_ctx = 256,
-                .rms_eps = 1e-5F, .rope_base = 10000, .rope_neox = kind == RANDOM_BITNET,
-                .activation = kind == RANDOM_BITNET ? ACTIVATION_RELU2 : ACTIVATION_SILU,
-                .sub_norms = kind == RANDOM_BITNET, .token_quant = kind == RANDOM_BITNET,
+                .rms_eps = 1e-5F, .rope_base = 10000, .rope_neox = bitnet,
+                .activation = bitnet ? ACTIVATION_RELU2 : ACTIVATION_SILU,
+                .sub_norms = bitnet, .token_quant = bitnet,
         };
 
         if (kind == RANDOM_MIXED) {
@@ -202,7 +240,7 @@ static struct hparams shape_of(enum random_model_kind kind) {
 }
 
 struct model *random_model_new(enum random_model_kind kind) {
-        struct maker k = {.random = 1 + (uint64_t)kind};
+        struct maker k = {.random = 1 + (uint64_t)(kind == RANDOM_BASE3 ? RANDOM_BITNET : kind)};
         struct model *m = take(&k, sizeof(*m));
 
         m->hp = shape_of(kind);

@@ -8,6 +8,7 @@ enum random_model_kind {
         RANDOM_BITNET,   /* t2 rows, sub-norms, ReLU^2, one scale per token, f16 tied head */
         RANDOM_PLANES,   /* three ternary planes with mantissas, four in the tied head; SiLU */
         RANDOM_MIXED,    /* another form for nearly every matrix, rotation of half a head */
+        RANDOM_BASE3,    /* the same weights as RANDOM_BITNET, in base 3 */
         _RANDOM_MODEL_MAX,
 };
 

@@ -158,13 +158,14 @@ static void check_plausible(const float *logits, size_t n_vocab) {
 }
 
 static void check_kind(enum random_model_kind kind) {
-        static const char *levels[] = {"c", "avx2", "avxvnni", "avx512vl", "avx512vnni"};
+        static const char *levels[] = {"c", "avx2", "avxvnni", "avx512vl", "avx512vnni",
+                                       "avx512vbmi"};
         unsigned tried = CPU_ALL;
         struct setup s;
         size_t size;
         float *expected, *out;
 
-        start(&s, kind, 1, "c");
+        start(&s, kind == RANDOM_BASE3 ? RANDOM_BITNET : kind, 1, "c");
         size = LENGTH * s.model->hp.n_vocab * sizeof(*expected);
         expected = malloc(size);
         out = malloc(size);
@@ -190,6 +191,12 @@ static void check_kind(enum random_model_kind kind) {
 static void test_same_bits_bitnet(void **state) {
         (void)state;
         check_kind(RANDOM_BITNET);
+}
+
+/* Which is to say, the same as with 2 bits a weight. */
+static void test_same_bits_base3(void **state) {
+        (void)state;
+        check_kind(RANDOM_BASE3);
 }
 
 static void test_same_bits_planes(void **state) {
@@ -348,6 +355,7 @@ static void test_budget_and_wiping(void **state) {
 int main(void) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(test_same_bits_bitnet),
+                cmocka_unit_test(test_same_bits_base3),
                 cmocka_unit_test(test_same_bits_planes),
                 cmocka_unit_test(test_same_bits_mixed),
                 cmocka_unit_test(test_old_memory_does_not_matter),

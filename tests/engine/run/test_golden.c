@@ -106,8 +106,10 @@ static bool check_sequence(struct runner *r, const char *dir, const struct golde
         return ok;
 }
 
-static bool check_model(const char *dir, const struct golden_model *g, const char *list) {
+static bool check_model(const char *dir, const struct golden_model *g, const char *list,
+                        enum ternary_packing ternary) {
         char path[512], line[4096];
+        struct model *model;
         struct runner r;
         size_t lines = 0;
         bool ok = true;
@@ -115,7 +117,8 @@ static bool check_model(const char *dir, const struct golden_model *g, const cha
 
         snprintf(path, sizeof(path), "%s/%s.gguf", dir, g->name);
         f = fopen(list, "re");
-        if (!f || runner_open(&r, path, 2, NULL, MAX_TOKENS) < 0) {
+        if (!f || open_model_as(&model, path, ternary) < 0 ||
+            runner_start(&r, model, 2, NULL, MAX_TOKENS) < 0) {
                 perror(list);
                 return false;
         }
@@ -131,6 +134,7 @@ int main(int argc, char **argv) {
         bool ok = argc == 3;
 
         for (size_t i = 0; ok && i < ARRAY_SIZE(models); i++)
-                ok = check_model(argv[1], &models[i], argv[2]);
+                ok = check_model(argv[1], &models[i], argv[2], TERNARY_2_BITS) &&
+                     check_model(argv[1], &models[i], argv[2], TERNARY_BASE_3);
         return ok ? 0 : 1;
 }
