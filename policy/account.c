@@ -249,6 +249,11 @@ void account_add_cpu(struct account *account, uint64_t usec) {
         tell(account->owner);
 }
 
+const struct quota *account_quota(struct account *account) {
+        quota_turn(&account->quota, accounts_now(account->owner));
+        return &account->quota;
+}
+
 uint32_t accounts_save(struct accounts *a, struct account_record *records, uint32_t max) {
         uint32_t n = 0;
 

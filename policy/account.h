@@ -89,6 +89,8 @@ bool account_reserve(struct account *account, uint64_t tokens, struct reservatio
 /* Before the account's last charge is returned. */
 void account_settle(struct account *account, struct reservation *r, uint64_t tokens);
 void account_add_cpu(struct account *account, uint64_t usec);
+/* Brought up to date, for who reads its numbers. */
+const struct quota *account_quota(struct account *account);
 
 uint64_t account_limit(const struct account *account, enum charge_kind kind);
 uint64_t accounts_used(const struct accounts *a, enum charge_kind kind);

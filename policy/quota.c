@@ -24,6 +24,8 @@ uint64_t quota_cost(uint64_t in, uint64_t cached, uint64_t out) {
 void quota_turn(struct quota *q, struct quota_clock now) {
         uint64_t today = now.realtime / QUOTA_DAY_USEC;
 
+        bucket_left(&q->requests, now.monotonic);
+        bucket_left(&q->tokens, now.monotonic);
         if (today == q->day || today + 1 == q->day)
                 return;
         q->day = today;

@@ -73,5 +73,5 @@ bool quota_is_blank(struct quota *q, struct quota_clock now);
 uint64_t quota_next_allowed(struct quota *q, const struct limits *l, struct quota_clock now);
 /* Real time at which the budgets of the day begin anew. */
 uint64_t quota_day_end(struct quota_clock now);
-/* Brings the day up to date, for who reads the numbers. */
+/* Brings everything up to date, for who reads the numbers. */
 void quota_turn(struct quota *q, struct quota_clock now);

@@ -123,6 +123,7 @@ enum error_code control_submit(struct workers *workers, uid_t uid, const struct 
                 job_end(job, ERROR_OVERLOADED, 0, 0, NULL);
                 return ret_refusal->code = ERROR_OVERLOADED;
         }
+        worker_send_rates(worker);
         worker_add_job(worker, job);
         if (request->deadline_usec > 0)
                 set_timer(job, request->deadline_usec);

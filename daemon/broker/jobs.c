@@ -238,7 +238,7 @@ static void take_counters(struct job *job, const struct wire_done *done) {
 static uint64_t cost(const struct job *job) {
         const struct wire_progress *p = &job->progress;
 
-        return quota_cost(p->tokens_read, 0, p->tokens_out);
+        return quota_cost(p->tokens_read, job->done.tokens_cached, p->tokens_out);
 }
 
 void job_end(struct job *job, enum error_code error, uint64_t value, uint64_t limit,

@@ -57,6 +57,7 @@ static int refuse(struct worker *w, uint64_t ref, const struct refusal *why) {
                                               .value = why->value, .limit = why->limit } };
 
         workers_settings(w->owner)->metrics->refusals[why->code]++;
+        worker_send_rates(w);
         worker_send(w, &m, -1);
         return 0;
 }
@@ -155,6 +156,7 @@ static void answer_admit(struct worker *w, struct job *job) {
                 m = (union wire_message){ .queued = {
                         .h.type = WIRE_QUEUED, .ref = job->ref, .job = job->id,
                         .position = admission_position(&w->admission, &job->admission) } };
+        worker_send_rates(w);
         worker_send(w, &m, -1);
         worker_settle(w);
 }

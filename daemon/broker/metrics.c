@@ -59,12 +59,18 @@ static void put_jobs(struct text *t, const struct metrics *m) {
         }
 }
 
+/* Errors that are spelled alike are one line. */
 static void put_refusals(struct text *t, const struct metrics *m) {
+        uint64_t sums[_ERROR_MAX] = {};
+
         head(t, "refusals_total", "counter", "Jobs and connections that were not taken.");
         for (unsigned e = 1; e < _ERROR_MAX; e++)
-                if (m->refusals[e])
+                sums[error_from_http_code(error_row((enum error_code)e)->http_code)] +=
+                        m->refusals[e];
+        for (unsigned e = 1; e < _ERROR_MAX; e++)
+                if (sums[e])
                         put(t, "bitnetd_refusals_total{code=\"%s\"} %" PRIu64 "\n",
-                            error_row((enum error_code)e)->http_code, m->refusals[e]);
+                            error_row((enum error_code)e)->http_code, sums[e]);
 }
 
 static void put_now(struct text *t, const struct metrics_now *now) {

@@ -163,6 +163,7 @@ void worker_send(struct worker *w, union wire_message *m, int fd) {
 
 static struct wire_limits wire_limits(const struct worker *w) {
         const uint64_t *v = w->account->limits.v;
+        uint64_t context = v[QUOTA_MAX_CONTEXT_TOKENS];
 
         return (struct wire_limits){
                 .max_input_bytes = v[QUOTA_MAX_INPUT_BYTES], .kv_bytes = v[QUOTA_KV_BYTES],
@@ -170,6 +171,7 @@ static struct wire_limits wire_limits(const struct worker *w) {
                 .max_connections = (uint32_t)v[QUOTA_MAX_CONNECTIONS],
                 .max_sequences = (uint32_t)v[QUOTA_MAX_SEQUENCES],
                 .idle_timeout_ms = (uint32_t)v[QUOTA_CONNECTION_IDLE_SEC] * 1000,
+                .max_context_tokens = context == QUOTA_INFINITY ? 0 : (uint32_t)context,
         };
 }
 
@@ -419,11 +421,26 @@ static void models_changed(struct worker *w) {
         sd_event_source_set_io_events(w->io, EPOLLIN | EPOLLOUT);
 }
 
+static struct wire_rate wire_rate(const struct bucket *b) {
+        return (struct wire_rate){ b->per_minute, b->level, b->debt };
+}
+
+void worker_send_rates(struct worker *w) {
+        const struct quota *q = account_quota(w->account);
+        union wire_message m = { .rates = { .h.type = WIRE_RATES,
+                                            .requests = wire_rate(&q->requests),
+                                            .tokens = wire_rate(&q->tokens) } };
+
+        if (w->state == WORKER_SERVING)
+                worker_send(w, &m, -1);
+}
+
 static void send_limits(struct worker *w) {
         union wire_message m = { .set_limits = { .h.type = WIRE_SET_LIMITS,
                                                  .limits = wire_limits(w) } };
 
         worker_send(w, &m, -1);
+        worker_send_rates(w);
 }
 
 void worker_serve(struct worker *w) {
@@ -455,6 +472,7 @@ void worker_job_ended(struct worker *w, struct job *job, enum error_code error, 
 
         admission_leave(&w->admission, &job->admission);
         job_end(job, error, value, limit, done);
+        worker_send_rates(w);
         while ((e = admission_next(&w->admission, max_running)))
                 send_admitted(w, (struct job *)((char *)e - offsetof(struct job, admission)));
         worker_settle(w);

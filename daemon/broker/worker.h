@@ -131,6 +131,8 @@ enum error_code worker_allows(const struct worker *w, uint32_t verb, const char 
 /* Charge its account for the CPU it has used since the last call. */
 void worker_bill(struct worker *w);
 void workers_bill(struct workers *w);
+/* The buckets of its account have changed. */
+void worker_send_rates(struct worker *w);
 /* Something that decides about idleness or the lease class has changed. */
 void worker_settle(struct worker *w);
 /* It said READY: send the catalogue, then all that has waited. */

@@ -11,6 +11,7 @@
 #include "daemon/wire/frame.h"
 #include "engine/base/macro.h"
 #include "engine/base/model_error.h"
+#include "policy/bucket.h"
 #include "policy/error.h"
 
 enum fd_rule { FD_NONE = 0, FD_REQUIRED, FD_UNLESS_ERROR };
@@ -97,6 +98,17 @@ static int check_cancel(const union wire_message *m) {
         return bus_ref(m->cancel.job) && m->cancel.reason < _ERROR_MAX && m->cancel.reserved == 0;
 }
 
+/* A bucket that is fuller than full would be shown to clients. */
+static int check_rate(const struct wire_rate *r) {
+        return r->per_minute == QUOTA_INFINITY ||
+               (r->per_minute >= 1 && r->per_minute <= UINT64_MAX / BUCKET_UNIT &&
+                r->level <= r->per_minute * BUCKET_UNIT && (r->level == 0 || r->debt == 0));
+}
+
+static int check_rates(const union wire_message *m) {
+        return check_rate(&m->rates.requests) && check_rate(&m->rates.tokens);
+}
+
 static int check_ready(const union wire_message *m) {
         return m->ready.threads >= 1 && m->ready.threads <= WIRE_MAX_THREADS &&
                m->ready.seccomp <= 2;
@@ -150,6 +162,7 @@ static const struct row rows[] = {
         [WIRE_SET_LIMITS] = { sizeof(struct wire_set_limits), FD_NONE, NULL },
         [WIRE_DROP_CACHES] = { sizeof(struct wire_plain), FD_NONE, NULL },
         [WIRE_SHUTDOWN] = { sizeof(struct wire_plain), FD_NONE, NULL },
+        [WIRE_RATES] = { sizeof(struct wire_rates), FD_NONE, check_rates },
         [WIRE_READY] = { sizeof(struct wire_ready), FD_NONE, check_ready },
         [WIRE_WANT_MODEL] = { sizeof(struct wire_want_model), FD_NONE, check_want_model },
         [WIRE_ADMIT] = { sizeof(struct wire_admit), FD_NONE, check_admit },

@@ -22,6 +22,7 @@ union wire_message {
         struct wire_lease lease;
         struct wire_cancel cancel;
         struct wire_set_limits set_limits;
+        struct wire_rates rates;
         struct wire_plain plain;
         struct wire_ready ready;
         struct wire_want_model want_model;

@@ -11,7 +11,7 @@
 #include "policy/limits.h"
 #include "policy/name.h"
 
-enum { WIRE_VERSION = 1, WIRE_NAME_MAX = MODEL_NAME_SIZE, WIRE_MAX_MESSAGE = 256 };
+enum { WIRE_VERSION = 2, WIRE_NAME_MAX = MODEL_NAME_SIZE, WIRE_MAX_MESSAGE = 256 };
 
 /* Version of the packed file: PACK_VERSION of the engine, which the broker does not link. Packed
  * files of another version are written anew. */
@@ -40,6 +40,7 @@ enum wire_type {
         WIRE_SET_LIMITS,
         WIRE_DROP_CACHES,
         WIRE_SHUTDOWN,
+        WIRE_RATES,      /* what is left of this minute; before an answer to ADMIT, and on change */
         /* worker to broker */
         WIRE_READY = 64,
         WIRE_WANT_MODEL,
@@ -83,6 +84,8 @@ struct wire_limits {
         uint32_t max_connections;   /* of the whole worker */
         uint32_t max_sequences;     /* generated at once */
         uint32_t idle_timeout_ms;   /* of a silent client connection */
+        uint32_t max_context_tokens;/* prompt and answer of a job, 0 = what the model allows */
+        uint32_t reserved;
 };
 
 struct wire_hello {
@@ -167,6 +170,9 @@ struct wire_lease { struct wire_header h; uint64_t seq; uint64_t usec; };
 /* reason: enum error_code, the one that DONE shall carry (ERROR_CANCELLED, ERROR_DEADLINE). */
 struct wire_cancel { struct wire_header h; uint64_t job; uint32_t reason; uint32_t reserved; };
 struct wire_set_limits { struct wire_header h; struct wire_limits limits; };
+/* A bucket of the account (policy/bucket.h) as it is when this is sent. */
+struct wire_rate { uint64_t per_minute, level, debt; };
+struct wire_rates { struct wire_header h; struct wire_rate requests, tokens; };
 struct wire_plain { struct wire_header h; }; /* DROP_CACHES, SHUTDOWN */
 
 struct wire_ready {
@@ -212,6 +218,7 @@ struct wire_done {
         uint64_t tokens_in, tokens_out;
         uint64_t bytes_in, bytes_covered;
         uint64_t value, limit;    /* for the error text */
+        uint64_t tokens_cached;   /* of tokens_in: kept from before, not computed */
 };
 
 enum { WIRE_USED_WANT = 1,        /* has work: wants a lease, or more of it */
@@ -229,8 +236,8 @@ struct wire_packed {
 };
 
 static_assert(sizeof(struct wire_header) == 8, "wire");
-static_assert(sizeof(struct wire_limits) == 32, "wire");
-static_assert(sizeof(struct wire_hello) == 64, "wire");
+static_assert(sizeof(struct wire_limits) == 40, "wire");
+static_assert(sizeof(struct wire_hello) == 72, "wire");
 static_assert(sizeof(struct wire_catalog) == 104, "wire");
 static_assert(sizeof(struct wire_conn) == 24, "wire");
 static_assert(sizeof(struct wire_job) == 160, "wire");
@@ -241,10 +248,11 @@ static_assert(sizeof(struct wire_admitted) == 24, "wire");
 static_assert(sizeof(struct wire_refused) == 40, "wire");
 static_assert(sizeof(struct wire_lease) == 24, "wire");
 static_assert(sizeof(struct wire_cancel) == 24, "wire");
+static_assert(sizeof(struct wire_rates) == 56, "wire");
 static_assert(sizeof(struct wire_ready) == 24, "wire");
 static_assert(sizeof(struct wire_admit) == 120, "wire");
 static_assert(sizeof(struct wire_progress) == 72, "wire");
-static_assert(sizeof(struct wire_done) == 80, "wire");
+static_assert(sizeof(struct wire_done) == 88, "wire");
 static_assert(sizeof(struct wire_used) == 24, "wire");
 static_assert(sizeof(struct wire_fault) == 48, "wire");
 static_assert(sizeof(struct wire_packed) == 48, "wire");

@@ -48,6 +48,8 @@ void http_head(struct secure_buf *out, const struct http_head *h) {
         if (h->should_retry >= 0)
                 secure_buf_printf(out, "x-should-retry: %s\r\n",
                                   h->should_retry ? "true" : "false");
+        if (h->rates)
+                rates_headers(h->rates, h->now, out);
         if (h->extra)
                 secure_buf_puts(out, h->extra);
         secure_buf_printf(out, "Connection: %s\r\n\r\n", h->close ? "close" : "keep-alive");

@@ -7,6 +7,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "daemon/worker/rates.h"
 #include "daemon/worker/request_error.h"
 #include "daemon/worker/secure_buf.h"
 
@@ -19,6 +20,8 @@ struct http_head {
         bool close;                /* the connection ends after this answer */
         uint64_t job;              /* x-request-id; 0: none */
         uint32_t retry_after_ms;   /* 0: none */
+        struct rates *rates;       /* NULL: none */
+        uint64_t now;              /* for rates: CLOCK_MONOTONIC, microseconds */
         int should_retry;          /* x-should-retry: -1 leave out, 0 false, 1 true */
         const char *extra;         /* more header lines, each ended by CRLF, or NULL */
 };

@@ -127,6 +127,7 @@ static void send_done(struct job *j) {
                                          : failed ? 0 : j->spec.input_bytes,
                 .value = r->error.value,
                 .limit = r->error.limit,
+                .tokens_cached = r->tokens_cached,
         } };
 
         link_send(j->w->link, &m);

@@ -158,6 +158,12 @@ static int on_cancel(struct link *l, const union wire_message *m, int fd) {
 static int on_set_limits(struct link *l, const union wire_message *m, int fd) {
         l->w->limits = m->set_limits.limits;
         scheduler_set_max_sequences(l->w->scheduler, l->w->limits.max_sequences);
+        scheduler_set_max_tokens(l->w->scheduler, l->w->limits.max_context_tokens);
+        return 0;
+}
+
+static int on_rates(struct link *l, const union wire_message *m, int fd) {
+        rates_set(&l->w->rates, &m->rates, monotonic_usec());
         return 0;
 }
 
@@ -183,7 +189,7 @@ static int (*const handlers[])(struct link *l, const union wire_message *m, int 
         [WIRE_ADMITTED] = on_admitted,     [WIRE_REFUSED] = on_refused,
         [WIRE_LEASE] = on_lease,           [WIRE_CANCEL] = on_cancel,
         [WIRE_SET_LIMITS] = on_set_limits, [WIRE_DROP_CACHES] = on_drop_caches,
-        [WIRE_SHUTDOWN] = on_shutdown,
+        [WIRE_SHUTDOWN] = on_shutdown,     [WIRE_RATES] = on_rates,
 };
 
 static int dispatch(struct link *l, const union wire_message *m, int fd) {

@@ -16,12 +16,18 @@ static bool http11(const struct conn *c) {
                (c->request.parser.http_major == 1 && c->request.parser.http_minor >= 1);
 }
 
+static void head(struct conn *c, struct http_head *h) {
+        h->rates = &c->w->rates;
+        h->now = c->w->now;
+        http_head(&c->out, h);
+}
+
 static void whole(struct conn *c, struct http_head *h, const struct secure_buf *body) {
         bool close = must_close(c);
 
         h->close = close;
         h->length = body->n;
-        http_head(&c->out, h);
+        head(c, h);
         if (c->request.parser.method != HTTP_HEAD)
                 secure_buf_append(&c->out, body->p, body->n);
         if (body->failed)
@@ -55,11 +61,11 @@ void reply_text(struct conn *c, const char *text, size_t n, const char *extra, u
         secure_buf_done(&body);
 }
 
-/* Clients repeat 408, 429 and 5xx by themselves; tell them when that cannot help. */
-static int should_retry(unsigned status, uint32_t retry_after_ms) {
+/* Clients repeat 408, 429 and 5xx by themselves; tell them when that cannot help soon. */
+static int should_retry(unsigned status, const struct request_error *e) {
         if (status != 408 && status != 429 && status < 500)
                 return -1;
-        return retry_after_ms != 0;
+        return e->retry_after_ms != 0 && !error_row(e->code)->hold;
 }
 
 json_t *reply_error_json(const struct conn *c, const struct request_error *e) {
@@ -76,7 +82,7 @@ void reply_error(struct conn *c, const struct request_error *e, uint64_t job) {
         unsigned status = http_error_status(e);
         struct http_head h = { .status = status, .job = job,
                                .retry_after_ms = e->retry_after_ms,
-                               .should_retry = should_retry(status, e->retry_after_ms) };
+                               .should_retry = should_retry(status, e) };
 
         whole_json(c, &h, reply_error_json(c, e));
 }
@@ -132,7 +138,7 @@ void reply_stream(struct conn *c, const char *content_type, const char *extra, u
                                .extra = http11(c) ? extra : NULL };
 
         h.close = must_close(c) || !h.chunked;
-        http_head(&c->out, &h);
+        head(c, &h);
 }
 
 void reply_bytes(struct conn *c, const char *p, size_t n) {

@@ -197,10 +197,16 @@ static struct lane *find_lane(const struct scheduler *s, const struct model *mod
         return NULL;
 }
 
+void scheduler_set_max_tokens(struct scheduler *s, uint32_t max_tokens) {
+        s->max_tokens = max_tokens;
+}
+
 uint32_t scheduler_max_tokens(const struct scheduler *s, const struct model *model) {
         const struct lane *l = find_lane(s, model);
 
-        return l ? l->max_tokens : 0;
+        if (!l)
+                return 0;
+        return s->max_tokens > 0 ? MIN(l->max_tokens, s->max_tokens) : l->max_tokens;
 }
 
 /* Whatever the engine would refuse in the middle of a step is refused here, because there it would

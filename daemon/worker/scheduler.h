@@ -54,6 +54,9 @@ struct scheduler *scheduler_free(struct scheduler *s);
 /* For the generations admitted from now on; 1..SCHEDULER_MAX_SEQUENCES, else nothing happens. */
 void scheduler_set_max_sequences(struct scheduler *s, uint32_t max_sequences);
 
+/* Prompt and answer of one generation together, whatever context and memory allow; 0: no limit. */
+void scheduler_set_max_tokens(struct scheduler *s, uint32_t max_tokens);
+
 /* Give a model an engine with a KV budget. The model is borrowed. */
 int scheduler_add_model(struct scheduler *s, const struct model *model, size_t kv_bytes);
 

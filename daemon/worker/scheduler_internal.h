@@ -94,7 +94,8 @@ struct scheduler {
         uint32_t n_members;               /* in the order of its rows; 0: no step runs */
         volatile int interrupt;           /* read inside the step */
 
-        struct generation_list all;       /* main thread */
+        struct generation_list all;       /* main thread, as this: */
+        uint32_t max_tokens;              /* of one generation; 0: what a lane allows */
 
         size_t last_lane;                 /* engine, as these: */
         struct engine_row rows[ENGINE_MAX_ROWS];

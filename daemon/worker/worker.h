@@ -7,6 +7,7 @@
 #include <stdint.h>
 
 #include "daemon/wire/proto.h"
+#include "daemon/worker/rates.h"
 
 struct bus_job;
 struct conn;
@@ -24,6 +25,7 @@ struct worker {
         struct bus_job *bus_jobs;
         size_t n_conns;
         struct wire_limits limits;
+        struct rates rates;
         uint32_t uid;              /* whom it serves; a worker for several needs one in each job */
         uint64_t next_ref;         /* for jobs from HTTP, without the top bit */
         uint64_t seed_state;       /* for default_sampling */

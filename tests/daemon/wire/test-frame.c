@@ -18,6 +18,7 @@
 #include "engine/base/macro.h"
 #include "engine/base/model_error.h"
 #include "engine/model/pack.h"
+#include "policy/bucket.h"
 #include "policy/error.h"
 
 _Static_assert((int)WIRE_PACK_VERSION == (int)PACK_VERSION, "one pack version");
@@ -45,6 +46,8 @@ static const struct sample {
         { { .set_limits = { .h.type = WIRE_SET_LIMITS } }, 0 },
         { { .plain = { .h.type = WIRE_DROP_CACHES } }, 0 },
         { { .plain = { .h.type = WIRE_SHUTDOWN } }, 0 },
+        { { .rates = { .h.type = WIRE_RATES, .requests.per_minute = 2, .tokens.per_minute = 1 } },
+          0 },
         { { .ready = { .h.type = WIRE_READY, .threads = 1, .seccomp = 2 } }, 0 },
         { { .want_model = { .h.type = WIRE_WANT_MODEL } }, 0 },
         { { .admit = { .h.type = WIRE_ADMIT, .ref = 1, .verb = WIRE_VERB_CHAT } }, 0 },
@@ -258,6 +261,10 @@ static void test_ranges_to_worker(void **state) {
         BAD(lease.usec, WIRE_LEASE, 0, WIRE_MAX_LEASE_USEC + 1);
         BAD(cancel.job, WIRE_CANCEL, 0, 0);
         BAD(cancel.reason, WIRE_CANCEL, 0, _ERROR_MAX);
+        BAD(rates.requests.per_minute, WIRE_RATES, 0, 0);
+        BAD(rates.tokens.per_minute, WIRE_RATES, 0, UINT64_MAX - 1);
+        BAD(rates.tokens.level, WIRE_RATES, 0, BUCKET_UNIT + 1);
+        BAD(rates.requests, WIRE_RATES, 0, (struct wire_rate){ 2, 1, 1 });
 }
 
 static void test_ranges_to_broker(void **state) {

@@ -10,18 +10,20 @@ import subprocess
 import threading
 import time
 
-VERSION = 1
+VERSION = 2
 (HELLO, CATALOG, CONN, JOB, JOB_OUTPUT, MODEL, PACK_OUTPUT, QUEUED, ADMITTED, REFUSED, LEASE,
- CANCEL, SET_LIMITS, DROP_CACHES, SHUTDOWN) = range(1, 16)
+ CANCEL, SET_LIMITS, DROP_CACHES, SHUTDOWN, RATES) = range(1, 17)
 READY, WANT_MODEL, ADMIT, PROGRESS, DONE, USED, FAULT, CONN_CLOSED, PACKED = range(64, 73)
 CHAT, COMPLETE, SUMMARIZE = 1, 2, 3
 TEXT, CHAT_JSON, REQUEST_JSON = 0, 1, 2
 LIMITS = dict(max_input_bytes=1 << 20, kv_bytes=256 << 20, max_output_tokens=4096,
-              max_connections=32, max_sequences=8, idle_timeout_ms=60000)
+              max_connections=32, max_sequences=8, idle_timeout_ms=60000, max_context_tokens=0)
 (ERROR_NONE, ERROR_FAILED, ERROR_INVALID_INPUT, ERROR_INPUT_TOO_LARGE, ERROR_CONTEXT_TOO_LONG,
  ERROR_MODEL_NOT_FOUND, ERROR_MODEL_LOADING, ERROR_MODEL_BAD, ERROR_NOT_AUTHORIZED,
  ERROR_RATE_LIMITED, ERROR_QUEUE_FULL, ERROR_CONNECTIONS, ERROR_OVERLOADED, ERROR_UNAVAILABLE,
- ERROR_WORKER_FAILED, ERROR_CANCELLED, ERROR_DEADLINE) = range(17)
+ ERROR_WORKER_FAILED, ERROR_CANCELLED, ERROR_DEADLINE, ERROR_NO_SUCH_OBJECT, ERROR_NOT_FOUND,
+ ERROR_METHOD, ERROR_UNSUPPORTED, ERROR_STOPPING, ERROR_OBJECTS, ERROR_TOKENS_LIMITED,
+ ERROR_BUDGET_TOKENS, ERROR_BUDGET_CPU) = range(26)
 
 
 def header(kind):
@@ -29,8 +31,9 @@ def header(kind):
 
 
 def pack_limits(l):
-    return struct.pack('<QQIIII', l['max_input_bytes'], l['kv_bytes'], l['max_output_tokens'],
-                       l['max_connections'], l['max_sequences'], l['idle_timeout_ms'])
+    return struct.pack('<QQIIIIII', l['max_input_bytes'], l['kv_bytes'], l['max_output_tokens'],
+                       l['max_connections'], l['max_sequences'], l['idle_timeout_ms'],
+                       l['max_context_tokens'], 0)
 
 
 def hello(mode, threads, cpu_mask, fsize, limits):
@@ -136,11 +139,11 @@ class FakeBroker:
         elif kind == PROGRESS:
             self.progress.append(struct.unpack('<QIIIIQQQQQ', body))
         elif kind == DONE:
-            f = struct.unpack('<QIIIIQQQQQQ', body)
+            f = struct.unpack('<QIIIIQQQQQQQ', body)
             assert f[0] not in self.done, 'a second DONE'
             self.done[f[0]] = dict(error=f[1], finish=f[2], pieces=f[3], rounds=f[4],
                                    tokens_in=f[5], tokens_out=f[6], bytes_in=f[7], covered=f[8],
-                                   value=f[9], limit=f[10])
+                                   value=f[9], limit=f[10], cached=f[11])
         elif kind == CONN_CLOSED:
             self.closed.append(struct.unpack('<Q', body)[0])
 
@@ -183,6 +186,13 @@ class FakeBroker:
 
     def cancel(self, job, reason=ERROR_CANCELLED):
         send(self.sock, header(CANCEL) + struct.pack('<QII', job, reason, 0))
+
+    def rates(self, requests, tokens):
+        """Each: (per minute, left, owed) in sixty-millionths."""
+        send(self.sock, header(RATES) + struct.pack('<QQQQQQ', *requests, *tokens))
+
+    def set_limits(self, limits):
+        send(self.sock, header(SET_LIMITS) + pack_limits(limits))
 
     def drop_caches(self):
         send(self.sock, header(DROP_CACHES))

@@ -367,10 +367,58 @@ class Refusals(Case):
         self.assertEqual(self.headers.getheader('retry-after'), '3')
         self.assertEqual(self.headers.getheader('retry-after-ms'), '2500')
         self.assertEqual(self.headers.getheader('x-should-retry'), 'true')
+        self.assertIn('try again in 3 s)', v['message'])
+        self.b.admission = lambda a: (fb.ERROR_BUDGET_TOKENS, 7000000, 17, 16)
+        self.error(self.chat(), 429, 'insufficient_quota')
+        self.assertEqual(self.headers.getheader('retry-after'), '7000')
+        self.assertEqual(self.headers.getheader('x-should-retry'), 'false')
         self.b.admission = lambda a: (fb.ERROR_RATE_LIMITED, 0, 0, 0)
         self.error(self.chat(stream=True), 429, 'rate_limit_exceeded')
         self.assertEqual(self.headers.getheader('x-should-retry'), 'false')
         self.assertEqual(self.b.done, {}, 'a refused job from HTTP has no id to end')
+
+    def rate_headers(self, path='/v1/models'):
+        self.ask_json('GET', path)
+        names = [a + '-' + b for a in ('limit', 'remaining', 'reset')
+                 for b in ('requests', 'tokens')]
+        return [self.headers.getheader('x-ratelimit-' + n) for n in names] + [
+            self.headers.getheader(n) for n in ('ratelimit-policy', 'ratelimit')]
+
+    def test_rate_headers(self):
+        no_limit, unit = (2**64 - 1, 0, 0), 60000000
+        self.assertEqual(self.rate_headers(), [None] * 8)
+        self.b.rates((120, 119 * unit, 0), no_limit)
+        self.assertEqual(self.rate_headers()[::2],
+                         ['120', '119', self.headers.getheader('x-ratelimit-reset-requests'),
+                          '"requests";q=120;w=60'])
+        self.assertRegex(self.headers.getheader('x-ratelimit-reset-requests'), r'^\d{1,3}ms$')
+        self.assertEqual(self.headers.getheader('ratelimit'), '"requests";r=119;t=1')
+        self.assertIsNone(self.headers.getheader('x-ratelimit-limit-tokens'))
+        # One a minute, and a debt of one: full in two minutes.
+        self.b.rates((60, 0, 0), (1, 0, unit))
+        self.assertEqual(self.rate_headers(),
+                         ['60', '1', '0', '0', '1m0s', '2m0s',
+                          '"requests";q=60;w=60, "tokens";q=1;w=60',
+                          '"requests";r=0;t=60, "tokens";r=0;t=120'])
+        self.b.rates((60, 0, 0), no_limit)
+        time.sleep(1.1)
+        self.assertEqual(self.rate_headers()[2], '1')  # it fills between two messages
+        # On errors and streams, too.
+        self.error(b'{', 400, 'invalid_input')
+        self.assertEqual(self.headers.getheader('x-ratelimit-limit-requests'), '60')
+        answer = self.raw(b'GET / HTTP/1.0\r\n\r\n').lower()
+        self.assertIn(b'\r\nx-ratelimit-limit-requests: 60\r\n', answer)
+        r, _ = self.ask('POST', '/v1/chat/completions', self.chat(stream=True))
+        self.assertEqual(r.getheader('x-ratelimit-limit-requests'), '60')
+
+    def test_context_limit_of_the_user(self):
+        self.b.set_limits(dict(fb.LIMITS, max_context_tokens=64))
+        v = self.error(self.chat(messages=[{'role': 'user', 'content': 'word ' * 100}]), 400,
+                       'context_length_exceeded', 'messages')
+        self.assertEqual(v['n_ctx'], 64)
+        v = self.ask_json('POST', '/v1/chat/completions', self.chat(max_tokens=4000))
+        self.assertLessEqual(v['usage']['total_tokens'], 64)
+        self.assertEqual(self.b.admits[-1]['tokens_in'] + self.b.admits[-1]['wanted'], 64)
 
     def test_model_errors(self):
         self.b.model_errors = {'story': fb.ERROR_MODEL_BAD, 'wide': fb.ERROR_MODEL_LOADING}

@@ -1,0 +1,152 @@
+"""Quotas as clients see them: curl, bnctl and the configuration files, with a real worker."""
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+import unittest
+
+from harness import BUILD, MODELS, TINY, running
+from test_metrics import scrape
+
+STATE = os.path.join(BUILD, "e2e-state-quota")
+
+
+def setUpModule():
+    global FOLDER
+    FOLDER = tempfile.mkdtemp(prefix="bitnetd-models-")
+    os.chmod(FOLDER, 0o755)
+    shutil.copy(os.path.join(MODELS, TINY + ".gguf"), FOLDER)
+
+
+def tearDownModule():
+    shutil.rmtree(FOLDER)
+
+
+class Case(unittest.TestCase):
+    def start(self, config, fresh=True):
+        if fresh:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(os.path.join(STATE, "quota"))
+        return running(config=config, model_dir=FOLDER, state=STATE)
+
+    def complete(self, d, n=8, **fields):
+        """(status, headers, error or usage)"""
+        status, headers, data = d.request("POST", "/v1/completions",
+                                          {"prompt": "Once upon a time", "max_tokens": n, **fields})
+        answer = json.loads(data)
+        headers = {k.lower(): v for k, v in headers.items()}
+        return status, headers, answer.get("error") or answer["usage"]
+
+
+class Rates(Case):
+    def test_curl_and_bnctl(self):
+        with self.start("[Default]\nRequestsPerMinute = 3\n") as d:
+            for left in ("2", "1", "0"):
+                status, headers, _ = self.complete(d)
+                self.assertEqual(status, 200)
+                self.assertEqual(headers["x-ratelimit-limit-requests"], "3")
+                self.assertEqual(headers["x-ratelimit-remaining-requests"], left)
+                self.assertEqual(headers["ratelimit-policy"], '"requests";q=3;w=60')
+                self.assertRegex(headers["ratelimit"], rf'^"requests";r={left};t=\d+$')
+            r = subprocess.run(
+                ["curl", "-sS", "-i", "--unix-socket", d.socket, "-d", '{"prompt": "a"}', "-H",
+                 "Content-Type: application/json", "http://localhost/v1/completions"],
+                capture_output=True, text=True, timeout=60, check=True)
+            head, body = r.stdout.replace("\r", "").split("\n\n", 1)
+            self.assertIn("HTTP/1.1 429 ", head)
+            for line in (r"Retry-After: (1\d|20)", r"retry-after-ms: 1\d{4}",
+                         "x-should-retry: true", "x-ratelimit-remaining-requests: 0",
+                         r"x-ratelimit-reset-requests: (1m0s|\d+s)"):
+                self.assertRegex(head, "(?m)^" + line + "$")
+            error = json.loads(body)["error"]
+            self.assertEqual(error["code"], "rate_limit_exceeded")
+            self.assertEqual(error["type"], "rate_limit_error")
+            self.assertRegex(error["message"], r"value 4, limit 3 requests; try again in \d+ s")
+            r = d.bnctl("ask", "-n", "4", "Hello")
+            self.assertEqual(r.returncode, 75, r.stderr)
+            self.assertIn("try again in", r.stderr)
+
+    def test_tokens(self):
+        with self.start("[Default]\nTokensPerMinute = 600\nRequestsPerMinute = 2\n") as d:
+            status, headers, usage = self.complete(d, 50, seed=1, temperature=1)
+            self.assertEqual(status, 200)
+            reserved = usage["prompt_tokens"] + 4 * 50
+            self.assertEqual(headers["x-ratelimit-limit-tokens"], "600")
+            left = int(headers["x-ratelimit-remaining-tokens"])
+            self.assertGreaterEqual(left, 600 - reserved)
+            self.assertLess(left, 600 - reserved + 50)  # what has come back meanwhile
+            status, headers, error = self.complete(d, 140)
+            self.assertEqual(status, 429)
+            self.assertEqual(error["code"], "rate_limit_exceeded")
+            self.assertIn("tokens", error["message"])
+            self.assertEqual(self.complete(d, 4)[0], 200)
+            self.assertEqual(self.complete(d, 4)[0], 429)  # now the requests
+            self.assertEqual([line for line in scrape(d)[1].splitlines() if "{code=" in line],
+                             ['bitnetd_refusals_total{code="rate_limit_exceeded"} 2'])
+
+
+class Budgets(Case):
+    def test_tokens_of_the_day_survive_a_restart(self):
+        config = "[Default]\nTokensPerDay = 300\n"
+        with self.start(config) as d:
+            self.assertEqual(self.complete(d, 60)[0], 200)
+            status, headers, error = self.complete(d, 60)
+            self.assertEqual(status, 429)
+            self.assertEqual(error["code"], "insufficient_quota")
+            self.assertEqual(headers["x-should-retry"], "false")
+            self.assertGreater(int(headers["retry-after"]), 0)
+        with self.start(config, fresh=False) as d:
+            self.assertEqual(self.complete(d, 60)[0], 429)
+            self.assertEqual(self.complete(d, 1)[0], 200)
+            r = d.bnctl("ask", "-n", "60", "Hello")
+            self.assertEqual(r.returncode, 75, r.stderr)
+            self.assertIn("tokens of the day", r.stderr)
+
+    def test_cpu_time_of_the_day(self):
+        with self.start("[Default]\nCPUTimePerDay = 1s\nRequestsPerMinute = infinity\n") as d:
+            deadline = time.monotonic() + 60
+            status = 200
+            while status == 200 and time.monotonic() < deadline:
+                status, _, error = self.complete(d, 200)
+            self.assertEqual(status, 429)
+            self.assertEqual(error["code"], "insufficient_quota")
+            self.assertRegex(error["message"], r"CPU time .*limit 1 seconds")
+
+
+class Files(Case):
+    def test_reload_keeps_the_old_one_on_a_mistake(self):
+        with self.start("[Default]\nMaxOutputTokens = 5\n") as d:
+            def length():
+                return self.complete(d, 30)[2]["completion_tokens"]
+
+            def reload(text):
+                with open(os.path.join(d.dir, "bitnetd.conf.d", "50-x.conf"), "w",
+                          encoding="utf-8") as f:
+                    f.write(text)
+                d.process.send_signal(signal.SIGHUP)
+                time.sleep(0.3)
+
+            self.assertEqual(length(), 5)
+            os.mkdir(os.path.join(d.dir, "bitnetd.conf.d"))
+            reload(f"[User {os.geteuid()}]\nMaxOutputTokens = 7\n")
+            self.assertEqual(length(), 7)
+            reload("[Default]\nMaxOutputTokens = 9\nMaxOutputToken = 9\n")
+            self.assertEqual(length(), 7)
+            self.assertIn("bitnetd.conf.d/50-x.conf:3: unknown key", d.read_log())
+
+    def test_models_and_verbs(self):
+        with self.start("[Default]\nAllowVerbs = chat\nAllowModels = tiny*\n") as d:
+            status, _, error = self.complete(d)
+            self.assertEqual((status, error["code"]), (403, "not_authorized"))
+            self.assertEqual(d.chat("Hi", model=TINY, max_tokens=4)[0], 200)
+        with self.start("[Default]\nAllowModels = other\n") as d:
+            self.assertEqual(d.bnctl("ask", "-n", "4", "Hello").returncode, 77)
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=2)
