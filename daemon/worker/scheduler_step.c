@@ -33,6 +33,17 @@ static uint32_t chunk_rows(const struct plan *p, double usec) {
         return rows / CHUNK_UNIT * CHUNK_UNIT - p->decode_rows;
 }
 
+/* What others of its owner have read meanwhile it need not read. */
+static void catch_up(struct generation *g) {
+        uint32_t read;
+
+        if (g->request.owner == 0)
+                return;
+        read = (uint32_t)sequence_catch_up(g->sequence, g->request.prompt.ids, g->prompt_n);
+        g->usage.cached += read - g->read;
+        g->read = read;
+}
+
 /* Decoding rows and all rows of prefill that could be taken. */
 static struct plan count_rows(struct lane *l) {
         struct plan p = {.lane = l};
@@ -43,10 +54,12 @@ static struct plan count_rows(struct lane *l) {
                 g->guess.n = g->guess.rows = 0;
                 if (!generation_runnable(g))
                         continue;
-                if (g->read < g->prompt_n)
-                        prefill += g->prompt_n - g->read;
-                else
+                if (g->read == g->prompt_n) {
                         p.decode_rows++;
+                        continue;
+                }
+                catch_up(g);
+                prefill += g->prompt_n - g->read;
         }
         p.prefill_rows = (uint32_t)MIN(prefill, (uint64_t)(ENGINE_MAX_ROWS - p.decode_rows));
         return p;

@@ -150,7 +150,7 @@ static int take_pages(struct engine *e, uint16_t **pages, size_t n) {
 
 static struct sequence *sequence_allocate(struct engine *e, size_t max_tokens) {
         size_t n_pages = kv_pages_of(max_tokens);
-        struct sequence *s = calloc(1, sizeof(*s) + n_pages * sizeof(s->pages[0]));
+        struct sequence *s = calloc(1, sizeof(*s) + 2 * n_pages * sizeof(s->pages[0]));
 
         if (!s)
                 return NULL;
@@ -224,6 +224,28 @@ int sequence_resume(struct sequence **ret, struct engine *e, uint64_t owner, con
         }
         *ret = s;
         return 0;
+}
+
+size_t sequence_catch_up(struct sequence *s, const int32_t *ids, size_t n) {
+        struct kv_pool *kv = &s->engine->kv;
+        uint16_t **found = s->pages + s->n_pages;
+        size_t n_found, length, written = kv_pages_of(s->written);
+
+        if (s->owner == 0 || n == 0 || n > s->room)
+                return s->length;
+        n_found = prefixes_find(&s->engine->prefixes, s->owner, ids, found, (n - 1) / KV_PAGE);
+        length = n_found * KV_PAGE;
+        if (length <= s->length) {
+                kv_give(kv, found, n_found, n_found);
+                return s->length;
+        }
+        kv_give(kv, s->pages, n_found, MIN(n_found, written));
+        memcpy(s->pages, found, n_found * sizeof(*found));
+        memcpy(s->ids, ids, length * sizeof(*ids));
+        s->n_shared = n_found;
+        s->length = length;
+        s->written = MAX(s->written, length);
+        return length;
 }
 
 struct sequence *sequence_free(struct sequence *s) {

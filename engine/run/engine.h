@@ -41,6 +41,9 @@ int sequence_new(struct sequence **ret, struct engine *e, size_t max_tokens);
  * decides about -ENOSPC. */
 int sequence_resume(struct sequence **ret, struct engine *e, uint64_t owner, const int32_t *ids,
                     size_t n, size_t max_tokens);
+/* Others may have computed more of the ids meanwhile: take it over. Nothing of s may be beyond what
+ * it has of these ids. Returns its length, as sequence_resume would have it or longer. */
+size_t sequence_catch_up(struct sequence *s, const int32_t *ids, size_t n);
 struct sequence *sequence_free(struct sequence *s);
 size_t sequence_length(const struct sequence *s);
 /* The tokens of its positions [length]; valid until it is freed. */

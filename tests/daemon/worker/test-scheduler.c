@@ -159,13 +159,17 @@ static void company_does_not_matter(void **state) {
         scheduler_free(s);
 }
 
-static const char *long_prompt(void) {
-        static char text[1200];
+static const char *prompt_of(size_t n) {
+        static char text[2000];
 
         memset(text, 0, sizeof(text));
-        while (strlen(text) < 900)
+        while (strlen(text) < n)
                 strcat(text, "The little dog ran to the big tree. ");
         return text;
+}
+
+static const char *long_prompt(void) {
+        return prompt_of(900);
 }
 
 static void cancel_in_prefill(void **state) {
@@ -233,6 +237,29 @@ static void reuse_changes_nothing(void **state) {
         assert_int_equal(r[1].cached, whole_pages(r[1].prompt_n - 1));
         assert_int_equal(r[2].cached, 0);
         assert_int_equal(r[3].cached, 0);
+        done(&one);
+        scheduler_free(s);
+}
+
+/* Requests that come together: what the first one reads the others need not. The prompt is longer
+ * than half of what one step may read. */
+static void reuse_among_those_that_run(void **state) {
+        struct result one = alone(prompt_of(1250), 30), r[4] = {0};
+        struct scheduler *s = new_scheduler(4, 2048);
+
+        (void)state;
+        for (size_t i = 0; i < ARRAY_SIZE(r); i++) {
+                r[i].owner = 1 + i / 3;
+                assert_int_equal(submit(s, &r[i], prompt_of(1250), 30, false), 0);
+        }
+        assert_true(one.prompt_n > (ENGINE_MAX_ROWS + FIRST_CHUNK) / 2 + KV_PAGE);
+        for (size_t i = 0; i < ARRAY_SIZE(r); i++) {
+                finish(s, &r[i]);
+                assert_same_text(&one, &r[i]);
+                done(&r[i]);
+        }
+        assert_true(r[1].cached > 0 && r[2].cached > 0);
+        assert_int_equal(r[0].cached + r[3].cached, 0);
         done(&one);
         scheduler_free(s);
 }
@@ -486,6 +513,7 @@ int main(int argc, char **argv) {
                 cmocka_unit_test(cancel_in_prefill),
                 cmocka_unit_test(cancel_from_callback_and_while_waiting),
                 cmocka_unit_test(reuse_changes_nothing),
+                cmocka_unit_test(reuse_among_those_that_run),
                 cmocka_unit_test(reuse_after_cancel),
                 cmocka_unit_test(pause_and_go_on),
                 cmocka_unit_test(lease_ends_and_goes_on),

@@ -202,6 +202,36 @@ static void test_equal_pages_meet(void **state) {
         finish();
 }
 
+/* One that was made before the other one read takes over what that has read by now. */
+static void test_catching_up(void **state) {
+        float expected[331];
+        struct sequence *first, *late[2];
+        int32_t ids[LENGTH], other[LENGTH];
+
+        (void)state;
+        start(RANDOM_PLANES);
+        make_text(ids, 70, 1);
+        make_text(other, 70, 2);
+        first = resume(ALICE, ids, LENGTH);
+        late[0] = resume(ALICE, ids, LENGTH);
+        late[1] = resume(ALICE, other, LENGTH);
+        read_ids(late[0], ids, 40, 40); /* a page and a part of the next, which are given back */
+        read_ids(first, ids, 140, 30);
+        assert_int_equal(sequence_catch_up(first, ids, LENGTH), 140);
+        assert_int_equal(sequence_catch_up(late[0], ids, LENGTH), 128);
+        assert_int_equal(sequence_catch_up(late[1], other, LENGTH), 64);
+        assert_int_equal(sequence_catch_up(late[1], other, 0), 64);
+        assert_int_equal(engine->kv.n_free, PAGES - 3 * kv_pages_of(LENGTH) + 4 + 2);
+        sequence_free(first);
+        read_alone(ids, LENGTH, expected);
+        check_logits(expected, read_ids(late[0], ids, LENGTH, 5));
+        read_alone(other, LENGTH, expected);
+        check_logits(expected, read_ids(late[1], other, LENGTH, 50));
+        sequence_free(late[0]);
+        sequence_free(late[1]);
+        finish();
+}
+
 /* Kept pages give way, the longest unused first, and are never more than half of the budget. */
 static void test_kept_pages_give_way(void **state) {
         int32_t ids[8][LENGTH];
@@ -292,6 +322,8 @@ static void test_random_lives(void **state) {
                                 end++;
                         read_on(l, texts[l->text], expected[l->text][end]);
                         reads++;
+                } else if (what < 65 && sequence_length(l->s) < l->n) {
+                        sequence_catch_up(l->s, texts[l->text], l->n);
                 } else if (what < 70) {
                         size_t length = sequence_length(l->s);
 
@@ -314,6 +346,7 @@ int main(void) {
                 cmocka_unit_test(test_owners_and_beginnings),
                 cmocka_unit_test(test_refused),
                 cmocka_unit_test(test_equal_pages_meet),
+                cmocka_unit_test(test_catching_up),
                 cmocka_unit_test(test_kept_pages_give_way),
                 cmocka_unit_test(test_random_lives),
         };
