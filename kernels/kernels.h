@@ -163,8 +163,9 @@ static inline size_t attention_partial(size_t head_dim) {
 
 /* The keys of a query are cut into blocks of 256, from key 0. In one block, for each query, with
  * fma(a, b, c) = a * b + c rounded once (the only place where that is the written operation: all
- * vector units we know have it, and here it is half of the work):
- *   s(j) = (s = 0; for d in order: s = fma(q[d], (float)k[d][j], s)) * scale;   m = max s
+ * vector units we know have it, and there it is half of the work). The scores have two roundings:
+ * with one, the embedded model's golden answers lost two tokens of 237, by rounding luck.
+ *   s(j) = (s = 0; for d in order: s = s + q[d] * (float)k[d][j]) * scale;   m = max s
  *   p(j) = exp(s(j) - m);  l = sum of p in 16 partial sums (token j goes to sum j mod 16, in
  *   order), added as the tree of rms_norm (in float)
  *   o[d] = (o = 0; for j in order: o = fma(p(j), (float)v[j][d], o))

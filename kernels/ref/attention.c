@@ -11,7 +11,7 @@ static float key_score(const struct attention_block *a, const float *q, size_t j
         float s = 0;
 
         for (size_t d = 0; d < a->head_dim; d++)
-                s = fma_fixed(q[d], f16_to_f32(page[d * KV_PAGE + j % KV_PAGE]), s);
+                s = s + q[d] * f16_to_f32(page[d * KV_PAGE + j % KV_PAGE]);
         return s * a->scale;
 }
 

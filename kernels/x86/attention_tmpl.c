@@ -56,7 +56,7 @@ INLINE void score_vectors(const struct tile *t, size_t first, const uint16_t *co
                         vf x = vf_set1(t->q[r * STRIDE + d]);
 
                         UNROLL for (size_t i = 0; i < vectors; i++)
-                                a[r][i] = vf_fma(x, b[i], a[r][i]);
+                                a[r][i] = vf_add(a[r][i], vf_mul(x, b[i]));
                 }
         }
         UNROLL for (size_t r = 0; r < rows; r++) {
