@@ -148,7 +148,8 @@ static int build_modules(struct broker *b) {
         uint32_t mask = cpu_mask(o->cpu_given ? o->cpu : config->cpu);
         struct store_settings store = {
                 .state_dir = b->places.state_dir, .spawn = &b->spawn, .cpu_mask = mask,
-                .i2s = o->i2s, .changed = on_models_changed, .userdata = b };
+                .i2s = o->i2s, .packing = o->packing,
+                .changed = on_models_changed, .userdata = b };
         struct workers_settings workers = {
                 .spawn = &b->spawn, .threads = threads, .cpu_mask = mask,
                 .unavailable = on_unavailable, .exhausted = on_exhausted,

@@ -9,7 +9,7 @@
 #include "daemon/wire/proto.h"
 
 enum { OPT_USER = 256, OPT_DEBUG, OPT_MODEL, OPT_MODEL_DIR, OPT_SOCKET, OPT_STATE_DIR, OPT_CONFIG,
-       OPT_THREADS, OPT_CPU, OPT_I2S, OPT_SOCKET_MODE, OPT_VERSION, OPT_HELP };
+       OPT_THREADS, OPT_CPU, OPT_I2S, OPT_PACKING, OPT_SOCKET_MODE, OPT_VERSION, OPT_HELP };
 
 static const struct option table[] = {
         { "user", no_argument, NULL, OPT_USER },
@@ -22,6 +22,7 @@ static const struct option table[] = {
         { "threads", required_argument, NULL, OPT_THREADS },
         { "cpu", required_argument, NULL, OPT_CPU },
         { "i2s-layout", required_argument, NULL, OPT_I2S },
+        { "packing", required_argument, NULL, OPT_PACKING },
         { "socket-mode", required_argument, NULL, OPT_SOCKET_MODE },
         { "version", no_argument, NULL, OPT_VERSION },
         { "help", no_argument, NULL, OPT_HELP },
@@ -43,6 +44,8 @@ static void help(void) {
              "                      all\n"
              "  --i2s-layout L      how I2_S weights lie in their file: 128/32 (default),\n"
              "                      64/16 (made on ARM since 2025-11), 1x4\n"
+             "  --packing P         bits of a ternary weight: 2, 1.6, or auto (measured when a\n"
+             "                      model is packed; default)\n"
              "  --debug             workers keep standard error\n"
              "  --version, --help");
 }
@@ -76,6 +79,18 @@ static int parse_i2s(const char *name, enum wire_i2s *ret) {
                 }
         }
         return usage("--i2s-layout is 128/32, 64/16 or 1x4");
+}
+
+static int parse_packing(const char *name, enum wire_packing *ret) {
+        static const char *const names[_WIRE_PACKING_MAX] = { "auto", "2", "1.6" };
+
+        for (unsigned i = 0; i < _WIRE_PACKING_MAX; i++) {
+                if (strcmp(name, names[i]) == 0) {
+                        *ret = (enum wire_packing)i;
+                        return 0;
+                }
+        }
+        return usage("--packing is auto, 2 or 1.6");
 }
 
 static int parse_one(int c, struct options *o) {
@@ -118,6 +133,8 @@ static int parse_one(int c, struct options *o) {
                 return 0;
         case OPT_I2S:
                 return parse_i2s(optarg, &o->i2s);
+        case OPT_PACKING:
+                return parse_packing(optarg, &o->packing);
         case OPT_SOCKET_MODE:
                 if (!parse_unsigned(optarg, 8, 0777, &mode) || !mode)
                         return usage("--socket-mode takes an octal mode such as 0666");

@@ -24,6 +24,7 @@ struct options {
         enum cpu_level cpu;
         bool cpu_given;
         enum wire_i2s i2s;
+        enum wire_packing packing;
         mode_t socket_mode;     /* 0: not given */
 };
 

@@ -57,7 +57,8 @@ static int send_files(struct packer *p) {
                 return r;
         m = (union wire_message){ .pack_output = { .h.type = WIRE_PACK_OUTPUT,
                                                    .source_size = p->request.source_size,
-                                                   .i2s = p->request.i2s } };
+                                                   .i2s = p->request.i2s,
+                                                   .packing = p->request.packing } };
         return wire_send(p->sock, &m, p->request.output);
 }
 

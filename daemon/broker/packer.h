@@ -16,6 +16,7 @@ struct packer_request {
         int output;            /* empty and writable, borrowed */
         uint32_t cpu_mask;
         enum wire_i2s i2s;
+        enum wire_packing packing;
         /* Once: error is 0 and packed says what the worker said (which may be a refusal), or
          * error is a negative errno and packed is NULL. The packer is freed after it. */
         void (*done)(void *userdata, int error, const struct wire_packed *packed);

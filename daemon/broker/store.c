@@ -51,7 +51,8 @@ struct store {
 
 /* Packed files of another version or another reading of the source get other names. */
 static uint64_t salt_of(const struct store *s) {
-        return WIRE_PACK_VERSION | (uint64_t)s->settings.i2s << 32;
+        return WIRE_PACK_VERSION | (uint64_t)s->settings.i2s << 32 |
+               (uint64_t)s->settings.packing << 40;
 }
 
 int store_new(struct store **ret, sd_event *event, const struct store_settings *settings) {
@@ -361,7 +362,7 @@ static void pack(struct store *s) {
         struct packer_request request = {
                 .name = m->public.name, .source = m->source,
                 .source_size = (uint64_t)m->stat.st_size, .cpu_mask = s->settings.cpu_mask,
-                .i2s = s->settings.i2s,
+                .i2s = s->settings.i2s, .packing = s->settings.packing,
                 .done = on_packed, .userdata = s };
         int r;
 

@@ -29,6 +29,7 @@ struct store_settings {
         const struct spawn *spawn;
         uint32_t cpu_mask;
         enum wire_i2s i2s;       /* of every model that has I2_S tensors */
+        enum wire_packing packing; /* of the same */
         /* A model changed its state, or the set of models changed. */
         void (*changed)(void *userdata);
         void *userdata;

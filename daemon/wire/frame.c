@@ -74,7 +74,7 @@ static int check_model(const union wire_message *m) {
 }
 
 static int check_pack_output(const union wire_message *m) {
-        return m->pack_output.i2s < _WIRE_I2S_MAX && m->pack_output.reserved == 0;
+        return m->pack_output.i2s < _WIRE_I2S_MAX && m->pack_output.packing < _WIRE_PACKING_MAX;
 }
 
 static int check_queued(const union wire_message *m) {

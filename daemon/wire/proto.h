@@ -148,11 +148,13 @@ struct wire_model {
 
 /* How I2_S tensors are laid out, which their file does not say (formats-and-models 2.5). */
 enum wire_i2s { WIRE_I2S_128_32 = 0, WIRE_I2S_64_16, WIRE_I2S_1X4, _WIRE_I2S_MAX };
+/* Bits of a ternary weight with one scale per row; AUTO: what the packer measures to be faster. */
+enum wire_packing { WIRE_PACKING_AUTO = 0, WIRE_PACKING_2, WIRE_PACKING_1_6, _WIRE_PACKING_MAX };
 struct wire_pack_output {
         struct wire_header h;
         uint64_t source_size;
         uint32_t i2s;             /* enum wire_i2s */
-        uint32_t reserved;
+        uint32_t packing;         /* enum wire_packing */
 };
 
 struct wire_queued { struct wire_header h; uint64_t ref, job; uint32_t position, reserved; };

@@ -78,7 +78,7 @@ static int pack(const struct wire_hello *hello, unsigned landlock) {
         int r = say_ready(cpu_flags(hello->cpu_mask), 1, landlock, seccomp);
 
         if (r == 0)
-                r = pack_mode(SANDBOX_LINK_FD);
+                r = pack_mode(SANDBOX_LINK_FD, cpu_flags(hello->cpu_mask));
         return r < 0 ? EXIT_PROTOCOL : 0;
 }
 

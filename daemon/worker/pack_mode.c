@@ -8,6 +8,7 @@
 
 #include "daemon/wire/frame.h"
 #include "daemon/worker/pack_mode.h"
+#include "daemon/worker/packing.h"
 #include "daemon/worker/poller.h"
 #include "daemon/worker/receive.h"
 #include "engine/base/macro.h"
@@ -39,9 +40,16 @@ static int map_source(int fd, struct mapping *ret, struct model_error *err) {
 
 static_assert((int)WIRE_I2S_64_16 == I2S_64_16 && (int)WIRE_I2S_1X4 == I2S_1X4, "same numbers");
 
-static int pack(int source, int output, uint32_t i2s, uint64_t *ret_size,
-                struct model_error *err) {
-        const struct pack_options options = { .i2s = (enum i2s_layout)i2s,
+static enum ternary_packing packing_of(uint32_t asked, unsigned cpu_flags) {
+        if (asked == WIRE_PACKING_AUTO)
+                return packing_measure(cpu_flags);
+        return asked == WIRE_PACKING_2 ? TERNARY_2_BITS : TERNARY_BASE_3;
+}
+
+static int pack(int source, int output, const struct wire_pack_output *how, unsigned cpu_flags,
+                uint64_t *ret_size, struct model_error *err) {
+        const struct pack_options options = { .i2s = (enum i2s_layout)how->i2s,
+                                              .ternary = packing_of(how->packing, cpu_flags),
                                               .float_head_as_s8 = true };
         _cleanup_(unmap) struct mapping m = {};
         int r = map_source(source, &m, err);
@@ -51,7 +59,7 @@ static int pack(int source, int output, uint32_t i2s, uint64_t *ret_size,
         return pack_model((struct view){ m.p, m.n }, output, &options, ret_size, err);
 }
 
-int pack_mode(int link_fd) {
+int pack_mode(int link_fd, unsigned cpu_flags) {
         _cleanup_close_ int source = -1, output = -1;
         struct model_error err = {};
         union wire_message m;
@@ -64,7 +72,7 @@ int pack_mode(int link_fd) {
         r = receive_type(link_fd, WIRE_PACK_OUTPUT, &m, &output);
         if (r < 0)
                 return r;
-        r = pack(source, output, m.pack_output.i2s, &size, &err);
+        r = pack(source, output, &m.pack_output, cpu_flags, &size, &err);
         if (r < 0 && err.code == MODEL_OK)
                 err.code = r == -ENOMEM ? MODEL_E_MEMORY : MODEL_E_IO;
         m = (union wire_message){ .packed = { .h.type = WIRE_PACKED,

@@ -229,6 +229,19 @@ class BadModels(unittest.TestCase):
         with self.assertRaisesRegex(RuntimeError, "128/32, 64/16 or 1x4"):
             Daemon("--i2s-layout", "32/8")
 
+    def test_packing_changes_nothing(self):
+        """2 or 1.6 bits a weight, or what was measured: the same answer."""
+        state = os.path.join(BUILD, "e2e-state-bad")
+        answers = []
+        for packing in ("2", "1.6", "auto"):
+            with running("--packing", packing, model_dir=self.dir, state=state) as d:
+                status, answer = d.chat("Once upon a time", model=TINY, max_tokens=24)
+                self.assertEqual(status, 200, answer)
+                answers.append(answer["choices"][0]["message"]["content"])
+        self.assertEqual(len(set(answers)), 1)
+        with self.assertRaisesRegex(RuntimeError, "auto, 2 or 1.6"):
+            Daemon("--packing", "3")
+
 
 if __name__ == "__main__":
     unittest.main(verbosity=2)

@@ -11,11 +11,11 @@
 #include <unistd.h>
 
 #include "engine/base/macro.h"
-#include "tests/tools/synthetic.h"
+#include "tests/tools/synthetic_packed.h"
 
 static const char usage[] =
         "usage: make-model [OPTION VALUE]… -o FILE\n"
-        "  --shape tiny|2b4t      start from a known shape (first option; default tiny)\n"
+        "  --shape tiny|2b4t|100b start from a known shape (first option; default tiny)\n"
         "  --arch NAME            bitnet-b1.58, bitnet-25, bitnet or llama\n"
         "  --layers --embd --ff --heads --kv-heads --vocab --ctx NUMBER\n"
         "  --type TYPE            projections: i2_s tq1_0 tq2_0 q8_0 q4_0 q4_1 q6_k f16 bf16 f32\n"
@@ -24,11 +24,13 @@ static const char usage[] =
         "  --activation NAME      silu or relu2, written into the metadata\n"
         "  --tied | --untied      one matrix for embedding and head (default), or two\n"
         "  --seed NUMBER\n"
+        "  --packed 2|1.6         write a packed file at once (i2_s, f16 head)\n"
         "TQ types and q6_k need widths that are multiples of 256, the other q types of 32.\n";
 
 enum option_id {
         OPT_SHAPE = 256, OPT_ARCH, OPT_LAYERS, OPT_EMBD, OPT_FF, OPT_HEADS, OPT_KV_HEADS, OPT_VOCAB,
-        OPT_CTX, OPT_TYPE, OPT_HEAD, OPT_ACTIVATION, OPT_TIED, OPT_UNTIED, OPT_SEED, OPT_HELP,
+        OPT_CTX, OPT_TYPE, OPT_HEAD, OPT_ACTIVATION, OPT_TIED, OPT_UNTIED, OPT_SEED, OPT_PACKED,
+        OPT_HELP,
 };
 
 static const struct option options[] = {
@@ -47,6 +49,7 @@ static const struct option options[] = {
         {"tied", no_argument, NULL, OPT_TIED},
         {"untied", no_argument, NULL, OPT_UNTIED},
         {"seed", required_argument, NULL, OPT_SEED},
+        {"packed", required_argument, NULL, OPT_PACKED},
         {"help", no_argument, NULL, OPT_HELP},
         {NULL, 0, NULL, 0},
 };
@@ -73,6 +76,8 @@ static int parse_shape(const char *text, struct synthetic *s) {
                 *s = synthetic_tiny;
         else if (strcmp(text, "2b4t") == 0)
                 *s = synthetic_2b4t;
+        else if (strcmp(text, "100b") == 0)
+                *s = synthetic_100b;
         else
                 return fail("shape", text);
         return 0;
@@ -82,7 +87,24 @@ static int parse_type(const char *text, struct synthetic_type *ret) {
         return synthetic_type_parse(text, ret) < 0 ? fail("type", text) : 0;
 }
 
-static int parse_option(int c, struct synthetic *s, const char **output) {
+struct request {
+        struct synthetic shape;
+        const char *output;
+        bool packed;
+        enum ternary_packing ternary;
+};
+
+static int parse_packed(const char *text, struct request *q) {
+        if (strcmp(text, "2") != 0 && strcmp(text, "1.6") != 0)
+                return fail("packing", text);
+        q->packed = true;
+        q->ternary = strcmp(text, "2") == 0 ? TERNARY_2_BITS : TERNARY_BASE_3;
+        return 0;
+}
+
+static int parse_option(int c, struct request *q) {
+        struct synthetic *s = &q->shape;
+
         switch (c) {
         case OPT_SHAPE:
                 return parse_shape(optarg, s);
@@ -120,8 +142,10 @@ static int parse_option(int c, struct synthetic *s, const char **output) {
         case OPT_SEED:
                 s->seed = strtoull(optarg, NULL, 10);
                 return 0;
+        case OPT_PACKED:
+                return parse_packed(optarg, q);
         case 'o':
-                *output = optarg;
+                q->output = optarg;
                 return 0;
         default:
                 fputs(usage, stderr);
@@ -130,8 +154,7 @@ static int parse_option(int c, struct synthetic *s, const char **output) {
 }
 
 int main(int argc, char **argv) {
-        struct synthetic s = synthetic_tiny;
-        const char *output = NULL;
+        struct request q = {.shape = synthetic_tiny};
         _cleanup_close_ int fd = -1;
         uint64_t size = 0;
         int c, r;
@@ -141,24 +164,25 @@ int main(int argc, char **argv) {
                         fputs(usage, stdout);
                         return EXIT_SUCCESS;
                 }
-                if (parse_option(c, &s, &output) < 0)
+                if (parse_option(c, &q) < 0)
                         return EXIT_FAILURE;
         }
-        if (!output || optind < argc) {
+        if (!q.output || optind < argc) {
                 fputs(usage, stderr);
                 return EXIT_FAILURE;
         }
-        fd = open(output, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+        fd = open(q.output, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
         if (fd < 0) {
-                fprintf(stderr, "make-model: %s: %s\n", output, strerror(errno));
+                fprintf(stderr, "make-model: %s: %s\n", q.output, strerror(errno));
                 return EXIT_FAILURE;
         }
-        r = synthetic_write(fd, &s, &size);
+        r = q.packed ? synthetic_write_packed(fd, &q.shape, q.ternary, &size)
+                     : synthetic_write(fd, &q.shape, &size);
         if (r < 0) {
-                fprintf(stderr, "make-model: %s: %s%s\n", output, strerror(-r),
+                fprintf(stderr, "make-model: %s: %s%s\n", q.output, strerror(-r),
                         r == -EINVAL ? " (do the widths suit the types? vocab >= 260?)" : "");
                 return EXIT_FAILURE;
         }
-        printf("%s: %" PRIu64 " bytes\n", output, size);
+        printf("%s: %" PRIu64 " bytes\n", q.output, size);
         return EXIT_SUCCESS;
 }

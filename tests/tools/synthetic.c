@@ -26,6 +26,12 @@ const struct synthetic synthetic_2b4t = {
         .vocab = 128256, .ctx = 4096, .type = {TYPE_I2_S, 0}, .head = {TYPE_F16, 0}, .seed = 1,
 };
 
+const struct synthetic synthetic_100b = {
+        .arch = "bitnet-b1.58", .layers = 63, .embd = 12288, .ff = 33024, .heads = 96,
+        .kv_heads = 24, .vocab = 4096, .ctx = 4096, .type = {TYPE_I2_S, 0}, .head = {TYPE_F16, 0},
+        .seed = 1,
+};
+
 int synthetic_type_parse(const char *name, struct synthetic_type *ret) {
         static const struct {
                 const char *name;
@@ -525,7 +531,8 @@ static void place(struct gguf_writer *w, struct item *t) {
                 t->offset = gguf_put_tensor(w, t->name, t->type, n_dims, matrix, t->size);
 }
 
-static int write_file(struct build *b, struct gguf_writer *w, int fd, uint64_t *ret_size) {
+static int write_file(struct build *b, struct gguf_writer *w, int fd, bool contents,
+                      uint64_t *ret_size) {
         struct out o = {.fd = fd, .room = 1 << 20};
         struct bytes header = {0};
         uint64_t rng = b->s->seed;
@@ -545,7 +552,7 @@ static int write_file(struct build *b, struct gguf_writer *w, int fd, uint64_t *
         o.buffer = malloc(o.room);
         if (!o.buffer)
                 return -ENOMEM;
-        for (size_t i = 0; i < b->n && o.error == 0; i++) {
+        for (size_t i = 0; contents && i < b->n && o.error == 0; i++) {
                 out_seek(&o, header.n + b->items[i].offset);
                 write_tensor(&o, &b->items[i], &rng);
         }
@@ -555,7 +562,7 @@ static int write_file(struct build *b, struct gguf_writer *w, int fd, uint64_t *
         return o.error;
 }
 
-int synthetic_write(int fd, const struct synthetic *s, uint64_t *ret_size) {
+static int write_model(int fd, const struct synthetic *s, bool contents, uint64_t *ret_size) {
         struct build b = {.s = s};
         struct gguf_writer w;
         int r;
@@ -568,9 +575,21 @@ int synthetic_write(int fd, const struct synthetic *s, uint64_t *ret_size) {
         r = add_all(&b);
         if (r == 0) {
                 gguf_writer_init(&w, 32);
-                r = write_file(&b, &w, fd, ret_size);
+                r = write_file(&b, &w, fd, contents, ret_size);
                 gguf_writer_done(&w);
         }
         free(b.items);
         return r;
+}
+
+int synthetic_write(int fd, const struct synthetic *s, uint64_t *ret_size) {
+        return write_model(fd, s, true, ret_size);
+}
+
+int synthetic_outline(int fd, const struct synthetic *s, uint64_t *ret_size) {
+        int r = write_model(fd, s, false, ret_size);
+
+        if (r < 0)
+                return r;
+        return ftruncate(fd, (off_t)*ret_size) < 0 ? -errno : 0;
 }

@@ -27,6 +27,8 @@ enum { SYNTHETIC_VOCAB_MIN = 260 };
 extern const struct synthetic synthetic_tiny;
 /* BitNet b1.58 2B4T: 30 layers, 2560 wide, 128256 tokens. */
 extern const struct synthetic synthetic_2b4t;
+/* A hundred billion weights in the proportions of 2B4T: 63 layers, 12288 wide; 4096 tokens only. */
+extern const struct synthetic synthetic_100b;
 
 /* "i2_s", "tq1_0", "tq2_0", "q8_0", "q4_0", "q4_1", "q6_k", "f16", "bf16", "f32", "trits1" to
  * "trits4". 0 or -EINVAL. */
@@ -35,3 +37,6 @@ int synthetic_type_parse(const char *name, struct synthetic_type *ret);
 /* Write the file from offset 0 with pwrite. 0; -EINVAL when a width does not suit a type or the
  * vocabulary is too small; other negative errno. */
 int synthetic_write(int fd, const struct synthetic *s, uint64_t *ret_size);
+
+/* The same file with a hole where the weights are. */
+int synthetic_outline(int fd, const struct synthetic *s, uint64_t *ret_size);

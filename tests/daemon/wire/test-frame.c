@@ -252,6 +252,7 @@ static void test_ranges_to_worker(void **state) {
         BAD(model.error, WIRE_MODEL, 1, ERROR_MODEL_BAD); /* with a descriptor */
         BAD(model.model_error, WIRE_MODEL, 1, _MODEL_E_MAX);
         BAD(pack_output.i2s, WIRE_PACK_OUTPUT, 1, _WIRE_I2S_MAX);
+        BAD(pack_output.packing, WIRE_PACK_OUTPUT, 1, _WIRE_PACKING_MAX);
         BAD(queued.ref, WIRE_QUEUED, 0, 0);
         BAD(queued.job, WIRE_QUEUED, 0, WIRE_REF_WORKER);
         BAD(admitted.job, WIRE_ADMITTED, 0, 0);

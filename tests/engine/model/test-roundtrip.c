@@ -24,6 +24,7 @@
 #include "engine/model/types.h"
 #include "engine/text/vocab.h"
 #include "tests/engine/model/fixture.h"
+#include "tests/tools/synthetic_packed.h"
 
 static float q4_weight(const uint8_t *p, unsigned i, bool with_min) {
         const uint8_t *nibbles = p + (with_min ? 4 : 2);
@@ -285,6 +286,37 @@ static void test_token_quant(void **state) {
         assert_false(token_quant_of("llama", "trits3"));
 }
 
+/* What is written without a source opens, with every weight a trit times its scale and no two
+ * matrices alike. */
+static void test_written_directly(void **state) {
+        for (int ternary = TERNARY_2_BITS; ternary <= TERNARY_BASE_3; ternary++) {
+                struct synthetic s = synthetic_tiny;
+                float row[256], other[256];
+                struct model *m;
+                uint64_t size;
+                int fd = fixture_fd((struct bytes){0});
+
+                s.head = (struct synthetic_type){TYPE_F16, 0};
+                s.layers = 2;
+                assert_int_equal(synthetic_write_packed(fd, &s, (enum ternary_packing)ternary,
+                                                        &size), 0);
+                assert_int_equal(size, lseek(fd, 0, SEEK_END));
+                m = open_packed(fd);
+                assert_int_equal(m->layers[1].q.form,
+                                 ternary == TERNARY_BASE_3 ? WEIGHT_T5 : WEIGHT_T2);
+                for (uint32_t r = 0; r < m->layers[1].q.rows; r++) {
+                        const float scale = m->layers[1].q.scales[r];
+
+                        matrix_row(&m->layers[1].q, r, row);
+                        for (unsigned c = 0; c < 256; c++)
+                                assert_true(row[c] == 0 || fabsf(row[c]) == scale);
+                }
+                matrix_row(&m->layers[0].q, m->layers[0].q.rows - 1, other);
+                assert_memory_not_equal(row, other, sizeof(row));
+                model_free(m);
+        }
+}
+
 /* A factor tensor of a projection is part of its scales. */
 static void check_factor(const struct synthetic *s) {
         const struct edit add = {ADD_F32, "blk.0.attn_v.scale", 1};
@@ -399,6 +431,7 @@ int main(int argc, char **argv) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(test_types),       cmocka_unit_test(test_odd_shapes),
                 cmocka_unit_test(test_token_quant), cmocka_unit_test(test_factor),
+                cmocka_unit_test(test_written_directly),
                 cmocka_unit_test(test_large_head),  cmocka_unit_test(test_files),
         };
 
