@@ -39,10 +39,6 @@ enum { MAX_TOKENS = 64, MAX_COLS = 6912 };
 
 static const size_t pool_bytes = (size_t)256 << 20;
 
-struct limits {
-        double bandwidth, dots;
-};
-
 static matmul_q_fn *pick(const struct kernel_ops *ops, enum kind kind) {
         switch (kind) {
         case T2_ROW:
@@ -226,10 +222,7 @@ int main(int argc, char **argv) {
                 fprintf(stderr, "bench-kernels: unknown level %s\n", level);
                 return 1;
         }
-        limits = (struct limits){ limit_read_bandwidth(1), limit_dot_rate() };
-        printf("read bandwidth: %.1f GB/s (1 thread), %.1f GB/s (2 threads)\n",
-               limits.bandwidth * 1e-9, limit_read_bandwidth(2) * 1e-9);
-        printf("vpdpbusd on 512 bits: %.1f GMAC/s per core\n", limits.dots * 1e-9);
+        limits = limits_print();
         data_init(&d);
         if (level) {
                 bench_level(&d, &limits, cpu_flags(mask), kernel);
