@@ -21,6 +21,7 @@
 #include "daemon/worker/scheduler.h"
 #include "daemon/worker/summarize_prompt.h"
 #include "engine/base/macro.h"
+#include "engine/grammar/constraint.h"
 #include "engine/text/chat.h"
 
 /* Prompts are counted to here even when they do not fit, so that the error can name their size. */
@@ -49,6 +50,7 @@ struct job {
 
         struct tokens prompt;            /* until the generation takes it */
         uint64_t tokens_in, tokens_wanted;
+        struct constraint *constraint;   /* until the generation takes it */
         struct generation *generation;
         struct summarize *summarize;
         bool paused;
@@ -71,6 +73,7 @@ void job_spec_done(struct job_spec *s) {
 
 static void job_free(struct job *j) {
         tokens_done(&j->prompt);
+        constraint_free(j->constraint);
         stop_filter_done(&j->stop);
         secure_buf_done(&j->out);
         job_spec_done(&j->spec);
@@ -293,11 +296,33 @@ static int count_tokens(struct job *j, struct request_error *e) {
         return 0;
 }
 
+/* What the answer must be meets the vocabulary that has to write it. */
+static int make_constraint(struct job *j, struct request_error *e) {
+        const struct token_trie *trie;
+        int r;
+
+        if (!j->spec.params.grammar)
+                return 0;
+        r = models_trie(j->w->models, j->model, &trie);
+        if (r >= 0)
+                r = constraint_new(&j->constraint, j->spec.params.grammar, trie,
+                                   j->model->hp.n_vocab);
+        if (r >= 0)
+                j->spec.params.grammar = NULL;
+        if (r == -EDOM)
+                return request_fail(e, ERROR_UNSUPPORTED, "response_format",
+                                    "The vocabulary of this model lacks characters that the answer "
+                                    "must have.");
+        return r;
+}
+
 static void ask_admission(struct job *j) {
         struct request_error e = {};
         union wire_message m = { .admit.h.type = WIRE_ADMIT };
-        int r = count_tokens(j, &e);
+        int r = make_constraint(j, &e);
 
+        if (r >= 0)
+                r = count_tokens(j, &e);
         if (r < 0) {
                 if (r != -EBADMSG)
                         e.code = r == -ENOMEM ? ERROR_OVERLOADED : ERROR_FAILED;
@@ -402,6 +427,7 @@ static void start_generation(struct job *j) {
                 .prompt = j->prompt,
                 .max_tokens = (uint32_t)j->tokens_wanted,
                 .sampling = j->spec.params.sampling,
+                .constraint = j->constraint,
                 .background = j->spec.params.priority == WIRE_PRIORITY_BACKGROUND,
                 .text = on_text,
                 .progress = on_progress,
@@ -415,6 +441,7 @@ static void start_generation(struct job *j) {
                 return;
         }
         j->prompt = (struct tokens){};
+        j->constraint = NULL;
         messages_done(&j->spec.messages); /* the tokens carry the text from here on */
         secure_buf_done(&j->spec.text);
         if (j->paused)

@@ -26,6 +26,7 @@ struct slot {
         uint64_t size, created;      /* of the catalogue entry when it was asked for */
         enum slot_state state;
         struct model *model;
+        struct token_trie *trie;     /* NULL: nobody needed it yet */
         struct request_error error;  /* SLOT_FAILED */
         uint64_t failed_at;
 };
@@ -58,6 +59,7 @@ struct models *models_free(struct models *m) {
 
         for (s = m ? m->slots : NULL; s; s = next) {
                 next = s->next;
+                token_trie_free(s->trie);
                 model_free(s->model);
                 free(s);
         }
@@ -127,6 +129,19 @@ const struct model *models_loaded(struct models *m, const struct wire_catalog *c
         const struct slot *s = find_slot(m, c);
 
         return s && s->state == SLOT_LOADED ? s->model : NULL;
+}
+
+/* Tens of milliseconds for a large vocabulary, once. */
+int models_trie(struct models *m, const struct model *model, const struct token_trie **ret) {
+        struct slot *s = m->slots;
+        int r = 0;
+
+        while (s->model != model)
+                s = s->next;
+        if (!s->trie)
+                r = token_trie_new(&s->trie, model->vocab);
+        *ret = s->trie;
+        return r;
 }
 
 uint32_t models_context(struct models *m, const struct wire_catalog *c) {

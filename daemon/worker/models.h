@@ -6,6 +6,7 @@
 #include "daemon/wire/proto.h"
 #include "daemon/worker/request_error.h"
 #include "daemon/worker/worker.h"
+#include "engine/grammar/token-trie.h"
 #include "engine/model/model.h"
 
 struct models;
@@ -25,6 +26,8 @@ int models_answer(struct models *m, const struct wire_model *a, int fd);
 
 /* The model when it is mapped in this worker, or NULL. */
 const struct model *models_loaded(struct models *m, const struct wire_catalog *c);
+/* The tokens of a loaded model by their bytes; made when first asked for. 0 or -ENOMEM. */
+int models_trie(struct models *m, const struct model *model, const struct token_trie **ret);
 /* Tokens that prompt and answer may have together; 0: not loaded in this worker. */
 uint32_t models_context(struct models *m, const struct wire_catalog *c);
 

@@ -7,6 +7,7 @@
 
 #include "daemon/wire/frame.h"
 #include "daemon/worker/params.h"
+#include "daemon/worker/schema.h"
 #include "engine/base/macro.h"
 
 int request_fail(struct request_error *e, enum error_code code, const char *param,
@@ -172,11 +173,6 @@ static bool not_none(const json_t *v) {
 
         return !s || (strcmp(s, "none") != 0 && strcmp(s, "auto") != 0);
 }
-static bool not_text(const json_t *v) {
-        const char *s = json_string_value(json_object_get(v, "type"));
-
-        return !s || strcmp(s, "text") != 0;
-}
 static bool not_text_only(const json_t *v) {
         const char *s = json_string_value(json_array_get(v, 0));
 
@@ -194,14 +190,12 @@ static const struct {
         { "tool_choice", not_none },
         { "functions", not_empty },
         { "function_call", not_none },
-        { "response_format", not_text },
         { "logit_bias", not_empty },
         { "logprobs", not_zero },
         { "top_logprobs", not_zero },
         { "echo", not_false },
         { "suffix", any },
         { "grammar", any },
-        { "json_schema", any },
         { "audio", any },
         { "modalities", not_text_only },
 };
@@ -291,12 +285,51 @@ static int parse_own(const json_t *root, struct gen_params *p, struct request_er
         return 0;
 }
 
+/* OpenAI's response_format: text, json_object, or json_schema with the schema inside. */
+static int parse_response_format(const json_t *format, struct gen_params *p,
+                                 struct request_error *e) {
+        const char *type = json_string_value(json_object_get(format, "type"));
+        json_t *schema = field(format, "json_schema");
+
+        if (type && strcmp(type, "text") == 0)
+                return 0;
+        if (type && strcmp(type, "json_object") == 0)
+                return schema_any_object(&p->grammar);
+        if (!type || strcmp(type, "json_schema") != 0)
+                return request_fail(e, ERROR_INVALID_INPUT, "response_format.type",
+                                    "The type is text, json_object or json_schema.");
+        if (!field(schema, "schema"))
+                return request_fail(e, ERROR_INVALID_INPUT, "response_format.json_schema",
+                                    "The field must be an object with a schema.");
+        return schema_compile(field(schema, "schema"), "response_format.json_schema.schema",
+                              &p->grammar, e);
+}
+
+/* One of three spellings: OpenAI's, llama-server's, and the option of a bus job. */
+static int parse_format(const json_t *root, struct gen_params *p, struct request_error *e) {
+        static const char *const bare[] = { "json_schema", "json-schema" };
+        json_t *format = field(root, "response_format");
+        int r = format ? parse_response_format(format, p, e) : 0;
+
+        for (size_t i = 0; i < ARRAY_SIZE(bare) && r >= 0; i++) {
+                json_t *schema = field(root, bare[i]);
+
+                if (schema && p->grammar)
+                        return request_fail(e, ERROR_INVALID_INPUT, bare[i],
+                                            "The request has two schemas.");
+                if (schema)
+                        r = schema_compile(schema, bare[i], &p->grammar, e);
+        }
+        return r;
+}
+
 int params_parse(const json_t *root, struct gen_params *p, struct request_error *e) {
         json_t *options = field(root, "stream_options");
         int r;
 
         if ((r = check_refusals(root, e)) < 0 || (r = parse_numbers(root, p, e)) < 0 ||
             (r = parse_stop(root, p, e)) < 0 || (r = parse_own(root, p, e)) < 0 ||
+            (r = parse_format(root, p, e)) < 0 ||
             (r = parse_bool(root, "stream", &p->stream, e)) < 0)
                 return r;
         if (options && !json_is_object(options))
@@ -307,6 +340,7 @@ int params_parse(const json_t *root, struct gen_params *p, struct request_error 
 
 void params_done(struct gen_params *p) {
         stop_list_done(&p->stops);
+        p->grammar = grammar_free(p->grammar);
 }
 
 int params_model(const json_t *root, char *name, struct request_error *e) {

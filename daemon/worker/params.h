@@ -10,6 +10,7 @@
 
 #include "daemon/worker/request_error.h"
 #include "daemon/worker/stop.h"
+#include "engine/grammar/grammar.h"
 #include "engine/run/sampler.h"
 
 enum { JSON_VALUES_MAX = 65536 };
@@ -20,6 +21,7 @@ struct gen_params {
         uint32_t priority;       /* enum wire_priority */
         uint64_t deadline_usec;  /* from now; 0: none */
         struct stop_list stops;
+        struct grammar *grammar; /* what the answer must be, or NULL; owned */
         bool stream, include_usage;
 };
 

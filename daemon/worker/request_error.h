@@ -6,7 +6,7 @@
 
 #include "policy/error.h"
 
-enum { REQUEST_PARAM_MAX = 48 };
+enum { REQUEST_PARAM_MAX = 192 };
 
 struct request_error {
         enum error_code code;

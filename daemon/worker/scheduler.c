@@ -13,6 +13,7 @@
 
 #include "daemon/worker/scheduler_internal.h"
 #include "engine/base/macro.h"
+#include "engine/grammar/constraint.h"
 
 uint64_t scheduler_now(void) {
         struct timespec t;
@@ -102,6 +103,7 @@ static void generation_free(struct scheduler *s, struct generation *g) {
         TAILQ_REMOVE(&s->all, g, in_all);
         sequence_free(g->sequence);
         sampler_free(g->sampler);
+        constraint_free(g->request.constraint);
         tokens_done(&g->request.prompt);
         secure_buf_done(&g->text);
         explicit_bzero(g, sizeof(*g));
@@ -243,7 +245,9 @@ int scheduler_submit(struct scheduler *s, struct generation_request *request,
         g->lane = l;
         g->request = *request;
         g->prompt_n = (uint32_t)request->prompt.n;
+        g->request.sampling.masked = request->constraint != NULL;
         request->prompt = (struct tokens){0};
+        request->constraint = NULL;
         TAILQ_INSERT_TAIL(&s->all, g, in_all);
         pthread_mutex_lock(&s->lock);
         TAILQ_INSERT_TAIL(&s->waiting[request->background], g, in_stage);

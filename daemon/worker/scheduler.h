@@ -14,6 +14,7 @@
 #include "engine/run/sampler.h"
 #include "engine/text/vocab.h"
 
+struct constraint;
 struct scheduler;
 struct generation;
 
@@ -31,6 +32,8 @@ struct generation_request {
         struct tokens prompt;          /* taken over */
         uint32_t max_tokens;           /* prompt.n + max_tokens <= context */
         struct sampling sampling;
+        struct constraint *constraint; /* what the answer must be; taken over like the prompt, or
+                                        * NULL. The answer ends where nothing may follow. */
         bool ignore_end;               /* benchmarks: do not stop at end tokens */
         bool background;               /* gives way: interactive ones are admitted and read first,
                                         * and the last free sequence is theirs */
@@ -66,8 +69,8 @@ uint32_t scheduler_max_tokens(const struct scheduler *s, const struct model *mod
 
 /* 0, or -E2BIG (over the context), -ENOMEM (over the whole KV budget, or no memory), -ENOENT (model
  * not added), -EINVAL (empty prompt, no tokens wanted, a token id that is none). On success the
- * request's prompt belongs to the scheduler. Waits inside for a sequence and KV pages when all are
- * taken, first come first served. */
+ * request's prompt and constraint belong to the scheduler. Waits inside for a sequence and KV pages
+ * when all are taken, first come first served. */
 int scheduler_submit(struct scheduler *s, struct generation_request *request,
                      struct generation **ret);
 /* Ends with FINISH_CANCELLED soon (unless it ended already: then nothing happens). */

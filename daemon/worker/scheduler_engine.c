@@ -6,6 +6,7 @@
 
 #include "daemon/worker/scheduler_internal.h"
 #include "engine/base/macro.h"
+#include "engine/grammar/constraint.h"
 
 #define ODDS_WEIGHT 0.125
 #define LANE_ODDS_WEIGHT 0.015625
@@ -14,12 +15,14 @@
 static void retire(struct scheduler *s, struct generation *g, enum finish finish) {
         struct sampler *sampler = TAKE_PTR(g->sampler);
         struct sequence *sequence = TAKE_PTR(g->sequence);
+        struct constraint *constraint = TAKE_PTR(g->request.constraint);
 
         TAILQ_REMOVE(&g->lane->running, g, in_stage);
         s->n_running--;
         pthread_mutex_unlock(&s->lock);
         sequence_free(sequence);
         sampler_free(sampler);
+        constraint_free(constraint);
         tokens_done(&g->request.prompt);
         pthread_mutex_lock(&s->lock);
         if (secure_buf_reserve(&g->text, sizeof(g->utf8.pending)))
@@ -152,30 +155,50 @@ static bool is_end(const struct generation *g, int32_t token) {
         return vocab_is_end(g->lane->model->vocab, token) && !g->request.ignore_end;
 }
 
-/* A token was made. Lock held. True when the generation has ended. */
-static bool take_token(struct generation *g, int32_t token, enum finish *ret) {
-        if (is_end(g, token)) {
-                *ret = FINISH_STOP;
+/* A token was made (or none could be). Lock held. True when the generation has ended. */
+static bool take_token(struct generation *g, int32_t token, bool last, enum finish *ret) {
+        if (token == TOKEN_NONE || is_end(g, token)) {
+                *ret = token == TOKEN_NONE ? FINISH_FAILED : FINISH_STOP;
                 return true;
         }
         g->token = token;
         g->out++;
         say(g, token);
-        *ret = g->text.failed ? FINISH_FAILED : FINISH_LENGTH;
-        return g->text.failed || g->out == g->request.max_tokens;
+        *ret = g->text.failed ? FINISH_FAILED : last ? FINISH_STOP : FINISH_LENGTH;
+        return g->text.failed || last || g->out == g->request.max_tokens;
+}
+
+/* The next token, within the constraint if there is one. *ret_last: the answer ends with it.
+ * TOKEN_NONE: there is no memory. */
+static int32_t next_token(struct generation *g, const float *logits, bool *ret_last) {
+        struct constraint *c = g->request.constraint;
+        const uint64_t *mask = NULL;
+        int32_t token;
+
+        *ret_last = false;
+        if (!c)
+                return sampler_next(g->sampler, logits);
+        if (constraint_mask(c, &mask) < 0)
+                return TOKEN_NONE;
+        token = sampler_next_of(g->sampler, logits, mask);
+        if (token == TOKEN_NONE || constraint_accept(c, token) < 0)
+                return TOKEN_NONE;
+        *ret_last = constraint_over(c);
+        return token;
 }
 
 /* The tokens of one generation's step into made[]: the next one, and as long as it is what was
  * guessed, the one after it, whose logits are there, too. The sampler sees what it would have seen
  * without guesses, so it chooses the same. Returns how many. */
-static uint32_t sample(struct generation *g, const float **logits, uint32_t n, int32_t *made) {
+static uint32_t sample(struct generation *g, const float **logits, uint32_t n, int32_t *made,
+                       bool *ret_last) {
         uint32_t n_made = 0, left = g->request.max_tokens - g->out;
 
         do {
-                made[n_made] = sampler_next(g->sampler, logits[n_made]);
+                made[n_made] = next_token(g, logits[n_made], ret_last);
                 n_made++;
         } while (n_made < n && n_made < left && made[n_made - 1] == g->guess.ids[n_made - 1] &&
-                 !is_end(g, made[n_made - 1]));
+                 !is_end(g, made[n_made - 1]) && !*ret_last);
         return n_made;
 }
 
@@ -189,7 +212,7 @@ static void settle_guess(struct generation *g, uint32_t rows, const int32_t *mad
 
 /* One generation after its step; *logits: those not used yet. */
 static void advance(struct scheduler *s, struct generation *g, const float ***logits) {
-        bool decode = g->read == g->prompt_n, ended = false;
+        bool decode = g->read == g->prompt_n, ended = false, last = false;
         uint32_t n_logits = decode ? g->rows : 1, n_made = 0;
         int32_t made[1 + GUESS_MOST];
         enum finish finish;
@@ -197,7 +220,7 @@ static void advance(struct scheduler *s, struct generation *g, const float ***lo
         if (!decode)
                 g->read += g->rows;
         if (g->read == g->prompt_n) {
-                n_made = sample(g, *logits, n_logits, made);
+                n_made = sample(g, *logits, n_logits, made, &last);
                 *logits += n_logits;
                 if (decode)
                         settle_guess(g, n_logits, made, n_made);
@@ -205,7 +228,7 @@ static void advance(struct scheduler *s, struct generation *g, const float ***lo
         sequence_share(g->sequence);
         pthread_mutex_lock(&s->lock);
         for (uint32_t i = 0; i < n_made && !ended; i++)
-                ended = take_token(g, made[i], &finish);
+                ended = take_token(g, made[i], last && i + 1 == n_made, &finish);
         g->seen_read = g->read;
         g->usage.out = g->out;
         if (decode) {

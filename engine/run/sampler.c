@@ -5,15 +5,16 @@
  * (the C library's differs between machines), sums run in one fixed order, in double, and equal
  * logits are ordered by id. Nothing is sorted but the few candidates that can still be drawn.
  *
- * Order of the steps: penalties; temperature; top-k; top-p over what top-k left; min-p
- * against the best; one draw from the rest. Weights are exp((logit - best) / temperature), so the
- * best has weight 1.
+ * Order of the steps: penalties; the mask of allowed tokens; temperature; top-k; top-p over what
+ * top-k left; min-p against the best; one draw from the rest. Weights are exp((logit - best) /
+ * temperature), so the best has weight 1.
  *
  * The sampler remembers tokens of a conversation; all it owns is wiped when freed.
  */
 #include "engine/run/sampler.h"
 
 #include <errno.h>
+#include <float.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -98,7 +99,7 @@ static int sampler_allocate(struct sampler *s) {
                 if (!s->sampled)
                         return -ENOMEM;
         }
-        if (wants_repeat(o) || wants_counts(o) || o->dry_multiplier > 0) {
+        if (wants_repeat(o) || wants_counts(o) || o->dry_multiplier > 0 || o->masked) {
                 s->adjusted = calloc(s->n_vocab, sizeof(*s->adjusted));
                 if (!s->adjusted)
                         return -ENOMEM;
@@ -234,6 +235,21 @@ static const float *apply_penalties(struct sampler *s, const float *logits) {
         if (s->sampled)
                 punish_loops(s, logits);
         return s->adjusted;
+}
+
+/* What is not allowed gets a logit that cannot win and weighs nothing; what is allowed one that
+ * can, even a NaN. False: nothing is allowed. */
+static bool apply_mask(struct sampler *s, const uint64_t *allowed) {
+        bool any = false;
+
+        for (uint32_t i = 0; i < s->n_vocab; i++) {
+                float x = s->adjusted[i];
+                bool may = allowed[i / 64] >> (i % 64) & 1;
+
+                s->adjusted[i] = !may ? -INFINITY : x > -FLT_MAX ? x : -FLT_MAX;
+                any |= may;
+        }
+        return any;
 }
 
 /* The lowest id among the highest logits; a NaN is never higher. */
@@ -385,10 +401,16 @@ static int32_t draw_top_p(struct sampler *s, const float *logits) {
 }
 
 int32_t sampler_next(struct sampler *s, const float *logits) {
+        return sampler_next_of(s, logits, NULL);
+}
+
+int32_t sampler_next_of(struct sampler *s, const float *logits, const uint64_t *allowed) {
         const struct sampling *o = &s->options;
         int32_t token;
 
         logits = apply_penalties(s, logits);
+        if (allowed && !apply_mask(s, allowed))
+                return -1;
         if (o->temperature == 0)
                 token = find_best(logits, s->n_vocab);
         else if (o->top_k > 0 && o->top_k < s->n_vocab)

@@ -20,6 +20,7 @@ struct sampling {
         float dry_multiplier, dry_base;
         uint32_t dry_allowed_length;   /* L */
         uint64_t seed;
+        bool masked;           /* sampler_next_of will be called */
 };
 
 #define SAMPLING_GREEDY                                                                            \
@@ -30,5 +31,9 @@ int sampler_new(struct sampler **ret, uint32_t n_vocab, const struct sampling *s
 struct sampler *sampler_free(struct sampler *s);
 /* Choose the next token and remember it. logits are not changed. ties: lowest id. */
 int32_t sampler_next(struct sampler *s, const float *logits);
+/* The same among some tokens only: bit t % 64 of allowed[t / 64]. Penalties, temperature and the
+ * other limits act as if the rest of the vocabulary did not exist. NULL: among all of them. -1:
+ * none is allowed. */
+int32_t sampler_next_of(struct sampler *s, const float *logits, const uint64_t *allowed);
 /* Let the repetition window know tokens that were not sampled (the prompt). */
 void sampler_accept(struct sampler *s, int32_t token);

@@ -14,6 +14,7 @@
 
 #include "daemon/worker/scheduler_internal.h"
 #include "engine/base/macro.h"
+#include "engine/grammar/constraint.h"
 #include "kernels/cpu.h"
 #include "tests/tools/open_model.h"
 
@@ -35,6 +36,7 @@ struct result {
         uint32_t *ended_before; /* counts ends */
         uint32_t cancel_at_out; /* cancel inside the callback at so many tokens; 0: never */
         struct scheduler *s;
+        bool constrained;
 };
 
 static void on_text(void *userdata, const char *text, size_t n) {
@@ -76,6 +78,26 @@ static struct scheduler *new_scheduler(uint32_t max_sequences, size_t kv_tokens)
         return s;
 }
 
+/* An array of three strings of up to 20 characters. */
+static struct constraint *three_strings(void) {
+        static struct token_trie *trie;
+        struct grammar *g;
+        struct constraint *c;
+        uint32_t string;
+
+        if (!trie)
+                assert_int_equal(token_trie_new(&trie, model->vocab), 0);
+        assert_int_equal(grammar_new(&g), 0);
+        assert_int_equal(grammar_add_node(g, &g->root), 0);
+        assert_int_equal(grammar_add_node(g, &string), 0);
+        assert_int_equal(grammar_add_string(g, string, (struct string_rule){ 1, 20 }), 0);
+        assert_int_equal(grammar_add_array(g, g->root, (struct array_rule){ .others = string,
+                                                                            .min = 3, .max = 3 }),
+                         0);
+        assert_int_equal(constraint_new(&c, g, trie, model->hp.n_vocab), 0);
+        return c;
+}
+
 static int submit(struct scheduler *s, struct result *r, const char *text, uint32_t max_tokens,
                   bool background) {
         struct generation_request request = {
@@ -90,9 +112,12 @@ static int submit(struct scheduler *s, struct result *r, const char *text, uint3
         assert_int_equal(vocab_encode(model->vocab, text, strlen(text), false, 0,
                                       &request.prompt), 0);
         r->prompt_n = (uint32_t)request.prompt.n;
+        if (r->constrained)
+                request.constraint = three_strings();
         error = scheduler_submit(s, &request, &r->g);
         if (error < 0)
                 tokens_done(&request.prompt);
+        constraint_free(request.constraint);
         return error;
 }
 
@@ -156,6 +181,74 @@ static void company_does_not_matter(void **state) {
                 done(&one);
                 done(&r[i]);
         }
+        scheduler_free(s);
+}
+
+/* A constrained answer ends by itself, is what was asked for, and does not depend on guesses, nor
+ * on who else is there; the others do not depend on it. */
+static void constraints_keep_to_themselves(void **state) {
+        struct secure_buf first[ARRAY_SIZE(beginnings)] = {0};
+
+        (void)state;
+        for (int guessing = GUESSING_NEVER; guessing <= GUESSING_ALWAYS; guessing++) {
+                struct scheduler *s = new_scheduler(MAX_N, 8192);
+                struct result r[ARRAY_SIZE(beginnings)] = {0};
+
+                scheduler_set_guessing(s, (enum guessing)guessing);
+                for (size_t i = 0; i < ARRAY_SIZE(r); i++) {
+                        r[i].constrained = i % 2;
+                        assert_int_equal(submit(s, &r[i], beginnings[i], 250, false), 0);
+                }
+                for (size_t i = 0; i < ARRAY_SIZE(r); i++) {
+                        finish(s, &r[i]);
+                        assert_int_equal(r[i].finish, r[i].constrained ? FINISH_STOP
+                                                                       : FINISH_LENGTH);
+                        if (r[i].constrained)
+                                assert_true(r[i].text.p[0] == '[' &&
+                                            r[i].text.p[r[i].text.n - 1] == ']');
+                        if (guessing == GUESSING_NEVER)
+                                secure_buf_append(&first[i], r[i].text.p, r[i].text.n);
+                        assert_int_equal(first[i].n, r[i].text.n);
+                        assert_memory_equal(first[i].p, r[i].text.p, first[i].n);
+                        done(&r[i]);
+                }
+                for (size_t i = 1; i < ARRAY_SIZE(r) && guessing == GUESSING_NEVER; i += 2) {
+                        struct scheduler *lone = new_scheduler(1, 512);
+                        struct result one = {.constrained = true};
+
+                        assert_int_equal(submit(lone, &one, beginnings[i], 250, false), 0);
+                        finish(lone, &one);
+                        assert_int_equal(first[i].n, one.text.n);
+                        assert_memory_equal(first[i].p, one.text.p, one.text.n);
+                        done(&one);
+                        scheduler_free(lone);
+                }
+                scheduler_free(s);
+        }
+        for (size_t i = 0; i < ARRAY_SIZE(first); i++)
+                secure_buf_done(&first[i]);
+}
+
+/* Out of tokens before it is complete; cancelled; refused: nothing is kept or freed twice. */
+static void constraints_end_early(void **state) {
+        struct scheduler *s = new_scheduler(1, 512);
+        struct result r[4] = {{.constrained = true}, {.constrained = true, .cancel_at_out = 3},
+                              {.constrained = true}, {.constrained = true}};
+
+        (void)state;
+        assert_int_equal(submit(s, &r[0], beginnings[0], 4, false), 0);
+        assert_int_equal(submit(s, &r[1], beginnings[0], 100, false), 0);
+        assert_int_equal(submit(s, &r[2], beginnings[0], 100, false), 0);
+        assert_int_equal(submit(s, &r[3], beginnings[0], 1 << 20, false), -E2BIG);
+        scheduler_cancel(s, r[2].g);
+        finish(s, &r[0]);
+        finish(s, &r[1]);
+        finish(s, &r[2]);
+        assert_int_equal(r[0].finish, FINISH_LENGTH);
+        assert_int_equal(r[1].finish, FINISH_CANCELLED);
+        assert_int_equal(r[2].finish, FINISH_CANCELLED);
+        for (size_t i = 0; i < ARRAY_SIZE(r); i++)
+                done(&r[i]);
         scheduler_free(s);
 }
 
@@ -510,6 +603,8 @@ static void free_in_the_middle(void **state) {
 int main(int argc, char **argv) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(company_does_not_matter),
+                cmocka_unit_test(constraints_keep_to_themselves),
+                cmocka_unit_test(constraints_end_early),
                 cmocka_unit_test(cancel_in_prefill),
                 cmocka_unit_test(cancel_from_callback_and_while_waiting),
                 cmocka_unit_test(reuse_changes_nothing),

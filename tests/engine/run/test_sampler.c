@@ -152,6 +152,71 @@ static void test_distributions(void **state) {
         }
 }
 
+/* Among some tokens only: the same choices as from a vocabulary that has no others. */
+static void check_mask(struct sampling o, uint32_t every) {
+        uint64_t allowed[(VOCAB + 63) / 64] = {0};
+        float logits[VOCAB], few[VOCAB];
+        int32_t ids[VOCAB];
+        uint32_t n = 0;
+        struct sampler *masked, *small;
+
+        some_logits(logits, VOCAB);
+        for (uint32_t i = 3; i < VOCAB; i += every) {
+                allowed[i / 64] |= UINT64_C(1) << (i % 64);
+                few[n] = logits[i];
+                ids[n++] = (int32_t)i;
+        }
+        o.masked = true;
+        assert_int_equal(sampler_new(&masked, VOCAB, &o), 0);
+        assert_int_equal(sampler_new(&small, n, &o), 0);
+        for (int i = 0; i < 300; i++)
+                assert_int_equal(sampler_next_of(masked, logits, allowed),
+                                 ids[sampler_next(small, few)]);
+        sampler_free(masked);
+        sampler_free(small);
+}
+
+static void test_masks(void **state) {
+        (void)state;
+        for (uint32_t every = 1; every < VOCAB; every = every * 3 + 1) {
+                struct sampling o = plain(1, every);
+
+                check_mask(SAMPLING_GREEDY, every);
+                check_mask(o, every);
+                o.presence_penalty = 1.5F;
+                o.dry_multiplier = 0.8F;
+                o.dry_base = 1.75F;
+                check_mask(o, every);
+                o.top_p = 0.9F;
+                check_mask(o, every);
+                o.top_k = 2;
+                check_mask(o, every);
+                o.min_p = 0.1F;
+                check_mask(o, every);
+        }
+}
+
+/* Nothing allowed; logits that are no numbers, or so low that nothing else would choose them. */
+static void test_strange_masks(void **state) {
+        const float logits[] = {NAN, 5, -INFINITY, -1e38F, INFINITY};
+        struct sampling o = SAMPLING_GREEDY;
+
+        (void)state;
+        o.masked = true;
+        for (int hot = 0; hot < 2; hot++) {
+                struct sampler *s;
+
+                o.temperature = (float)hot;
+                assert_int_equal(sampler_new(&s, 5, &o), 0);
+                assert_int_equal(sampler_next_of(s, logits, &(uint64_t){0}), -1);
+                for (int i = 0; i < 5; i++)
+                        assert_int_equal(sampler_next_of(s, logits, &(uint64_t){1U << i}), i);
+                assert_int_equal(sampler_next_of(s, logits, &(uint64_t){0x0d}), 3);
+                assert_int_equal(sampler_next_of(s, logits, NULL), 4);
+                sampler_free(s);
+        }
+}
+
 static void draw_many(uint64_t seed, int32_t *out, size_t n) {
         struct sampling o = plain(1.5F, seed);
         float logits[VOCAB];
@@ -334,6 +399,8 @@ int main(void) {
                 cmocka_unit_test(test_greedy),
                 cmocka_unit_test(test_one_candidate_is_greedy),
                 cmocka_unit_test(test_distributions),
+                cmocka_unit_test(test_masks),
+                cmocka_unit_test(test_strange_masks),
                 cmocka_unit_test(test_seeds),
                 cmocka_unit_test(test_repetition),
                 cmocka_unit_test(test_presence_and_frequency),
