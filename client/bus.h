@@ -12,6 +12,7 @@
 #define BUS_ROOT "/org/bitnetd/Bitnetd1"
 #define BUS_MANAGER "org.bitnetd.Bitnetd1.Manager"
 #define BUS_JOB "org.bitnetd.Bitnetd1.Job"
+#define BUS_QUOTA "org.bitnetd.Bitnetd1.Quota"
 
 /* 0 with an open connection, or an exit status with the message printed. */
 int bus_open(const struct options *o, sd_bus **ret);

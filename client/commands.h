@@ -11,6 +11,8 @@ int cmd_models(struct options *o);
 int cmd_ps(struct options *o);
 int cmd_cancel(struct options *o);
 int cmd_status(struct options *o);
+int cmd_quota(struct options *o);
+int cmd_reload(struct options *o);
 
 /* Print the failure and give its exit status. */
 int report_failure(const struct http_failure *failure);

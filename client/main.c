@@ -55,6 +55,17 @@ static const struct verb verbs[] = {
          "      --all               everybody's (root only)\n" JSON_HELP, "all json", 0, cmd_ps},
         {"cancel", "cancel JOB...|--all", "Stop jobs of yours",
          "JOB is an id from bnctl ps. --all stops every job of yours.\n", "all", -1, cmd_cancel},
+        {"quota", "quota [show|explain|set KEY=VALUE...]", "Show or change what a user may do",
+         "show is the default. explain names the file and line that decided each limit. set is\n"
+         "for administrators; keys and values are those of bitnetd.conf, KEY= takes back what was\n"
+         "set.\n\n"
+         "  bnctl quota set --uid 1000 TokensPerDay=100K AllowPriority=background\n\n"
+         "      --uid=N             another user (administrators only)\n"
+         "      --persistent        set: in a file; without it until the daemon ends\n" JSON_HELP,
+         "uid persistent json", -1, cmd_quota},
+        {"reload", "reload", "Read the configuration anew (administrators)",
+         "A file with a mistake changes nothing, and the message names its line.\n", "", 0,
+         cmd_reload},
         {"status", "status", "Show the daemon's state", JSON_HELP, "json", 0, cmd_status},
 };
 

@@ -19,7 +19,7 @@ enum { EXIT_USAGE = 2 };
 enum long_only {
         OPT_SOCKET = 256, OPT_SEED, OPT_TEMPERATURE, OPT_TOP_P, OPT_TOP_K, OPT_MIN_P,
         OPT_REPEAT_PENALTY, OPT_STOP, OPT_NO_STREAM, OPT_RAW, OPT_ALL, OPT_TYPE, OPT_LENGTH,
-        OPT_FORMAT, OPT_CONTEXT,
+        OPT_FORMAT, OPT_CONTEXT, OPT_UID, OPT_PERSISTENT,
 };
 
 static const struct option long_options[] = {
@@ -43,6 +43,8 @@ static const struct option long_options[] = {
         {"length", required_argument, NULL, OPT_LENGTH},
         {"format", required_argument, NULL, OPT_FORMAT},
         {"context", required_argument, NULL, OPT_CONTEXT},
+        {"uid", required_argument, NULL, OPT_UID},
+        {"persistent", no_argument, NULL, OPT_PERSISTENT},
         {"json", no_argument, NULL, 'j'},
         {"quiet", no_argument, NULL, 'q'},
         {"verbose", no_argument, NULL, 'v'},
@@ -60,7 +62,7 @@ static void print_overview(const struct verb *verbs, size_t n) {
              "  bnctl summarize report.txt --type=key-points\n\n"
              "Everything stays on this machine. Exit status: 0 done, 2 usage, 65 bad input,\n"
              "66 cannot open input, 69 daemon or model unavailable, 70 worker failed,\n"
-             "75 try again later, 77 not authorised, 130 interrupted.");
+             "75 try again later, 77 not authorised, 78 configuration, 130 interrupted.");
 }
 
 static void print_help(const struct verb *verb) {
@@ -118,6 +120,7 @@ static const char **value_slot(struct options *o, int c) {
         case OPT_TYPE: return &o->type;
         case OPT_LENGTH: return &o->length;
         case OPT_FORMAT: return &o->format;
+        case OPT_UID: return &o->uid;
         case OPT_CONTEXT: return &o->context;
         default: return NULL;
         }
@@ -131,6 +134,7 @@ static bool *flag_slot(struct options *o, int c) {
         case OPT_NO_STREAM: return &o->no_stream;
         case OPT_RAW: return &o->raw;
         case OPT_ALL: return &o->all;
+        case OPT_PERSISTENT: return &o->persistent;
         default: return NULL;
         }
 }

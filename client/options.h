@@ -13,7 +13,8 @@ struct options {
         const char *stop[4];
         size_t n_stop;
         const char *max_tokens, *temperature, *top_p, *top_k, *min_p, *repeat_penalty, *seed;
-        bool json, quiet, verbose, no_stream, raw, all;
+        const char *uid;
+        bool json, quiet, verbose, no_stream, raw, all, persistent;
         char **args;             /* what is left, NULL-terminated */
         int n_args;
 };

@@ -112,6 +112,8 @@ static int peer_register(struct peer *p) {
                 r = job_register(p);
         if (r >= 0)
                 r = model_register(p);
+        if (r >= 0)
+                r = quota_register(p);
         if (r >= 0 && !p->message_bus)
                 r = sd_bus_add_object_vtable(p->bus, NULL, "/org/freedesktop/DBus",
                                              "org.freedesktop.DBus", hello_vtable, p);

@@ -10,11 +10,13 @@
 #define BUS_NAME "org.bitnetd.Bitnetd1"
 #define BUS_ROOT "/org/bitnetd/Bitnetd1"
 
+struct broker;
 struct bus;
 
 struct bus_settings {
         bool system;               /* system bus, else the session bus */
         struct workers *workers;
+        struct broker *broker;     /* for administration */
         const char *api_socket;    /* shown as a property */
 };
 

@@ -169,24 +169,67 @@ static int method_cancel_all(sd_bus_message *m, void *userdata, sd_bus_error *e)
                                           control_cancel_all(p->owner->settings.workers, uid));
 }
 
-/* Of a use case in the words of the proposed desktop portal, or a verb of ours. */
-static bool known_use_case(const char *name) {
-        static const char *const names[] = { "generate", "summarize", "chat", "complete",
-                                             "language.summarize", "language.rephrase",
-                                             "language.generate" };
+/* The verb of a use case in the words of the proposed desktop portal, or of ours; 0: unknown. */
+static enum wire_verb verb_of(const char *use_case) {
+        static const struct {
+                const char *name;
+                enum wire_verb verb;
+        } rows[] = { { "generate", WIRE_VERB_CHAT },
+                     { "chat", WIRE_VERB_CHAT },
+                     { "complete", WIRE_VERB_COMPLETE },
+                     { "summarize", WIRE_VERB_SUMMARIZE },
+                     { "language.generate", WIRE_VERB_CHAT },
+                     { "language.rephrase", WIRE_VERB_CHAT },
+                     { "language.summarize", WIRE_VERB_SUMMARIZE } };
 
-        for (size_t i = 0; i < ARRAY_SIZE(names); i++)
-                if (strcmp(names[i], name) == 0)
-                        return true;
-        return false;
+        for (size_t i = 0; i < ARRAY_SIZE(rows); i++)
+                if (strcmp(rows[i].name, use_case) == 0)
+                        return rows[i].verb;
+        return (enum wire_verb)0;
+}
+
+/* A word for programs, and the error a job would end with. */
+static const char *availability(const struct peer *p, uid_t uid, enum wire_verb verb,
+                                const struct limits *limits, const struct store_model *model,
+                                enum error_code *ret) {
+        struct account *account = accounts_find(peer_broker(p)->accounts, uid);
+        bool background = false;
+
+        *ret = ERROR_NONE;
+        if (!verb)
+                *ret = ERROR_UNSUPPORTED;
+        else if (!model)
+                *ret = ERROR_MODEL_NOT_FOUND;
+        else if (model->state != ERROR_NONE)
+                *ret = model->state;
+        else if (!limits_allow_job(limits, verb - WIRE_VERB_CHAT, model->name, &background))
+                *ret = ERROR_NOT_AUTHORIZED;
+        else if (account && account->used[CHARGE_JOB] >= account_limit(account, CHARGE_JOB))
+                *ret = ERROR_QUEUE_FULL;
+        else if (account && account_next_allowed(account) > 0)
+                *ret = ERROR_RATE_LIMITED;
+        switch ((unsigned)*ret) {
+        case ERROR_NONE:
+                return "available";
+        case ERROR_UNSUPPORTED:
+                return "unsupported";
+        case ERROR_MODEL_LOADING:
+                return "model-loading";
+        case ERROR_NOT_AUTHORIZED:
+                return "policy";
+        case ERROR_QUEUE_FULL:
+        case ERROR_RATE_LIMITED:
+                return "quota";
+        }
+        return "no-model";
 }
 
 static int method_get_availability(sd_bus_message *m, void *userdata, sd_bus_error *e) {
         struct peer *p = userdata;
-        const struct account *account;
         const struct store_model *model;
+        const char *use_case, *reason;
+        enum error_code error;
         struct limits limits;
-        const char *use_case, *reason = "available", *text = "";
         uid_t uid;
         int r = peer_uid(p, m, &uid);
 
@@ -194,24 +237,12 @@ static int method_get_availability(sd_bus_message *m, void *userdata, sd_bus_err
                 r = sd_bus_message_read(m, "s", &use_case);
         if (r < 0)
                 return r;
-        account = accounts_find(peer_broker(p)->accounts, uid);
         accounts_limits(peer_broker(p)->accounts, uid, &limits);
         model = default_of(p, &limits);
-        if (!known_use_case(use_case)) {
-                reason = "unsupported";
-                text = error_row(ERROR_UNSUPPORTED)->text;
-        } else if (!model || model->state == ERROR_MODEL_BAD) {
-                reason = "no-model";
-                text = error_row(model ? ERROR_MODEL_BAD : ERROR_MODEL_NOT_FOUND)->text;
-        } else if (model->state == ERROR_MODEL_LOADING) {
-                reason = "model-loading";
-                text = error_row(ERROR_MODEL_LOADING)->text;
-        } else if (account && account->used[CHARGE_JOB] >= account_limit(account, CHARGE_JOB)) {
-                reason = "quota";
-                text = error_row(ERROR_QUEUE_FULL)->text;
-        }
-        return sd_bus_reply_method_return(m, "bssa{sv}", strcmp(reason, "available") == 0, reason,
-                                          text, 1, "model", "s", model ? model->name : "");
+        reason = availability(p, uid, verb_of(use_case), &limits, model, &error);
+        return sd_bus_reply_method_return(m, "bssa{sv}", error == ERROR_NONE, reason,
+                                          error == ERROR_NONE ? "" : error_row(error)->text, 1,
+                                          "model", "s", model ? model->name : "");
 }
 
 static void count_jobs(const struct peer *p, uid_t uid, bool all, uint32_t *ret_running,
@@ -268,7 +299,7 @@ static int get_interface_version(sd_bus *bus, const char *path, const char *inte
 
 static int get_features(sd_bus *bus, const char *path, const char *interface, const char *property,
                         sd_bus_message *reply, void *userdata, sd_bus_error *e) {
-        return sd_bus_message_append(reply, "as", 3, "generate", "summarize", "events");
+        return sd_bus_message_append(reply, "as", 4, "generate", "summarize", "events", "quota");
 }
 
 static int get_version(sd_bus *bus, const char *path, const char *interface, const char *property,
@@ -308,6 +339,13 @@ static const sd_bus_vtable vtable[] = {
                                 method_get_availability, SD_BUS_VTABLE_UNPRIVILEGED),
         SD_BUS_METHOD_WITH_ARGS("GetStatus", SD_BUS_NO_ARGS, SD_BUS_RESULT("a{sv}", status),
                                 method_get_status, SD_BUS_VTABLE_UNPRIVILEGED),
+        SD_BUS_METHOD_WITH_ARGS("GetQuota", SD_BUS_ARGS("u", uid),
+                                SD_BUS_RESULT("a{sv}", quota), quota_method_get,
+                                SD_BUS_VTABLE_UNPRIVILEGED),
+        SD_BUS_METHOD_WITH_ARGS("SetQuota", SD_BUS_ARGS("u", uid, "a{sv}", limits, "b", persistent),
+                                SD_BUS_NO_RESULT, quota_method_set, SD_BUS_VTABLE_UNPRIVILEGED),
+        SD_BUS_METHOD_WITH_ARGS("Reload", SD_BUS_NO_ARGS, SD_BUS_NO_RESULT, quota_method_reload,
+                                SD_BUS_VTABLE_UNPRIVILEGED),
         SD_BUS_PROPERTY("InterfaceVersion", "u", get_interface_version, 0,
                         SD_BUS_VTABLE_PROPERTY_CONST),
         SD_BUS_PROPERTY("Features", "as", get_features, 0, SD_BUS_VTABLE_PROPERTY_CONST),

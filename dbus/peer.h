@@ -4,10 +4,11 @@
 #include <systemd/sd-bus.h>
 
 #include "daemon/broker/accept.h"
+#include "daemon/broker/quota_view.h"
 #include "dbus/bus.h"
 #include "daemon/broker/control.h"
 
-enum { BUS_INTERFACE_VERSION = 1 };
+enum { BUS_INTERFACE_VERSION = 2 };
 
 struct bus {
         struct bus_settings settings;
@@ -17,6 +18,7 @@ struct bus {
         struct accept_pause pause;
         int listening;
         struct peer *peers;
+        struct quota_view view; /* the quota object that a call is about */
 };
 
 struct peer {
@@ -40,7 +42,23 @@ int peer_uid(const struct peer *p, sd_bus_message *m, uid_t *ret);
 int bus_error(sd_bus_error *e, enum error_code code, uint64_t value, uint64_t limit);
 int bus_refuse(sd_bus_error *e, const struct refusal *why);
 
+/* Whether whoever sent the message may do something for administrators. run reads the arguments
+ * and replies, like a handler of sd-bus, or nothing of it happens and the sender is refused; it may
+ * be called after authorize has returned, when somebody has to be asked first. action: a name of
+ * polkit. Returns what a handler returns. */
+int authorize(struct peer *p, sd_bus_message *m, const char *action,
+              int (*run)(sd_bus_message *m, struct peer *p, sd_bus_error *e), sd_bus_error *e);
+/* Root, and the user whose daemon this is. */
+bool is_administrator(uid_t uid);
+#define ACTION_MANAGE_QUOTA "org.bitnetd.manage-quota"
+
+/* Methods of the manager about quotas (quota.c). */
+int quota_method_get(sd_bus_message *m, void *userdata, sd_bus_error *e);
+int quota_method_set(sd_bus_message *m, void *userdata, sd_bus_error *e);
+int quota_method_reload(sd_bus_message *m, void *userdata, sd_bus_error *e);
+
 /* Objects of each kind. */
+int quota_register(struct peer *p);
 int manager_register(struct peer *p);
 int job_register(struct peer *p);
 int model_register(struct peer *p);

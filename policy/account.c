@@ -249,6 +249,11 @@ void account_add_cpu(struct account *account, uint64_t usec) {
         tell(account->owner);
 }
 
+uint64_t account_next_allowed(struct account *account) {
+        return quota_next_allowed(&account->quota, &account->limits,
+                                  accounts_now(account->owner));
+}
+
 const struct quota *account_quota(struct account *account) {
         quota_turn(&account->quota, accounts_now(account->owner));
         return &account->quota;

@@ -89,6 +89,7 @@ bool account_reserve(struct account *account, uint64_t tokens, struct reservatio
 /* Before the account's last charge is returned. */
 void account_settle(struct account *account, struct reservation *r, uint64_t tokens);
 void account_add_cpu(struct account *account, uint64_t usec);
+uint64_t account_next_allowed(struct account *account);
 /* Brought up to date, for who reads its numbers. */
 const struct quota *account_quota(struct account *account);
 

@@ -16,6 +16,7 @@ enum {
         EXIT_SOFTWARE = 70,    /* EX_SOFTWARE */
         EXIT_TRY_LATER = 75,   /* EX_TEMPFAIL */
         EXIT_NO_PERMIT = 77,   /* EX_NOPERM */
+        EXIT_CONFIG = 78,      /* EX_CONFIG */
         EXIT_DEADLINE = 124,   /* as timeout(1) */
         EXIT_CANCELLED = 130,
 };
@@ -86,6 +87,9 @@ static const struct error_row rows[] = {
         [ERROR_BUDGET_CPU] = { NAME("BudgetExhausted"), 429, "insufficient_quota",
                                "insufficient_quota", EXIT_TRY_LATER,
                                "Your CPU time of the day is used up.", "seconds", true },
+        [ERROR_CONFIG] = { NAME("InvalidConfiguration"), 500, "server_error",
+                           "invalid_configuration", EXIT_CONFIG,
+                           "The configuration is wrong; the old one stays.", NULL },
 };
 
 _Static_assert(ARRAY_SIZE(rows) == _ERROR_MAX, "every error has a row");

@@ -34,6 +34,7 @@ enum error_code {
         ERROR_TOKENS_LIMITED,   /* spelled as ERROR_RATE_LIMITED: tokens, not requests */
         ERROR_BUDGET_TOKENS,    /* of the day */
         ERROR_BUDGET_CPU,       /* the same, spelled alike */
+        ERROR_CONFIG,           /* the configuration is wrong and was not taken */
         _ERROR_MAX,
 };
 

@@ -201,7 +201,7 @@ static int open_sockets(struct broker *b) {
                                              : b->options.user ? 0600 : 0666;
         _cleanup_close_ int api = -1, bus = -1, admin = -1;
         struct bus_settings settings = {
-                .system = !b->options.user, .workers = b->workers,
+                .system = !b->options.user, .workers = b->workers, .broker = b,
                 .api_socket = b->places.api_socket };
         int r = places_inherited(&api, &bus, &admin);
 
@@ -226,15 +226,10 @@ static int open_sockets(struct broker *b) {
         return r;
 }
 
-int broker_reload(struct broker *b, struct config_problem *ret_problem) {
-        struct config *config, *old;
-        int r = settings_read(&b->settings, &config, ret_problem);
+/* Takes the configuration: from here on it is in force. */
+static void put_in_force(struct broker *b, struct config *config) {
+        struct config *old = b->settings.config;
 
-        if (r < 0) {
-                log_config_bad(ret_problem);
-                return r;
-        }
-        old = b->settings.config;
         b->settings.config = config;
         accounts_resolve(b->accounts);
         config_free(old); /* no account has texts of it any more */
@@ -242,7 +237,24 @@ int broker_reload(struct broker *b, struct config_problem *ret_problem) {
         add_models(b);
         on_models_changed(b);
         log_event(LOG_RELOADED, 0, 0, 0);
-        return 0;
+}
+
+int broker_reload(struct broker *b, struct config_problem *ret_problem) {
+        return broker_set_quota(b, 0, NULL, 0, false, ret_problem);
+}
+
+int broker_set_quota(struct broker *b, uid_t uid, const struct settings_change *changes, size_t n,
+                     bool persistent, struct config_problem *ret_problem) {
+        struct config *config;
+        int r = n > 0 ? settings_change(&b->settings, uid, changes, n, persistent, &config,
+                                        ret_problem)
+                      : settings_read(&b->settings, &config, ret_problem);
+
+        if (r < 0)
+                log_config_bad(ret_problem);
+        else
+                put_in_force(b, config);
+        return r;
 }
 
 static int on_reload(sd_event_source *source, const struct signalfd_siginfo *si, void *userdata) {

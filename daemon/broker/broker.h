@@ -36,6 +36,9 @@ struct broker {
 /* Replace the configuration by what its files say now. 0; or a negative errno with *ret_problem
  * (already logged), and the old one stays. */
 int broker_reload(struct broker *b, struct config_problem *ret_problem);
+/* The same with the quota of a user changed (settings_change). */
+int broker_set_quota(struct broker *b, uid_t uid, const struct settings_change *changes, size_t n,
+                     bool persistent, struct config_problem *ret_problem);
 
 /* On failure a message was printed; the result is an exit status (sysexits.h). */
 int broker_run(struct broker *b);

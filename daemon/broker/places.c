@@ -31,8 +31,7 @@ static int make_dir(const char *path, mode_t mode) {
         return 0;
 }
 
-/* The folder and all above it that are missing. */
-static int make_dirs(const char *path, mode_t mode) {
+int places_make_dirs(const char *path, mode_t mode) {
         char part[PATH_MAX];
 
         for (const char *p = strchr(path + 1, '/'); p; p = strchr(p + 1, '/')) {
@@ -71,7 +70,7 @@ static int socket_paths(struct places *p, const struct options *o) {
                 snprintf(p->api_socket, sizeof(p->api_socket), "%s", o->socket);
                 snprintf(dir, sizeof(dir), "%.*s", (int)(strrchr(o->socket, '/') - o->socket),
                          o->socket);
-                r = dir[0] ? make_dirs(dir, mode) : 0;
+                r = dir[0] ? places_make_dirs(dir, mode) : 0;
         } else {
                 if (o->user)
                         r = user_runtime_dir(dir, sizeof(dir), mode);
@@ -106,7 +105,7 @@ int places_init(struct places *p, const struct options *o) {
                 snprintf(p->state_dir, sizeof(p->state_dir), "%s", o->state_dir);
         else
                 usual_state_dir(p->state_dir, sizeof(p->state_dir), o->user);
-        r = make_dirs(p->state_dir, 0700);
+        r = places_make_dirs(p->state_dir, 0700);
         return r < 0 ? r : check_dir(p->state_dir);
 }
 

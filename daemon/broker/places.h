@@ -17,6 +17,9 @@ struct places {
  * somebody else or others may write to it. */
 int places_init(struct places *p, const struct options *o);
 
+/* The folder and all above it that are missing. */
+int places_make_dirs(const char *path, mode_t mode);
+
 /* A listening stream socket at path. A stale socket file is replaced, -EADDRINUSE: somebody
  * answers there. */
 int places_listen(const char *path, mode_t mode, int *ret_fd);

@@ -12,8 +12,12 @@
 #include "daemon/broker/identity.h"
 #include "daemon/broker/settings.h"
 #include "engine/base/macro.h"
+#include "policy/drop_in.h"
 
 enum { FILE_MAX_BYTES = 64 * 1024 };
+
+/* In place of a path. */
+#define SETTINGS_RUNTIME "set until the next start"
 
 struct drop_in {
         char name[NAME_MAX + 1];
@@ -132,6 +136,15 @@ static int read_drop_ins(const struct settings *s, struct config *c, char *buf,
         return r;
 }
 
+static int read_runtime(const struct settings *s, struct config *c,
+                        struct config_problem *ret_problem) {
+        int r = 0;
+
+        for (const struct settings_runtime *i = s->runtime; i && r == 0; i = i->next)
+                r = config_add(c, SETTINGS_RUNTIME, i->text, ret_problem);
+        return r;
+}
+
 int settings_read(const struct settings *s, struct config **ret,
                   struct config_problem *ret_problem) {
         _cleanup_free_ char *buf = malloc(FILE_MAX_BYTES);
@@ -144,6 +157,8 @@ int settings_read(const struct settings *s, struct config **ret,
                 r = read_file(c, s->main, s->required, buf, ret_problem);
         if (r == 0)
                 r = read_drop_ins(s, c, buf, ret_problem);
+        if (r == 0)
+                r = read_runtime(s, c, ret_problem);
         if (r < 0) {
                 config_free(c);
                 return r;
@@ -196,7 +211,108 @@ int settings_init(struct settings *s, const struct options *o, const struct plac
 }
 
 void settings_done(struct settings *s) {
+        while (s->runtime) {
+                struct settings_runtime *i = s->runtime;
+
+                s->runtime = i->next;
+                free(i->text);
+                free(i);
+        }
         s->config = config_free(s->config);
+}
+
+static int edit(const char *old, uid_t uid, const struct settings_change *changes, size_t n,
+                char **ret) {
+        _cleanup_free_ char *text = strdup(old);
+
+        for (size_t i = 0; text && i < n; i++) {
+                char *next = NULL;
+
+                if (drop_in_set(text, uid, changes[i].key, changes[i].value, &next) < 0)
+                        return -ENOMEM;
+                free(text);
+                text = next;
+        }
+        if (!text)
+                return -ENOMEM;
+        *ret = TAKE_PTR(text);
+        return 0;
+}
+
+static int change_runtime(struct settings *s, uid_t uid, const struct settings_change *changes,
+                          size_t n) {
+        struct settings_runtime **p = &s->runtime, *i;
+        char *text;
+        int r;
+
+        while (*p && (*p)->uid != uid)
+                p = &(*p)->next;
+        r = edit(*p ? (*p)->text : "", uid, changes, n, &text);
+        if (r < 0)
+                return r;
+        i = *p ? *p : calloc(1, sizeof(*i));
+        if (!i) {
+                free(text);
+                return -ENOMEM;
+        }
+        free(i->text);
+        i->uid = uid;
+        i->text = text;
+        *p = i;
+        return 0;
+}
+
+/* Replaced as a whole: a reader never sees half of it, and a crash leaves the old one. Without an
+ * assignment in it there is no file. */
+static int write_text(const char *path, const char *text) {
+        char new[CONFIG_PATH_MAX];
+        _cleanup_close_ int fd = -1;
+        size_t n = strlen(text);
+
+        if (!strchr(text, '='))
+                return unlink(path) < 0 && errno != ENOENT ? -errno : 0;
+        if (join(new, path, "~") < 0)
+                return -ENAMETOOLONG;
+        fd = open(new, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0644);
+        if (fd < 0)
+                return -errno;
+        if (write(fd, text, n) != (ssize_t)n || fsync(fd) < 0 || rename(new, path) < 0)
+                return -EIO;
+        return 0;
+}
+
+static int change_file(const char *dir, uid_t uid, const struct settings_change *changes,
+                       size_t n) {
+        _cleanup_free_ char *old = calloc(1, FILE_MAX_BYTES), *text = NULL;
+        char name[NAME_MAX], path[CONFIG_PATH_MAX];
+        int r;
+
+        if (!old)
+                return -ENOMEM;
+        snprintf(name, sizeof(name), "90-quota-%u.conf", uid);
+        r = join(path, dir, name);
+        if (r == 0)
+                r = read_text(path, old, FILE_MAX_BYTES);
+        if (r == 0 || r == -ENOENT)
+                r = edit(old, uid, changes, n, &text);
+        if (r == 0)
+                r = places_make_dirs(dir, 0755);
+        return r < 0 ? r : write_text(path, text);
+}
+
+int settings_change(struct settings *s, uid_t uid, const struct settings_change *changes, size_t n,
+                    bool persistent, struct config **ret, struct config_problem *ret_problem) {
+        const char *dir = s->n_dirs > 0 ? s->dirs[s->n_dirs - 1] : SETTINGS_RUNTIME;
+        int r = settings_read(s, ret, ret_problem);
+
+        if (r < 0)
+                return r; /* something else is wrong already */
+        *ret = config_free(*ret);
+        if (!persistent)
+                r = change_runtime(s, uid, changes, n);
+        else
+                r = s->n_dirs > 0 ? change_file(dir, uid, changes, n) : -ENOENT;
+        return r < 0 ? problem(dir, r, ret_problem) : settings_read(s, ret, ret_problem);
 }
 
 void settings_resolve(const struct config *c, uid_t uid, struct limits *ret,

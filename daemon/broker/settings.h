@@ -11,11 +11,25 @@
 
 enum { SETTINGS_DIRS = 4 };
 
+/* Quotas that were set until the next start; texts as of drop-ins, read after all files. */
+struct settings_runtime {
+        struct settings_runtime *next;
+        uid_t uid;
+        char *text;
+};
+
+/* One assignment of a quota, checked by quota_parse; "" takes one back. */
+struct settings_change {
+        enum quota_key key;
+        const char *value;
+};
+
 struct settings {
         char main[CONFIG_PATH_MAX];
         bool required;               /* the main file must exist */
         char dirs[SETTINGS_DIRS][CONFIG_PATH_MAX];
         unsigned n_dirs;
+        struct settings_runtime *runtime;
         struct config *config;       /* the one in force */
 };
 
@@ -27,6 +41,12 @@ void settings_done(struct settings *s);
  * What is in force does not change. */
 int settings_read(const struct settings *s, struct config **ret,
                   struct config_problem *ret_problem);
+
+/* Change the quota of one user, until the next start or (persistent) in a drop-in of the last
+ * folder, and read everything anew, as settings_read does. Nothing is changed when something in
+ * the files is wrong already. */
+int settings_change(struct settings *s, uid_t uid, const struct settings_change *changes, size_t n,
+                    bool persistent, struct config **ret, struct config_problem *ret_problem);
 
 /* The quota of a uid by a configuration, with what decided each value (may be NULL). Asks the user
  * database only when the configuration names users or groups. */

@@ -15,7 +15,8 @@ STRINGS = {
     "State", "Result", "ErrorName", "ErrorMessage", "Verb", "Model", "Priority",
     "Version", "SocketPath", "Name", "Problem",
 }
-STRUCTS = {"a(sttbs)", "a(oussssttt)"}  # names, states, verbs, priorities
+# Names, states, verbs, priorities; keys, sections and files of the configuration.
+STRUCTS = {"a(sttbs)", "a(oussssttt)", "a{s(ssu)}"}
 OTHER = {"h", "o", "b", "u", "t", "d", "as", "a{sv}"}
 
 

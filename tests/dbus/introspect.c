@@ -1,4 +1,4 @@
-/* Prints what the running service says of its interfaces: manager, a job, a model. */
+/* Prints what the running service says of its interfaces: manager, a job, a model, a quota. */
 #undef NDEBUG
 #include <fcntl.h>
 #include <setjmp.h>
@@ -50,6 +50,7 @@ int main(void) {
         print(bus, ROOT);
         print(bus, job);
         print(bus, ROOT "/model/alpha");
+        print(bus, ROOT "/quota/0");
         sd_bus_message_unref(reply);
         sd_bus_flush_close_unref(bus);
         daemon_stop(&d);

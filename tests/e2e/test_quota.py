@@ -10,7 +10,7 @@ import tempfile
 import time
 import unittest
 
-from harness import BUILD, MODELS, TINY, running
+from harness import BNCTL, BUILD, MODELS, TINY, running
 from test_metrics import scrape
 
 STATE = os.path.join(BUILD, "e2e-state-quota")
@@ -146,6 +146,74 @@ class Files(Case):
             self.assertEqual(d.chat("Hi", model=TINY, max_tokens=4)[0], 200)
         with self.start("[Default]\nAllowModels = other\n") as d:
             self.assertEqual(d.bnctl("ask", "-n", "4", "Hello").returncode, 77)
+
+
+class Bnctl(Case):
+    def run_ok(self, d, *args):
+        r = d.bnctl(*args)
+        self.assertEqual(r.returncode, 0, r.stderr)
+        return r.stdout
+
+    def test_show_set_explain(self):
+        me = os.geteuid()
+        with self.start("[Default]\nMaxQueuedJobs = 5\nTokensPerDay = 10K\n") as d:
+            self.complete(d, 10)
+            q = json.loads(self.run_ok(d, "quota", "--json"))
+            self.assertEqual((q["uid"], q["limits"]["MaxQueuedJobs"]), (me, 5))
+            self.assertIsNone(q["limits"]["TokensPerMinute"])
+            self.assertEqual(q["limits"]["AllowVerbs"], "chat complete summarize")
+            self.assertEqual(q["used"]["RequestsPerMinute"], 1)
+            self.assertGreater(q["used"]["TokensPerDay"], 40)
+            self.assertLess(q["used"]["TokensPerDay"], 60)
+            self.assertGreater(q["used"]["CPUTimePerDay"], 0)
+            self.assertRegex(self.run_ok(d, "quota", "show"), r"TokensPerDay +10240 +\d\d\n")
+
+            self.run_ok(d, "quota", "set", "MaxQueuedJobs=7", "AllowVerbs=chat complete")
+            self.run_ok(d, "quota", "set", "--persistent", "Weight=500", "CPUTimePerDay=2h")
+            text = self.run_ok(d, "quota", "explain")
+            for line in (rf"MaxQueuedJobs +7 +\[User {me}\] set until the next start:\d",
+                         r"TokensPerDay +10240 +\[Default\] .*/bitnetd.conf:3",
+                         rf"Weight +500 +\[User {me}\] .*bitnetd.conf.d/90-quota-{me}.conf:\d",
+                         r"CPUTimePerDay +2h +\[User .*", "MaxObjects +256 +built in"):
+                self.assertRegex(text, "(?m)^" + line + "$")
+            e = json.loads(self.run_ok(d, "quota", "explain", "--json"))
+            self.assertEqual(e["Weight"]["value"], 500)
+            self.assertEqual(e["MaxObjects"]["file"], "")
+            self.run_ok(d, "quota", "set", "--persistent", "Weight=")
+            self.assertRegex(self.run_ok(d, "quota"), "Weight +100 ")
+
+            for bad in (["set"], ["set", "Weight"], ["set", "Colour=red"], ["set", "Weight=0"],
+                        ["show", "more"], ["sing"], ["show", "--uid", "x"]):
+                r = d.bnctl("quota", *bad)
+                self.assertEqual(r.returncode, 2, bad)
+                self.assertRegex(r.stderr, "^bnctl: .")
+
+    def test_reload(self):
+        with self.start("[Default]\nMaxQueuedJobs = 5\n") as d:
+            self.run_ok(d, "reload")
+            with open(os.path.join(d.dir, "bitnetd.conf"), "a", encoding="utf-8") as f:
+                f.write("MaxQueuedJobs = lots\n")
+            r = d.bnctl("reload")
+            self.assertEqual(r.returncode, 78)
+            self.assertIn("bitnetd.conf:3: not a number", r.stderr)
+            self.assertIn('"MaxQueuedJobs": 5', self.run_ok(d, "quota", "--json"))
+
+    @unittest.skipIf(os.geteuid() != 0, "to be another user")
+    def test_others(self):
+        with running("--socket-mode", "0666", config="", model_dir=FOLDER, state=STATE) as d:
+            def as_user(*args):
+                return subprocess.run(
+                    ["setpriv", "--reuid=40001", "--regid=40001", "--clear-groups", BNCTL, *args],
+                    env=dict(os.environ, BITNETD_SOCKET=d.socket), capture_output=True, text=True,
+                    timeout=30, check=False)
+
+            self.assertEqual(json.loads(as_user("quota", "--json").stdout)["uid"], 40001)
+            self.assertEqual(as_user("quota", "explain").returncode, 0)
+            self.assertEqual(as_user("quota", "show", "--uid", "0").returncode, 1)
+            self.assertEqual(as_user("quota", "set", "Weight=10000").returncode, 77)
+            self.assertEqual(as_user("reload").returncode, 77)
+            self.run_ok(d, "quota", "set", "--uid", "40001", "Weight=3")
+            self.assertEqual(json.loads(as_user("quota", "--json").stdout)["limits"]["Weight"], 3)
 
 
 if __name__ == "__main__":

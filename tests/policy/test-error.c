@@ -77,7 +77,7 @@ static void test_promised_numbers(void **state) {
                 { ERROR_DEADLINE, 408, 124 },        { ERROR_FAILED, 500, 1 },
                 { ERROR_STOPPING, 503, 75 },         { ERROR_TOKENS_LIMITED, 429, 75 },
                 { ERROR_BUDGET_TOKENS, 429, 75 },    { ERROR_BUDGET_CPU, 429, 75 },
-                { ERROR_OBJECTS, 429, 75 },
+                { ERROR_OBJECTS, 429, 75 },          { ERROR_CONFIG, 500, 78 },
         };
 
         for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {

@@ -248,8 +248,11 @@ static void on_queued(struct fake *f, const union wire_message *m) {
 
 static void on_refused(struct fake *f, const struct wire_refused *m) {
         struct conn *c = conn_of(f, m->ref);
+        struct job *j = job_of(f, m->ref);
         char text[96];
 
+        if (j)
+                finish_job(f, j, (enum error_code)m->error, false);
         if (!c)
                 return;
         c->ref = 0;

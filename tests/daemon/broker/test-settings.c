@@ -160,11 +160,86 @@ static void test_user_database(void **state) {
         remove_tree(p.dir);
 }
 
+static uint64_t limit_of(const struct config *c, uid_t uid, enum quota_key key) {
+        struct limits l;
+
+        settings_resolve(c, uid, &l, NULL);
+        return l.v[key];
+}
+
+static struct config *change(struct place *p, uid_t uid, enum quota_key key, const char *value,
+                             bool persistent) {
+        const struct settings_change changes[] = { { key, value }, { QUOTA_WEIGHT, "9" } };
+        struct config_problem problem;
+        struct config *c;
+
+        if (settings_change(&p->settings, uid, changes, 2, persistent, &c, &problem) != 0)
+                fail_msg("%s: %s", problem.path, problem.reason);
+        assert_int_equal(limit_of(c, uid, QUOTA_WEIGHT), 9);
+        assert_int_equal(limit_of(c, 99, QUOTA_WEIGHT), 100);
+        return c;
+}
+
+static void test_changes(void **state) {
+        const struct settings_change one = { QUOTA_WEIGHT, "5" };
+        struct config_problem problem;
+        struct config *c;
+        struct place p;
+        struct stat st;
+        char path[160], text[256];
+        FILE *f;
+
+        make_place(&p);
+        put(&p, "main.conf", "[User 7]\nMaxQueuedJobs=1\nMaxObjects=10\n");
+        c = change(&p, 7, QUOTA_MAX_QUEUED_JOBS, "2", false);
+        assert_int_equal(limit_of(c, 7, QUOTA_MAX_QUEUED_JOBS), 2);
+        assert_int_equal(limit_of(c, 7, QUOTA_MAX_OBJECTS), 10);
+        config_free(c);
+        config_free(change(&p, 8, QUOTA_MAX_QUEUED_JOBS, "3", false));
+        c = change(&p, 7, QUOTA_MAX_OBJECTS, "20", false); /* the other one stays */
+        assert_int_equal(limit_of(c, 7, QUOTA_MAX_QUEUED_JOBS), 2);
+        assert_int_equal(limit_of(c, 7, QUOTA_MAX_OBJECTS), 20);
+        assert_int_equal(limit_of(c, 8, QUOTA_MAX_QUEUED_JOBS), 3);
+        config_free(c);
+        c = change(&p, 7, QUOTA_MAX_QUEUED_JOBS, "", false);
+        assert_int_equal(limit_of(c, 7, QUOTA_MAX_QUEUED_JOBS), 1);
+        config_free(c);
+        settings_done(&p.settings); /* the next start */
+        c = read_all(&p);
+        assert_int_equal(limit_of(c, 7, QUOTA_MAX_OBJECTS), 10);
+        config_free(c);
+
+        /* The last folder is made. */
+        c = change(&p, 7, QUOTA_MAX_QUEUED_JOBS, "4", true);
+        assert_int_equal(limit_of(c, 7, QUOTA_MAX_QUEUED_JOBS), 4);
+        config_free(c);
+        snprintf(path, sizeof(path), "%s/missing/90-quota-7.conf", p.dir);
+        f = fopen(path, "re");
+        assert_non_null(f);
+        text[fread(text, 1, sizeof(text) - 1, f)] = '\0';
+        fclose(f);
+        assert_string_equal(text, "[User 7]\nWeight = 9\nMaxQueuedJobs = 4\n");
+        config_free(change(&p, 7, QUOTA_MAX_QUEUED_JOBS, "", true));
+        assert_int_equal(settings_change(&p.settings, 7,
+                                         &(struct settings_change){ QUOTA_WEIGHT, "" }, 1, true, &c,
+                                         &problem),
+                         0);
+        config_free(c);
+        assert_int_equal(stat(path, &st), -1); /* nothing left to say */
+
+        put(&p, "etc/x.conf", "rubbish");
+        assert_int_equal(settings_change(&p.settings, 7, &one, 1, true, &c, &problem), -EINVAL);
+        assert_int_equal(stat(path, &st), -1);
+        settings_done(&p.settings);
+        remove_tree(p.dir);
+}
+
 int main(void) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(test_order),
                 cmocka_unit_test(test_problems_name_the_file),
                 cmocka_unit_test(test_user_database),
+                cmocka_unit_test(test_changes),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);

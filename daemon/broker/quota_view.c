@@ -1,0 +1,78 @@
+/* Collects the numbers of one user from the modules that keep them. Nothing is changed, except that
+ * everybody is charged for the CPU he has used up to now. */
+#include <string.h>
+
+#include "daemon/broker/broker.h"
+#include "daemon/broker/quota_view.h"
+
+static void set(struct quota_view *v, enum quota_key key, uint64_t value) {
+        v->used[key] = value;
+        v->counted[key] = true;
+}
+
+static void count_jobs(const struct broker *b, struct quota_view *v) {
+        uint64_t running = 0, waiting = 0;
+        const struct job *job;
+
+        for (uint32_t i = 0; (job = jobs_at(b->jobs, i)); i++)
+                if (job->uid == v->uid && !job_finished(job)) {
+                        bool runs = job->admission.state == ADMISSION_RUNNING;
+
+                        running += runs;
+                        waiting += !runs;
+                }
+        set(v, QUOTA_MAX_CONCURRENT_JOBS, running);
+        set(v, QUOTA_MAX_QUEUED_JOBS, waiting);
+}
+
+static void count_bucket(struct quota_view *v, enum quota_key key, const struct bucket *b) {
+        if (b->per_minute != QUOTA_INFINITY)
+                set(v, key, b->per_minute - b->level / BUCKET_UNIT);
+}
+
+static void read_account(struct quota_view *v, struct account *a) {
+        static const struct {
+                enum quota_key key;
+                enum charge_kind kind;
+        } kinds[] = { { QUOTA_MAX_CONNECTIONS, CHARGE_CONNECTION },
+                      { QUOTA_MAX_OBJECTS, CHARGE_OBJECT },
+                      { QUOTA_MAX_SESSIONS, CHARGE_SESSION },
+                      { QUOTA_MAX_SESSION_KV, CHARGE_SESSION_KV } };
+        const struct quota *q = account_quota(a);
+
+        for (size_t i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++)
+                set(v, kinds[i].key, a->used[kinds[i].kind]);
+        count_bucket(v, QUOTA_REQUESTS_PER_MINUTE, &q->requests);
+        count_bucket(v, QUOTA_TOKENS_PER_MINUTE, &q->tokens);
+        set(v, QUOTA_TOKENS_PER_DAY, q->tokens_used + q->tokens_reserved);
+        set(v, QUOTA_CPU_TIME_PER_DAY, q->cpu_used);
+        v->next_allowed_usec = account_next_allowed(a);
+        v->virtual_counter = a->virtual_counter;
+}
+
+void quota_view_read(struct broker *b, uid_t uid, struct quota_view *ret) {
+        struct account *account = NULL;
+        const struct worker *w;
+
+        *ret = (struct quota_view){ .uid = uid,
+                                    .reset_usec = quota_day_end(accounts_now(b->accounts)) };
+        accounts_limits(b->accounts, uid, &ret->limits);
+        ret->weight = (uint32_t)ret->limits.v[QUOTA_WEIGHT];
+        workers_bill(b->workers);
+        count_jobs(b, ret);
+        /* Somebody who was never seen has used nothing; the account goes again at once. */
+        if (accounts_get(b->accounts, uid, &account) != 0)
+                return;
+        read_account(ret, account);
+        w = workers_find(b->workers, account);
+        if (w)
+                ret->virtual_counter = w->lease.counter;
+        account_unref(account);
+}
+
+void quota_view_origins(const struct broker *b, uid_t uid,
+                        struct config_origin ret[_QUOTA_MAX]) {
+        struct limits limits;
+
+        settings_resolve(b->settings.config, uid, &limits, ret);
+}
