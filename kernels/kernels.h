@@ -23,6 +23,8 @@ enum weight_form {
         WEIGHT_S4,   /* s4x16: 4-bit integers */
         WEIGHT_S6,   /* s6x16: 6-bit integers */
         WEIGHT_T5,   /* t5x80: ternary in base 3, SCALE_ROW only */
+        WEIGHT_T2_BY_ROW, /* t2 by row: SCALE_ROW only */
+        WEIGHT_T2_BY_COL, /* t2 by column: SCALE_ROW only */
         _WEIGHT_FORM_MAX,
 };
 
@@ -77,6 +79,8 @@ struct activations {
  *
  * t2_row       I = sum over all columns;       y = ((float)I / inverse[t]) * scales[r]
  * t5_row       the same; tile_begin is a multiple of T5_TILES, tile_end another or the last
+ * t2_by_row, t2_by_col   as t2_row; t2_by_col reads only columns whose q is not zero, where that is
+ *              faster
  * t2_mantissa  J(g) = sum over planes of mantissa * I(plane, g), exact in int32;
  *              a = 0; for g in order: a = a + (float)J(g) * scale[t][g];   y = a * scales[r]
  * t2_group     for each 64-column group g in order, with b = (64 g) / group:
@@ -93,6 +97,11 @@ struct activations {
  */
 typedef void matmul_q_fn(float *y, size_t y_stride, const struct weight_matrix *w,
                          const struct activations *x, uint32_t tile_begin, uint32_t tile_end);
+
+/* t2_by_row for one token, where only the rows r with gate[r] > 0 are wanted: the other elements of
+ * y in these tiles become unspecified. gate has 16 * tile_end elements. */
+typedef void matmul_where_fn(float *y, const struct weight_matrix *w, const struct activations *x,
+                             const float *gate, uint32_t tile_begin, uint32_t tile_end);
 
 /* Float weights times n float vectors x[t * x_stride + c]: a = 0; for c in column order:
  * a = a + (float)w[r][c] * x[t][c];  y = a. */
@@ -114,7 +123,8 @@ typedef void quantize_token_fn(int8_t *q, float *scale, int32_t *sum, float *inv
  * scale = m / 127.0f, q = round half to even(x * (127.0f / m)), clamped to +-127. */
 typedef void quantize_group_fn(int8_t *q, float *scale, int32_t *sum, const float *x, uint32_t n);
 
-/* y = max(0, gate)^2 * up as ((r * r) * up); y may be gate or up. */
+/* y = gate > 0 ? (gate * gate) * up : 0, so that up does not matter where it is 0; y may be gate or
+ * up. */
 typedef void relu2_mul_fn(float *y, const float *gate, const float *up, size_t n);
 /* y = (gate / (1 + exp(-gate))) * up with kernels/ref/expf.h's exp; y may be gate or up. */
 typedef void silu_mul_fn(float *y, const float *gate, const float *up, size_t n);
@@ -182,6 +192,8 @@ typedef void attention_finish_fn(float *out, const float *partial, size_t head_d
 struct kernel_ops {
         matmul_q_fn *t2_row, *t2_mantissa, *t2_group, *s8_row, *s8_group, *s4_group, *s6_group;
         matmul_q_fn *t5_row;
+        matmul_q_fn *t2_by_row, *t2_by_col;
+        matmul_where_fn *t2_by_row_where;
         matmul_f_fn *f16, *bf16, *f32;
         rms_norm_fn *rms_norm;
         quantize_token_fn *quantize_token;

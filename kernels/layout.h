@@ -19,6 +19,16 @@
  * of the codes will do, one of which is the byte itself. Bytes that no codes give are read by the
  * same formula, with code 3 where / 9 or / 84 gives 3. Columns past the end hold codes 1.
  *
+ * t2 by row (ternary, 2 bits a weight, one plane): rows one after the other, so that a product may
+ * leave rows out. A row is blocks of 64 bytes, each 256 columns: byte i of a block holds the codes
+ * of columns i, 64 + i, 128 + i, 192 + i, lowest bits first. Columns past the end hold code 1.
+ *
+ * t2 by column (the same codes): panels of 256 rows, so that a product may leave columns out. A
+ * panel is a sequence of columns, each 64 bytes: bits 2k, 2k+1 of byte 16 * l + 4 * j + i are the
+ * code of row 16 * (4 * j + k) + 4 * l + i (l, j, k, i = 0..3). Bytes of four columns interleaved
+ * thus give four vectors, each of which has a tile under every k. Columns and rows past the end
+ * hold code 1, and the scales are padded to whole panels as well.
+ *
  * s8x16 (8 bits a weight): a tile is a sequence of groups of 64 columns, a group is 16 blocks of 64
  * bytes, and a block is 16 rows x 4 columns: byte 4 * row + c is the weight of column c plus 128
  * (unsigned). Columns past the end hold 128.
@@ -51,6 +61,9 @@ enum {
         S4_GROUP_BYTES = TILE_ROWS * GROUP_COLS / 2,
         S6_GROUP_BYTES = S4_GROUP_BYTES + T2_PLANE_BYTES,
         MAX_PLANES = 4,
+        ROW_BLOCK_COLS = 4 * BLOCK_BYTES, /* by row: columns in a block */
+        PANEL_ROWS = 4 * BLOCK_BYTES,     /* by column: rows in a panel */
+        PANEL_TILES = PANEL_ROWS / TILE_ROWS,
 };
 
 static_assert(T2_PLANE_BYTES == 4 * BLOCK_BYTES, "a plane of a group is four blocks");
@@ -68,4 +81,17 @@ static inline uint32_t slabs_of(uint32_t rows) {
 
 static inline uint32_t groups_of(uint32_t cols) {
         return cols / GROUP_COLS + (cols % GROUP_COLS != 0);
+}
+
+static inline uint32_t panels_of(uint32_t rows) {
+        return rows / PANEL_ROWS + (rows % PANEL_ROWS != 0);
+}
+
+/* Bytes of a row of a matrix by row, and of a panel of a matrix by column. */
+static inline size_t t2_row_bytes(uint32_t cols) {
+        return (size_t)(cols / ROW_BLOCK_COLS + (cols % ROW_BLOCK_COLS != 0)) * BLOCK_BYTES;
+}
+
+static inline size_t t2_panel_bytes(uint32_t cols) {
+        return (size_t)groups_of(cols) * GROUP_COLS * BLOCK_BYTES;
 }

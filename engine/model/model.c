@@ -136,10 +136,6 @@ static int open_matrix(struct opening *o, const char *name, uint32_t rows, uint3
         return open_parts(o, name, mins, ret);
 }
 
-static bool is_ternary(const struct weight_matrix *w) {
-        return w->form == WEIGHT_T2 || w->form == WEIGHT_T5;
-}
-
 static int open_layer(struct opening *o, uint32_t index) {
         struct layer *l = &o->m->layers[index];
         char name[NAME_ROOM];
@@ -166,9 +162,12 @@ static int open_layer(struct opening *o, uint32_t index) {
                 e = open_matrix(o, name, rows, cols, w);
                 if (e < 0)
                         return e;
+                if (!matrix_is_ternary(w) || w->scale != SCALE_ROW)
+                        continue;
+                if (!layer_ternary_valid(&o->m->hp, (enum layer_matrix)i, w->form))
+                        return fail_named(o, MODEL_E_NOT_PACKED, w->form, _WEIGHT_FORM_MAX, name);
                 /* One scale per row can only be used with one scale per token. */
-                if (is_ternary(w) && w->scale == SCALE_ROW)
-                        o->m->hp.token_quant = true;
+                o->m->hp.token_quant = true;
         }
         return 0;
 }
@@ -180,7 +179,7 @@ static int open_head(struct opening *o, const char *name, struct weight_matrix *
         e = open_matrix(o, name, o->m->hp.n_vocab, o->m->hp.n_embd, ret);
         if (e < 0)
                 return e;
-        if (is_ternary(ret) && ret->scale == SCALE_ROW)
+        if (matrix_is_ternary(ret) && ret->scale == SCALE_ROW)
                 return fail_named(o, MODEL_E_NOT_PACKED, ret->scale, SCALE_ROW, name);
         return 0;
 }

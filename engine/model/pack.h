@@ -9,7 +9,7 @@
 #include "engine/base/macro.h"
 #include "engine/base/model_error.h"
 
-enum { PACK_VERSION = 2 };
+enum { PACK_VERSION = 4 };
 
 enum i2s_layout { I2S_128_32, I2S_64_16, I2S_1X4 };
 

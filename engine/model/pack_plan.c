@@ -206,6 +206,7 @@ static int plan_layer(struct pack_plan *p, uint32_t layer) {
                 e = plan_matrix(p, m, rows, cols, true);
                 if (e < 0)
                         return e;
+                m->ternary = layer_ternary_form(&p->hp, (enum layer_matrix)i);
                 p->n_matrices++;
         }
         return 0;
@@ -313,9 +314,12 @@ static void choose_head(struct pack_plan *p, struct plan_matrix *head) {
         p->head_quantized = true;
 }
 
+/* What may be skipped lies by row or by column, whatever the packing of the rest. */
 static void choose_packing(const struct pack_plan *p, struct plan_matrix *m) {
-        if (p->options->ternary != TERNARY_BASE_3 || m->form.form != WEIGHT_T2 ||
-            m->form.scale != SCALE_ROW)
+        if (m->form.form != WEIGHT_T2 || m->form.scale != SCALE_ROW)
+                return;
+        m->form.form = m->ternary;
+        if (p->options->ternary != TERNARY_BASE_3 || m->ternary != WEIGHT_T2)
                 return;
         m->form.form = WEIGHT_T5;
         m->form.planes = 0;

@@ -15,6 +15,7 @@ struct plan_matrix {
         char name[NAME_ROOM];            /* without ".weight" */
         struct matrix_source source;
         struct weight_matrix form;       /* of the result; pointers unused */
+        enum weight_form ternary;        /* the form if ternary with row scales */
         bool mins;
         uint64_t file_offset;            /* of the source's data, for errors */
         uint64_t offset[MATRIX_PARTS];   /* in the output blob */

@@ -51,6 +51,32 @@ static void t5_row(const struct weight_matrix *m, const uint8_t *slab, float sca
         }
 }
 
+static int by_row_trit(const struct weight_matrix *m, uint32_t row, uint32_t col) {
+        const uint8_t *codes = (const uint8_t *)m->codes + row * t2_row_bytes(m->cols);
+
+        return (codes[col / ROW_BLOCK_COLS * BLOCK_BYTES + col % BLOCK_BYTES] >>
+                        2 * (col % ROW_BLOCK_COLS / BLOCK_BYTES) & 3) - 1;
+}
+
+static int by_col_trit(const struct weight_matrix *m, uint32_t row, uint32_t col) {
+        const uint8_t *panel = (const uint8_t *)m->codes +
+                               row / PANEL_ROWS * t2_panel_bytes(m->cols);
+        const unsigned tile = row % PANEL_ROWS / TILE_ROWS, lane = row % TILE_ROWS;
+
+        return (panel[(size_t)col * BLOCK_BYTES + 16 * (lane / 4) + 4 * (tile / 4) + lane % 4] >>
+                        2 * (tile % 4) & 3) - 1;
+}
+
+/* A matrix by row or by column. */
+static void line_row(const struct weight_matrix *m, uint32_t row, float *out) {
+        for (uint32_t c = 0; c < m->cols; c++) {
+                int v = m->form == WEIGHT_T2_BY_ROW ? by_row_trit(m, row, c)
+                                                    : by_col_trit(m, row, c);
+
+                out[c] = (float)v * m->scales[row];
+        }
+}
+
 /* What the code at a column of lane r stands for; tile points to the codes of the tile. */
 static int s8_at(const uint8_t *tile, unsigned r, uint32_t col) {
         return tile[(size_t)(col / 4) * BLOCK_BYTES + 4 * r + col % 4] - 128;
@@ -126,6 +152,10 @@ void matrix_row(const struct weight_matrix *m, uint32_t row, float *out) {
         const size_t scales = (size_t)tile * matrix_scale_groups(m) * TILE_ROWS;
         const uint8_t *mantissa = m->mantissa;
 
+        if (m->form == WEIGHT_T2_BY_ROW || m->form == WEIGHT_T2_BY_COL) {
+                line_row(m, row, out);
+                return;
+        }
         if (m->scale == SCALE_NONE) {
                 float_row(m, codes, r, out);
                 return;

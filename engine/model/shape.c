@@ -70,6 +70,21 @@ uint32_t layer_norm_size(const struct hparams *hp, enum layer_norm n) {
         return 0;
 }
 
+/* Behind ReLU² a gate that is not positive makes its row of `up` and its column of `down` idle. */
+enum weight_form layer_ternary_form(const struct hparams *hp, enum layer_matrix m) {
+        if (hp->activation != ACTIVATION_RELU2)
+                return WEIGHT_T2;
+        if (m == MATRIX_UP)
+                return WEIGHT_T2_BY_ROW;
+        return m == MATRIX_DOWN ? WEIGHT_T2_BY_COL : WEIGHT_T2;
+}
+
+bool layer_ternary_valid(const struct hparams *hp, enum layer_matrix m, enum weight_form form) {
+        const enum weight_form wanted = layer_ternary_form(hp, m);
+
+        return form == wanted || (wanted == WEIGHT_T2 && form == WEIGHT_T5);
+}
+
 struct weight_matrix *layer_matrix(struct layer *l, enum layer_matrix m) {
         struct weight_matrix *const all[LAYER_MATRICES] = {
                 [MATRIX_Q] = &l->q,       [MATRIX_K] = &l->k,   [MATRIX_V] = &l->v,
@@ -116,12 +131,21 @@ bool matrix_scales_are_halves(const struct weight_matrix *m) {
         return m->scale == SCALE_HALF || m->scale == SCALE_SUPER;
 }
 
+bool matrix_is_ternary(const struct weight_matrix *m) {
+        return m->form == WEIGHT_T2 || m->form == WEIGHT_T5 || m->form == WEIGHT_T2_BY_ROW ||
+               m->form == WEIGHT_T2_BY_COL;
+}
+
 uint32_t matrix_tile_rows(const struct weight_matrix *m) {
+        if (m->form == WEIGHT_T2_BY_COL)
+                return PANEL_ROWS;
         return m->form == WEIGHT_T5 ? T5_TILES * TILE_ROWS : TILE_ROWS;
 }
 
 uint32_t matrix_tiles(const struct weight_matrix *m) {
-        return m->form == WEIGHT_T5 ? slabs_of(m->rows) : tiles_of(m->rows);
+        const uint32_t rows = matrix_tile_rows(m);
+
+        return m->rows / rows + (m->rows % rows != 0);
 }
 
 static uint64_t code_bytes(const struct weight_matrix *m) {
@@ -141,6 +165,10 @@ static uint64_t code_bytes(const struct weight_matrix *m) {
                 return (uint64_t)m->cols * TILE_ROWS * 2;
         case WEIGHT_F32:
                 return (uint64_t)m->cols * TILE_ROWS * 4;
+        case WEIGHT_T2_BY_ROW:
+                return (uint64_t)t2_row_bytes(m->cols) * TILE_ROWS;
+        case WEIGHT_T2_BY_COL:
+                return t2_panel_bytes(m->cols);
         case _WEIGHT_FORM_MAX:
                 break;
         }
@@ -214,6 +242,9 @@ bool matrix_form_valid(const struct weight_matrix *m, bool mins) {
         case WEIGHT_BF16:
         case WEIGHT_F32:
                 return m->scale == SCALE_NONE && m->planes == 0 && m->group == 0;
+        case WEIGHT_T2_BY_ROW:
+        case WEIGHT_T2_BY_COL:
+                return m->scale == SCALE_ROW && m->planes == 1 && m->group == 0;
         case _WEIGHT_FORM_MAX:
                 break;
         }

@@ -25,6 +25,10 @@ void layer_matrix_shape(const struct hparams *hp, enum layer_matrix m, uint32_t 
                         uint32_t *ret_cols);
 /* Values of a norm vector; 0 when this architecture has no such norm. */
 uint32_t layer_norm_size(const struct hparams *hp, enum layer_norm n);
+/* The form of a ternary matrix with row scales in this place. Where it is WEIGHT_T2, base 3 is
+ * valid as well. */
+enum weight_form layer_ternary_form(const struct hparams *hp, enum layer_matrix m);
+bool layer_ternary_valid(const struct hparams *hp, enum layer_matrix m, enum weight_form form);
 struct weight_matrix *layer_matrix(struct layer *l, enum layer_matrix m);
 const float **layer_norm(struct layer *l, enum layer_norm n);
 
@@ -34,7 +38,10 @@ enum matrix_part { PART_CODES, PART_MANTISSA, PART_SCALES, PART_MINS, MATRIX_PAR
 const char *matrix_part_name(enum matrix_part part);
 /* Its enum tensor_type_id. */
 uint32_t matrix_part_type(const struct weight_matrix *m, enum matrix_part part);
-/* Rows that are interleaved, 80 for T5 (a slab), 16 for the others; how many such tiles. */
+/* Ternary codes, in whatever order. */
+bool matrix_is_ternary(const struct weight_matrix *m);
+/* Rows that lie together: 80 for T5 (a slab), 256 by column (a panel), 16 for the others; how many
+ * such tiles. */
 uint32_t matrix_tile_rows(const struct weight_matrix *m);
 uint32_t matrix_tiles(const struct weight_matrix *m);
 /* Bytes of one part of one tile (kernels/layout.h, kernels/kernels.h); 0 when the form does not

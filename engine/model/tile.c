@@ -14,6 +14,8 @@ static uint8_t zero_code(const struct weight_matrix *m) {
         switch (m->form) {
         case WEIGHT_T2:
         case WEIGHT_T5:
+        case WEIGHT_T2_BY_ROW:
+        case WEIGHT_T2_BY_COL:
                 return 1;
         case WEIGHT_S8:
                 return 128;
@@ -87,10 +89,10 @@ void tile_clear(struct tile *t) {
                         continue;
                 memset(t->part[i], 0, matrix_tile_bytes(t->m, t->mins, (enum matrix_part)i));
         }
-        if (t->m->form == WEIGHT_T2) /* four codes of value 1 */
-                memset(t->part[PART_CODES], 0x55, matrix_tile_bytes(t->m, t->mins, PART_CODES));
-        else if (t->m->form == WEIGHT_T5) /* five codes of value 1 */
+        if (t->m->form == WEIGHT_T5) /* five codes of value 1 */
                 memset(t->part[PART_CODES], 125, matrix_tile_bytes(t->m, t->mins, PART_CODES));
+        else if (matrix_is_ternary(t->m)) /* four codes of value 1 */
+                memset(t->part[PART_CODES], 0x55, matrix_tile_bytes(t->m, t->mins, PART_CODES));
         else if (t->m->form == WEIGHT_S8)
                 memset(t->part[PART_CODES], 128, matrix_tile_bytes(t->m, t->mins, PART_CODES));
 }
@@ -123,6 +125,27 @@ static void put_t5(struct tile *t, unsigned r, const uint8_t *codes) {
         for (size_t b = 0; b < blocks; b++, codes += 4, p += BLOCK_BYTES)
                 for (unsigned c = 0; c < 4; c++)
                         p[c] = (uint8_t)(p[c] + worth * (codes[c] - 1U));
+}
+
+static void put_code(uint8_t *byte, unsigned k, uint8_t code) {
+        *byte = (uint8_t)((*byte & ~(3U << 2 * k)) | (unsigned)code << 2 * k);
+}
+
+static void put_by_row(struct tile *t, unsigned r, const uint8_t *codes) {
+        uint8_t *row = t->part[PART_CODES] + r * t2_row_bytes(t->m->cols);
+
+        for (uint32_t c = 0; c < t->m->cols; c++)
+                put_code(row + c / ROW_BLOCK_COLS * BLOCK_BYTES + c % BLOCK_BYTES,
+                         c % ROW_BLOCK_COLS / BLOCK_BYTES, codes[c]);
+}
+
+/* Row r of a panel. */
+static void put_by_col(struct tile *t, unsigned r, const uint8_t *codes) {
+        const unsigned tile = r / TILE_ROWS, lane = r % TILE_ROWS;
+        uint8_t *p = t->part[PART_CODES] + 16 * (lane / 4) + 4 * (tile / 4) + lane % 4;
+
+        for (uint32_t c = 0; c < t->m->cols; c++, p += BLOCK_BYTES)
+                put_code(p, tile % 4, codes[c]);
 }
 
 static void put_s8(struct tile *t, unsigned r, const uint8_t *codes) {
@@ -191,6 +214,10 @@ void tile_put_row(struct tile *t, unsigned r, const struct row_buffer *row) {
                 put_t2(t, r, row->codes);
         else if (t->m->form == WEIGHT_T5)
                 put_t5(t, r, row->codes);
+        else if (t->m->form == WEIGHT_T2_BY_ROW)
+                put_by_row(t, r, row->codes);
+        else if (t->m->form == WEIGHT_T2_BY_COL)
+                put_by_col(t, r, row->codes);
         else if (t->m->form == WEIGHT_S8)
                 put_s8(t, r, row->codes);
         else if (t->m->form == WEIGHT_S4 || t->m->form == WEIGHT_S6)

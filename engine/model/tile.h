@@ -7,6 +7,7 @@
 #include "engine/model/decode.h"
 #include "engine/model/shape.h"
 
+/* matrix_tile_rows() rows: a whole panel of a matrix by column. */
 struct tile {
         const struct weight_matrix *m; /* form and sizes; pointers unused */
         bool mins;

@@ -157,7 +157,10 @@ static void ffn_block(struct step *s, unsigned thread, uint32_t index) {
         end = tile_cut(&l->gate, tile_cut(&l->up, end));
         if (begin < end) {
                 linear(e, e->run.gate, stride, &l->gate, &in, begin, end);
-                linear(e, e->run.up, stride, &l->up, &in, begin, end);
+                if (hp->activation == ACTIVATION_RELU2)
+                        linear_where(e, e->run.up, stride, &l->up, &in, e->run.gate, begin, end);
+                else
+                        linear(e, e->run.up, stride, &l->up, &in, begin, end);
                 activate(s, begin, end);
         }
         pool_barrier(e->pool);

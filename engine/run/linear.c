@@ -15,6 +15,8 @@ unsigned input_form(const struct hparams *hp, const struct weight_matrix *w) {
                         return INPUT_TOKEN;
                 return w->scale == SCALE_GROUP && hp->token_quant ? INPUT_TOKEN : INPUT_GROUP;
         case WEIGHT_T5:
+        case WEIGHT_T2_BY_ROW:
+        case WEIGHT_T2_BY_COL:
                 return INPUT_TOKEN;
         case WEIGHT_S8:
         case WEIGHT_S6:
@@ -91,6 +93,8 @@ static matmul_q_fn *quantized_kernel(const struct kernel_ops *ops, const struct 
                 return w->scale == SCALE_ROW ? ops->s8_row : ops->s8_group;
         if (w->form == WEIGHT_S6 || w->form == WEIGHT_S4)
                 return w->form == WEIGHT_S6 ? ops->s6_group : ops->s4_group;
+        if (w->form == WEIGHT_T2_BY_ROW || w->form == WEIGHT_T2_BY_COL)
+                return w->form == WEIGHT_T2_BY_ROW ? ops->t2_by_row : ops->t2_by_col;
         switch (w->scale) {
         case SCALE_ROW:
                 return ops->t2_row;
@@ -119,4 +123,12 @@ void linear(const struct engine *e, float *y, size_t y_stride, const struct weig
                 quantized_kernel(e->ops, w)(y, y_stride, w,
                                             form == INPUT_TOKEN ? &in->by_token : &in->by_group,
                                             begin, end);
+}
+
+void linear_where(const struct engine *e, float *y, size_t y_stride, const struct weight_matrix *w,
+                  const struct input *in, const float *gate, uint32_t begin, uint32_t end) {
+        if (w->form == WEIGHT_T2_BY_ROW && in->n == 1 && begin < end)
+                e->ops->t2_by_row_where(y, w, &in->by_token, gate, begin, end);
+        else
+                linear(e, y, y_stride, w, in, begin, end);
 }

@@ -36,3 +36,8 @@ static inline uint32_t tile_cut(const struct weight_matrix *w, uint32_t tile) {
 /* y[t * y_stride + r] = w * input, rows of the tiles [begin, end), which are cuts. */
 void linear(const struct engine *e, float *y, size_t y_stride, const struct weight_matrix *w,
             const struct input *in, uint32_t begin, uint32_t end);
+
+/* The same where only elements with a positive gate matter; what the others become is unspecified.
+ * gate is [n][y_stride], like y. */
+void linear_where(const struct engine *e, float *y, size_t y_stride, const struct weight_matrix *w,
+                  const struct input *in, const float *gate, uint32_t begin, uint32_t end);

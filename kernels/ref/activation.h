@@ -4,9 +4,7 @@
 #include "kernels/ref/expf.h"
 
 static inline float relu2_mul(float gate, float up) {
-        float r = gate > 0 ? gate : 0; /* a NaN becomes 0 */
-
-        return (r * r) * up;
+        return gate > 0 ? (gate * gate) * up : 0; /* 0 for a NaN */
 }
 
 static inline float silu_mul(float gate, float up) {

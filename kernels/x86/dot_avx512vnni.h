@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "kernels/kernels.h"
+#include "kernels/x86/total_sum.h"
 #include "kernels/x86/unroll.h"
 
 enum {
@@ -20,6 +21,8 @@ enum {
 /* Forget where a value comes from. Without it clang precomputes the address of every activation of
  * a block outside the loop and then spends its time reloading addresses. */
 #define OPAQUE(x) __asm__("" : "+r"(x))
+/* The same for a vector. Without it gcc loads a value again for every use. */
+#define OPAQUE_VECTOR(x) __asm__("" : "+v"(x))
 
 /* Four consecutive activations in every lane. */
 INLINE __m512i broadcast_q(const int8_t *q) {
@@ -29,14 +32,17 @@ INLINE __m512i broadcast_q(const int8_t *q) {
         return _mm512_set1_epi32(v);
 }
 
-/* Sum of all activations of token t. */
-INLINE int32_t total_sum(const struct activations *x, uint32_t t) {
-        uint32_t groups = groups_of(x->cols);
-        int32_t sum = 0;
+/* Codes are masked but not shifted down: those under mask k count 4^k fold. */
+INLINE __m512i code_mask(unsigned k) {
+        return _mm512_set1_epi8((char)(3 << 2 * k));
+}
 
-        for (uint32_t g = 0; g < groups; g++)
-                sum += x->sum[(size_t)t * groups + g];
-        return sum;
+/* Sum of four accumulators, one for each mask, each brought back to single weight. */
+INLINE __m512i fold(const __m512i a[4]) {
+        __m512i v = _mm512_add_epi32(_mm512_srai_epi32(a[3], 2), a[2]);
+
+        v = _mm512_add_epi32(_mm512_srai_epi32(v, 2), a[1]);
+        return _mm512_add_epi32(_mm512_srai_epi32(v, 2), a[0]);
 }
 
 /* The result of t2_row and t5_row for 16 rows. */

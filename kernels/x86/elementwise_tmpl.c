@@ -30,9 +30,7 @@ INLINE vf vf_exp(vf x) {
 }
 
 INLINE vf vf_relu2_mul(vf gate, vf up) {
-        vf r = vf_max(gate, vf_set1(0));
-
-        return vf_mul(vf_mul(r, r), up);
+        return vf_where_positive(gate, vf_mul(vf_mul(gate, gate), up));
 }
 
 INLINE vf vf_silu_mul(vf gate, vf up) {

@@ -11,6 +11,9 @@
                 (ops)->t2_mantissa = matmul_t2_mantissa_##isa;                                     \
                 (ops)->t2_group = matmul_t2_group_##isa;                                           \
                 (ops)->t5_row = matmul_t5_row_##isa;                                               \
+                (ops)->t2_by_row = matmul_t2_by_row_##isa;                                         \
+                (ops)->t2_by_row_where = matmul_t2_by_row_where_##isa;                             \
+                (ops)->t2_by_col = matmul_t2_by_col_##isa;                                         \
                 (ops)->s8_row = matmul_s8_row_##isa;                                               \
                 (ops)->s8_group = matmul_s8_group_##isa;                                           \
                 (ops)->s4_group = matmul_s4_group_##isa;                                           \

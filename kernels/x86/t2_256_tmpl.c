@@ -9,6 +9,7 @@
  * Several tokens (gemm): the codes of a tile and 64 columns are unpacked into 1 KiB of L1 cache
  * and meet the tokens of a chunk four at a time.
  */
+#include "kernels/x86/total_sum.h"
 #include "kernels/x86/vec256.h"
 
 struct unpacked {
@@ -102,15 +103,6 @@ INLINE void plane_gemv(__m256i ret[HALVES], const uint8_t *plane, const int8_t *
         UNROLL for (unsigned h = 0; h < HALVES; h++)
                 ret[h] = _mm256_add_epi32(dot_finish(a[h][0]),
                                           _mm256_srai_epi32(dot_finish(a[h][1]), 2));
-}
-
-static int32_t total_sum(const struct activations *x, uint32_t t) {
-        uint32_t groups = groups_of(x->cols);
-        int32_t sum = 0;
-
-        for (uint32_t g = 0; g < groups; g++)
-                sum += x->sum[(size_t)t * groups + g];
-        return sum;
 }
 
 INLINE void store_row(float *y, const __m256i sum[HALVES], float inverse, const float *scales) {

@@ -9,6 +9,7 @@
  * Several tokens (gemm): codes are unpacked into registers once and meet all tokens of a chunk.
  */
 #include "kernels/x86/dot_avx512vnni.h"
+#include "kernels/x86/total_sum.h"
 #include "kernels/x86/x86.h"
 
 enum {
@@ -18,18 +19,6 @@ enum {
          * is one stream, which the processor follows better by itself. */
         AHEAD_BYTES = 4096,
 };
-
-INLINE __m512i code_mask(unsigned k) {
-        return _mm512_set1_epi8((char)(3 << 2 * k));
-}
-
-/* Sum of the four accumulators of a gemv, each brought back to single weight. */
-INLINE __m512i fold(const __m512i a[4]) {
-        __m512i v = _mm512_add_epi32(_mm512_srai_epi32(a[3], 2), a[2]);
-
-        v = _mm512_add_epi32(_mm512_srai_epi32(v, 2), a[1]);
-        return _mm512_add_epi32(_mm512_srai_epi32(v, 2), a[0]);
-}
 
 INLINE void unpack(__m512i u[STEPS], const uint8_t *plane) {
         const __m512i mask = _mm512_set1_epi8(3);

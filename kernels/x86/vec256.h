@@ -24,6 +24,10 @@ INLINE __m256i broadcast_q(const int8_t *q) {
         return _mm256_set1_epi32(v);
 }
 
+INLINE __m256i load_q(const int8_t *q) {
+        return _mm256_loadu_si256((const __m256i *)q);
+}
+
 INLINE __m256i load_codes(const uint8_t *p) {
         return _mm256_loadu_si256((const __m256i *)p);
 }

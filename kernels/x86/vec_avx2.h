@@ -72,6 +72,11 @@ INLINE vf vf_min(vf a, vf b) {
         return _mm256_min_ps(a, b);
 }
 
+/* b in the lanes where a > 0, else 0 */
+INLINE vf vf_where_positive(vf a, vf b) {
+        return _mm256_and_ps(_mm256_cmp_ps(a, _mm256_setzero_ps(), _CMP_GT_OQ), b);
+}
+
 INLINE vf vf_neg(vf a) {
         return _mm256_xor_ps(a, _mm256_set1_ps(-0.0f));
 }

@@ -71,6 +71,11 @@ INLINE vf vf_min(vf a, vf b) {
         return _mm512_min_ps(a, b);
 }
 
+/* b in the lanes where a > 0, else 0 */
+INLINE vf vf_where_positive(vf a, vf b) {
+        return _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(a, _mm512_setzero_ps(), _CMP_GT_OQ), b);
+}
+
 INLINE vf vf_neg(vf a) {
         return _mm512_xor_ps(a, _mm512_set1_ps(-0.0f));
 }

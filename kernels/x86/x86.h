@@ -6,6 +6,8 @@
 /* AVX2 (with F16C) */
 matmul_q_fn matmul_t2_row_avx2, matmul_t2_mantissa_avx2, matmul_t2_group_avx2;
 matmul_q_fn matmul_t5_row_avx2;
+matmul_q_fn matmul_t2_by_row_avx2, matmul_t2_by_col_avx2;
+matmul_where_fn matmul_t2_by_row_where_avx2;
 matmul_q_fn matmul_s8_row_avx2, matmul_s8_group_avx2, matmul_s4_group_avx2;
 matmul_q_fn matmul_s6_group_avx2;
 matmul_f_fn matmul_f16_avx2, matmul_bf16_avx2, matmul_f32_avx2;
@@ -24,18 +26,24 @@ attention_finish_fn attention_finish_avx2;
 /* AVX-VNNI, 256 bits */
 matmul_q_fn matmul_t2_row_avxvnni, matmul_t2_mantissa_avxvnni, matmul_t2_group_avxvnni;
 matmul_q_fn matmul_t5_row_avxvnni;
+matmul_q_fn matmul_t2_by_row_avxvnni, matmul_t2_by_col_avxvnni;
+matmul_where_fn matmul_t2_by_row_where_avxvnni;
 matmul_q_fn matmul_s8_row_avxvnni, matmul_s8_group_avxvnni, matmul_s4_group_avxvnni;
 matmul_q_fn matmul_s6_group_avxvnni;
 
 /* AVX-512 VL with VNNI, 256 bits */
 matmul_q_fn matmul_t2_row_avx512vl, matmul_t2_mantissa_avx512vl, matmul_t2_group_avx512vl;
 matmul_q_fn matmul_t5_row_avx512vl;
+matmul_q_fn matmul_t2_by_row_avx512vl, matmul_t2_by_col_avx512vl;
+matmul_where_fn matmul_t2_by_row_where_avx512vl;
 matmul_q_fn matmul_s8_row_avx512vl, matmul_s8_group_avx512vl, matmul_s4_group_avx512vl;
 matmul_q_fn matmul_s6_group_avx512vl;
 
 /* AVX-512 with VNNI, 512 bits */
 matmul_q_fn matmul_t2_row_avx512vnni, matmul_t2_mantissa_avx512vnni, matmul_t2_group_avx512vnni;
 matmul_q_fn matmul_t5_row_avx512vnni;
+matmul_q_fn matmul_t2_by_row_avx512vnni, matmul_t2_by_col_avx512vnni;
+matmul_where_fn matmul_t2_by_row_where_avx512vnni;
 matmul_q_fn matmul_s8_row_avx512vnni, matmul_s8_group_avx512vnni, matmul_s4_group_avx512vnni;
 matmul_q_fn matmul_s6_group_avx512vnni;
 matmul_f_fn matmul_f16_avx512vnni, matmul_bf16_avx512vnni, matmul_f32_avx512vnni;

@@ -3,9 +3,11 @@
  *   bench-kernels [LEVEL [KERNEL]]
  *
  * LEVEL is a name of kernels/cpu.h ("all": every level above C), KERNEL a name of kind_names.
- * One thread. Weights are several copies of the matrix, together larger than any cache, so
+ * "z" is the share of rows (where) or columns (by_col) that one token leaves out; rates count them
+ * as done. One thread. Weights are several copies of the matrix, together larger than any cache, so
  * that a product for one token streams from memory as it does in a model. A plane counts as a
  * matrix of its own in GMAC/s. */
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,14 +17,16 @@
 #include "kernels/kernels.h"
 #include "tests/bench/limits.h"
 
-enum kind { T2_ROW, T2_MANTISSA, S8_ROW, S8_GROUP, S6_GROUP, S4_GROUP, T5_ROW };
+enum kind { T2_ROW, T2_MANTISSA, S8_ROW, S8_GROUP, S6_GROUP, S4_GROUP, T5_ROW, T2_WHERE,
+            T2_BY_ROW, T2_BY_COL };
 
 static const char *const kind_names[] = { "t2_row", "t2_mantissa", "s8_row", "s8_group", "s6_group",
-                                          "s4_group", "t5_row" };
+                                          "s4_group", "t5_row", "where", "by_row", "by_col" };
 
 struct shape {
         enum kind kind;
         uint32_t rows, cols, planes;
+        uint32_t zeros; /* per cent, for one token */
 };
 
 static const struct shape shapes[] = {
@@ -33,6 +37,11 @@ static const struct shape shapes[] = {
         { S8_GROUP, 32064, 2560, 0 },   { S6_GROUP, 32064, 2560, 0 },
         { S4_GROUP, 32064, 2560, 0 },   { T5_ROW, 2560, 2560, 0 },
         { T5_ROW, 6912, 2560, 0 },      { T5_ROW, 2560, 6912, 0 },
+        { T2_WHERE, 6912, 2560, 1, 0 },   { T2_WHERE, 6912, 2560, 1, 30 },
+        { T2_WHERE, 6912, 2560, 1, 50 },  { T2_WHERE, 6912, 2560, 1, 80 },
+        { T2_BY_ROW, 6912, 2560, 1, 0 },  { T2_BY_COL, 2560, 6912, 1, 0 },
+        { T2_BY_COL, 2560, 6912, 1, 50 }, { T2_BY_COL, 2560, 6912, 1, 70 },
+        { T2_BY_COL, 2560, 6912, 1, 80 }, { T2_BY_COL, 2560, 6912, 1, 90 },
 };
 
 enum { MAX_TOKENS = 64, MAX_COLS = 6912 };
@@ -55,6 +64,11 @@ static matmul_q_fn *pick(const struct kernel_ops *ops, enum kind kind) {
                 return ops->s4_group;
         case T5_ROW:
                 return ops->t5_row;
+        case T2_WHERE: /* has a type of its own; see multiply */
+        case T2_BY_ROW:
+                return ops->t2_by_row;
+        case T2_BY_COL:
+                return ops->t2_by_col;
         }
         return NULL;
 }
@@ -73,7 +87,7 @@ static void *map_bytes(size_t size) {
 /* Everything the kernels read, made once: any bytes are valid codes and mantissas. */
 struct data {
         uint8_t *pool, *mantissa;
-        float *scales, *y;
+        float *scales, *y, *gate;
         uint16_t *halves;
         int8_t *q;
         struct activations x;
@@ -88,6 +102,7 @@ static void data_init(struct data *d) {
         d->pool = map_bytes(pool_bytes);
         d->mantissa = map_bytes((size_t)8 << 20);
         d->scales = map_bytes(65536 * sizeof(float));
+        d->gate = map_bytes(MAX_COLS * sizeof(float));
         d->y = map_bytes((size_t)MAX_TOKENS * 49152 * sizeof(float));
         d->q = map_bytes((size_t)MAX_TOKENS * groups * GROUP_COLS);
         for (size_t i = 0; i < pool_bytes; i += 8) {
@@ -114,6 +129,28 @@ static void data_init(struct data *d) {
                 .sum = map_bytes(MAX_TOKENS * groups * sizeof(int32_t)),
                 .inverse = inverse,
         };
+}
+
+/* Zeros at random places, as many as the shape says, when there is one token. */
+static void place_zeros(const struct data *d, const struct shape *s, uint32_t n) {
+        uint64_t v = 1;
+
+        for (uint32_t i = 0; i < MAX_COLS; i++) {
+                bool zero;
+
+                v = v * 6364136223846793005 + 1442695040888963407;
+                zero = n == 1 && v >> 33 < ((uint64_t)s->zeros << 31) / 100;
+                d->gate[i] = zero ? -1 : 1;
+                d->q[i] = zero && s->kind == T2_BY_COL ? 0 : (int8_t)(i * 37 % 127 + 1);
+        }
+}
+
+static void multiply(const struct data *d, const struct kernel_ops *ops, const struct shape *s,
+                     const struct weight_matrix *w, const struct activations *x) {
+        if (s->kind == T2_WHERE && x->n == 1)
+                ops->t2_by_row_where(d->y, w, x, d->gate, 0, tiles_of(s->rows));
+        else
+                pick(ops, s->kind)(d->y, s->rows, w, x, 0, tiles_of(s->rows));
 }
 
 static size_t code_bytes(const struct shape *s) {
@@ -145,13 +182,17 @@ static double scale_bytes(const struct shape *s) {
         case T2_ROW:
         case S8_ROW:
         case T5_ROW:
+        case T2_WHERE:
+        case T2_BY_ROW:
+        case T2_BY_COL:
                 break;
         }
         return 0;
 }
 
 /* Seconds per product: best of a few rounds, each of which walks through the copies. */
-static double measure(const struct data *d, matmul_q_fn *fn, const struct shape *s, uint32_t n) {
+static double measure(const struct data *d, const struct kernel_ops *ops, const struct shape *s,
+                      uint32_t n) {
         size_t bytes = code_bytes(s), copies = pool_bytes / bytes;
         struct weight_matrix w = { .rows = s->rows, .cols = s->cols, .planes = s->planes,
                                    .mantissa = d->mantissa, .scales = d->scales,
@@ -162,6 +203,7 @@ static double measure(const struct data *d, matmul_q_fn *fn, const struct shape 
         w.form = s->kind == S6_GROUP ? WEIGHT_S6 : s->kind == S4_GROUP ? WEIGHT_S4 : WEIGHT_S8;
         w.scale = s->kind == S6_GROUP ? SCALE_SUPER : SCALE_HALF;
         w.group = s->kind == S6_GROUP ? 16 : 32;
+        place_zeros(d, s, n);
         x.n = n;
         x.cols = s->cols;
         x.stride = groups_of(s->cols) * GROUP_COLS;
@@ -171,7 +213,7 @@ static double measure(const struct data *d, matmul_q_fn *fn, const struct shape 
 
                 for (size_t i = 0; i < calls; i++) {
                         w.codes = d->pool + i * bytes;
-                        fn(d->y, s->rows, &w, &x, 0, tiles_of(s->rows));
+                        multiply(d, ops, s, &w, &x);
                 }
                 time = bench_now() - start;
                 spent += time;
@@ -182,14 +224,15 @@ static double measure(const struct data *d, matmul_q_fn *fn, const struct shape 
 }
 
 static void report(const struct data *d, const struct limits *limits, const char *level,
-                   matmul_q_fn *fn, const struct shape *s, uint32_t n) {
-        double time = measure(d, fn, s, n);
+                   const struct kernel_ops *ops, const struct shape *s, uint32_t n) {
+        double time = measure(d, ops, s, n);
         double planes = s->planes ? (double)s->planes : 1;
         double macs = (double)s->rows * s->cols * n * planes / time;
         double bytes = ((double)code_bytes(s) + scale_bytes(s)) / time;
 
-        printf("%-11s %-11s %5ux%-5u p%u n=%-2u %9.1f us %8.1f GMAC/s", level, kind_names[s->kind],
-               s->rows, s->cols, s->planes, n, time * 1e6, macs * 1e-9);
+        printf("%-11s %-11s %5ux%-5u p%u n=%-2u z%2u%% %9.1f us %8.1f GMAC/s", level,
+               kind_names[s->kind], s->rows, s->cols, s->planes, n, n == 1 ? s->zeros : 0,
+               time * 1e6, macs * 1e-9);
         if (limits->dots > 0)
                 printf(" (%3.0f %%)", 100 * macs / limits->dots);
         printf(" %6.1f GB/s (%3.0f %%)\n", bytes * 1e-9, 100 * bytes / limits->bandwidth);
@@ -204,9 +247,10 @@ static void bench_level(const struct data *d, const struct limits *limits, unsig
         kernel_ops_init(&ops, flags);
         for (size_t i = 0; i < sizeof(shapes) / sizeof(shapes[0]); i++)
                 for (size_t j = 0; j < sizeof(tokens) / sizeof(tokens[0]); j++)
-                        if (!kernel || strcmp(kernel, kind_names[shapes[i].kind]) == 0)
-                                report(d, limits, cpu_level_name(flags),
-                                       pick(&ops, shapes[i].kind), &shapes[i], tokens[j]);
+                        if ((!kernel || strcmp(kernel, kind_names[shapes[i].kind]) == 0) &&
+                            (shapes[i].zeros == 0 || tokens[j] == 1))
+                                report(d, limits, cpu_level_name(flags), &ops, &shapes[i],
+                                       tokens[j]);
 }
 
 int main(int argc, char **argv) {

@@ -9,7 +9,8 @@
 #include "kernels/ref/fma.h"
 #include "tests/kernels/checkasm.h"
 
-enum { ROWS = 37, COLS = 203, MAX_COLS = 256, MAX_TILES = 3, GROUPS = MAX_COLS / GROUP_COLS };
+enum { ROWS = 101, COLS = 203, MAX_COLS = 256, MAX_TILES = PANEL_TILES,
+       GROUPS = MAX_COLS / GROUP_COLS };
 
 static void expect(struct checkasm *c, const char *what, double expected, double got,
                    double tolerance) {
@@ -20,13 +21,32 @@ static void expect(struct checkasm *c, const char *what, double expected, double
         fprintf(stderr, "%s %s: expected %.9g, got %.9g\n", c->level, what, expected, got);
 }
 
+/* In a byte of four codes. */
+static void put_code(uint8_t *byte, unsigned shift, int trit) {
+        *byte = (uint8_t)((*byte & ~(3U << shift)) | (unsigned)(trit + 1) << shift);
+}
+
 /* Where layout.h puts the code of (row, col): tile by tile, group by group, block by block. */
 static void pack_t2(uint8_t *codes, uint32_t cols, uint32_t row, uint32_t col, int trit) {
         size_t group = (size_t)(row / 16) * groups_of(cols) + col / 64;
         size_t byte = group * 256 + col % 64 / 16 * 64 + 4 * (row % 16) + col % 4;
         unsigned shift = 2 * (col % 16 / 4);
 
-        codes[byte] = (uint8_t)((codes[byte] & ~(3U << shift)) | (unsigned)(trit + 1) << shift);
+        put_code(codes + byte, shift, trit);
+}
+
+static void pack_by_row(uint8_t *codes, uint32_t cols, uint32_t row, uint32_t col, int trit) {
+        size_t blocks = (cols + 255) / 256;
+
+        put_code(codes + (row * blocks + col / 256) * 64 + col % 64, 2 * (col % 256 / 64), trit);
+}
+
+/* l: quarter of the tile, i: row in it, j and k: number of the tile. */
+static void pack_by_col(uint8_t *codes, uint32_t cols, uint32_t row, uint32_t col, int trit) {
+        size_t column = (size_t)(row / 256) * groups_of(cols) * 64 + col;
+        uint32_t tile = row % 256 / 16, l = row % 16 / 4, i = row % 4;
+
+        put_code(codes + column * 64 + 16 * l + 4 * (tile / 4) + i, 2 * (tile % 4), trit);
 }
 
 static size_t s8_index(uint32_t cols, uint32_t row, uint32_t col) {
@@ -54,11 +74,14 @@ static void token_init(struct token *t, uint32_t cols) {
         };
 }
 
-static void check_t2_naive(struct checkasm *c) {
-        _Alignas(64) uint8_t codes[MAX_TILES * GROUPS * 256];
+typedef void pack_fn(uint8_t *codes, uint32_t cols, uint32_t row, uint32_t col, int trit);
+
+static void check_t2_naive(struct checkasm *c, const char *name, matmul_q_fn *multiply,
+                           pack_fn *pack) {
+        _Alignas(64) static uint8_t codes[MAX_TILES * GROUPS * 256];
         _Alignas(64) float scales[MAX_TILES * 16], y[MAX_TILES * 16];
         static int8_t trit[ROWS][COLS];
-        struct weight_matrix w = { .form = WEIGHT_T2, .rows = ROWS, .cols = COLS, .planes = 1,
+        struct weight_matrix w = { .rows = ROWS, .cols = COLS, .planes = 1,
                                    .codes = codes, .scales = scales };
         struct token t = { 0 };
         float x[COLS];
@@ -69,13 +92,13 @@ static void check_t2_naive(struct checkasm *c) {
         for (uint32_t r = 0; r < ROWS; r++)
                 for (uint32_t col = 0; col < COLS; col++) {
                         trit[r][col] = (int8_t)((int)rng_below(c, 3) - 1);
-                        pack_t2(codes, COLS, r, col, trit[r][col]);
+                        pack(codes, COLS, r, col, trit[r][col]);
                 }
         for (uint32_t col = 0; col < COLS; col++)
                 x[col] = rng_float(c, 3);
         token_init(&t, COLS);
         c->new->quantize_token(t.q, t.scale, t.sum, &t.inverse, x, COLS);
-        c->new->t2_row(y, MAX_TILES * 16, &w, &t.x, 0, MAX_TILES);
+        multiply(y, MAX_TILES * 16, &w, &t.x, 0, tiles_of(ROWS));
         for (uint32_t r = 0; r < ROWS; r++) {
                 int64_t sum = 0;
                 double exact = 0;
@@ -84,10 +107,9 @@ static void check_t2_naive(struct checkasm *c) {
                         sum += trit[r][col] * lrintf(x[col] * t.inverse);
                         exact += trit[r][col] * (double)x[col];
                 }
-                expect(c, "t2_row", (double)(((float)sum / t.inverse) * scales[r]), (double)y[r],
-                       0);
+                expect(c, name, (double)(((float)sum / t.inverse) * scales[r]), (double)y[r], 0);
                 /* each of COLS values is off by at most half a step */
-                expect(c, "t2_row, unquantised", exact * (double)scales[r], (double)y[r],
+                expect(c, name, exact * (double)scales[r], (double)y[r],
                        0.51 * COLS / (double)t.inverse * (double)scales[r]);
         }
 }
@@ -403,7 +425,9 @@ static void check_attention_naive(struct checkasm *c) {
 
 void check_known(struct checkasm *c) {
         check_begin(c, "known values");
-        check_t2_naive(c);
+        check_t2_naive(c, "t2_row", c->new->t2_row, pack_t2);
+        check_t2_naive(c, "t2_by_row", c->new->t2_by_row, pack_by_row);
+        check_t2_naive(c, "t2_by_col", c->new->t2_by_col, pack_by_col);
         check_t5_naive(c);
         check_s8_naive(c);
         check_s4_naive(c, false, false);

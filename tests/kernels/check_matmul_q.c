@@ -5,15 +5,18 @@
 #include "tests/kernels/checkasm.h"
 
 enum kind {
-        T2_ROW, T2_MANTISSA, T2_GROUP, S8_ROW, S8_GROUP, S6_GROUP, S4_GROUP, T5_ROW, _KIND_MAX,
+        T2_ROW, T2_MANTISSA, T2_GROUP, T2_BY_ROW, T2_BY_COL, S8_ROW, S8_GROUP, S6_GROUP, S4_GROUP,
+        T5_ROW, _KIND_MAX,
 };
 
-static const char *const kind_names[_KIND_MAX] = { "t2_row", "t2_mantissa", "t2_group", "s8_row",
-                                                   "s8_group", "s6_group", "s4_group", "t5_row" };
+static const char *const kind_names[_KIND_MAX] = { "t2_row", "t2_mantissa", "t2_group",
+                                                   "t2_by_row", "t2_by_col", "s8_row", "s8_group",
+                                                   "s6_group", "s4_group", "t5_row" };
 
 /* Values of weights and activations. Byte patterns of the weights are given per form. */
 enum weights { W_RANDOM, W_TERNARY, W_MINUS, W_ZERO, W_PLUS, W_ALTERNATE, _WEIGHTS_MAX };
-enum values { Q_RANDOM, Q_ZERO, Q_PLUS, Q_MINUS, Q_ALTERNATE, Q_PAIRS, _VALUES_MAX };
+enum values { Q_RANDOM, Q_ZERO, Q_PLUS, Q_MINUS, Q_ALTERNATE, Q_PAIRS, Q_SPARSE, Q_LAST,
+              _VALUES_MAX };
 
 struct shape {
         enum kind kind;
@@ -32,6 +35,10 @@ static matmul_q_fn *pick(const struct kernel_ops *ops, enum kind kind) {
                 return ops->t2_mantissa;
         case T2_GROUP:
                 return ops->t2_group;
+        case T2_BY_ROW:
+                return ops->t2_by_row;
+        case T2_BY_COL:
+                return ops->t2_by_col;
         case S8_ROW:
                 return ops->s8_row;
         case S8_GROUP:
@@ -105,7 +112,7 @@ static void fill_codes(struct checkasm *c, const struct buffer *b, enum weights 
         }
 }
 
-static int8_t value(struct checkasm *c, enum values values, uint32_t col) {
+static int8_t value(struct checkasm *c, enum values values, uint32_t col, uint32_t cols) {
         switch (values) {
         case Q_RANDOM:
                 return (int8_t)((int)rng_below(c, 255) - 127);
@@ -117,6 +124,10 @@ static int8_t value(struct checkasm *c, enum values values, uint32_t col) {
                 return col % 2 ? 127 : -127;
         case Q_PAIRS:
                 return col / 4 % 2 ? 127 : -127;
+        case Q_SPARSE:
+                return rng_below(c, 5) == 0 ? value(c, Q_RANDOM, col, cols) : 0;
+        case Q_LAST:
+                return col + 1 == cols ? 99 : 0;
         case Q_ZERO:
         case _VALUES_MAX:
                 break;
@@ -148,24 +159,30 @@ static void fill_halves(struct checkasm *c, const struct buffer *b) {
         }
 }
 
-static size_t group_bytes(const struct shape *s) {
+static size_t code_bytes(const struct shape *s) {
+        size_t tiles = tiles_of(s->rows), groups = tiles * groups_of(s->cols);
+
         switch (s->kind) {
+        case T2_BY_ROW:
+                return tiles * TILE_ROWS * t2_row_bytes(s->cols);
+        case T2_BY_COL:
+                return panels_of(s->rows) * t2_panel_bytes(s->cols);
         case S8_ROW:
         case S8_GROUP:
-                return S8_GROUP_BYTES;
+                return groups * S8_GROUP_BYTES;
         case S6_GROUP:
-                return S6_GROUP_BYTES;
+                return groups * S6_GROUP_BYTES;
         case S4_GROUP:
-                return S4_GROUP_BYTES;
+                return groups * S4_GROUP_BYTES;
         case T5_ROW:
-                return T5_GROUP_BYTES;
+                return (size_t)slabs_of(s->rows) * groups_of(s->cols) * T5_GROUP_BYTES;
         case T2_ROW:
         case T2_MANTISSA:
         case T2_GROUP:
         case _KIND_MAX:
                 break;
         }
-        return (size_t)s->planes * T2_PLANE_BYTES;
+        return groups * s->planes * T2_PLANE_BYTES;
 }
 
 static struct weight_matrix describe(const struct shape *s) {
@@ -178,6 +195,8 @@ static struct weight_matrix describe(const struct shape *s) {
                 [T2_GROUP] = { WEIGHT_T2, SCALE_GROUP }, [S8_ROW] = { WEIGHT_S8, SCALE_ROW },
                 [S8_GROUP] = { WEIGHT_S8, SCALE_HALF },  [S6_GROUP] = { WEIGHT_S6, SCALE_SUPER },
                 [S4_GROUP] = { WEIGHT_S4, SCALE_HALF },  [T5_ROW] = { WEIGHT_T5, SCALE_ROW },
+                [T2_BY_ROW] = { WEIGHT_T2_BY_ROW, SCALE_ROW },
+                [T2_BY_COL] = { WEIGHT_T2_BY_COL, SCALE_ROW },
         };
 
         return (struct weight_matrix){
@@ -185,7 +204,7 @@ static struct weight_matrix describe(const struct shape *s) {
                 .scale = forms[s->kind].scale,
                 .rows = s->rows,
                 .cols = s->cols,
-                .planes = s->kind <= T2_GROUP ? s->planes : 0,
+                .planes = s->kind <= T2_BY_COL ? s->planes : 0,
                 .group = s->group,
         };
 }
@@ -198,9 +217,9 @@ static void input_weights(struct checkasm *c, struct input *in, const struct sha
                                                : (size_t)tiles * groups * s->planes * TILE_ROWS;
         struct weight_matrix w = describe(s);
 
-        buffer_init(&in->codes,
-                    (s->kind == T5_ROW ? slabs_of(s->rows) : tiles) * groups * group_bytes(s),
-                    s->place);
+        if (s->kind == T2_BY_COL) /* scales of whole panels */
+                scales = (size_t)panels_of(s->rows) * PANEL_ROWS;
+        buffer_init(&in->codes, code_bytes(s), s->place);
         buffer_init(&in->mantissa, mantissas, s->place);
         buffer_init(&in->scales, scales * sizeof(float), s->place);
         buffer_init(&in->halves, (s->kind == S6_GROUP ? supers : scales) * sizeof(uint16_t),
@@ -210,7 +229,7 @@ static void input_weights(struct checkasm *c, struct input *in, const struct sha
                 for (size_t i = 0; i < in->codes.size; i++)
                         ((uint8_t *)in->codes.p)[i] = base3_byte(c, s->weights, i);
         else
-                fill_codes(c, &in->codes, s->weights, s->kind <= T2_GROUP);
+                fill_codes(c, &in->codes, s->weights, s->kind <= T2_BY_COL);
         if (s->weights != W_RANDOM)
                 memset(in->mantissa.p, 255, in->mantissa.size);
         else
@@ -229,6 +248,10 @@ static void input_weights(struct checkasm *c, struct input *in, const struct sha
                 w.scales = in->scales.p;
         }
         in->w = w;
+}
+
+static bool one_scale(enum kind kind) {
+        return kind == T2_ROW || kind == T5_ROW || kind == T2_BY_ROW || kind == T2_BY_COL;
 }
 
 static void input_activations(struct checkasm *c, struct input *in, const struct shape *s) {
@@ -251,7 +274,7 @@ static void input_activations(struct checkasm *c, struct input *in, const struct
                 inverse[t] = 0.01f + (float)rng_below(c, 100000) / 7.0f;
                 scale[t * groups] = 0.5f;
                 for (uint32_t i = 0; i < stride; i++) {
-                        int8_t v = i < s->cols ? value(c, s->values, i) : 0;
+                        int8_t v = i < s->cols ? value(c, s->values, i, s->cols) : 0;
 
                         q[(size_t)t * stride + i] = v;
                         sum[t * groups + i / GROUP_COLS] += v;
@@ -264,7 +287,7 @@ static void input_activations(struct checkasm *c, struct input *in, const struct
                 .q = q,
                 .scale = scale,
                 .sum = sum,
-                .inverse = s->kind == T2_ROW || s->kind == T5_ROW ? inverse : NULL,
+                .inverse = one_scale(s->kind) ? inverse : NULL,
         };
 }
 
@@ -326,6 +349,49 @@ static void check_shape(struct checkasm *c, const struct shape *s) {
         input_done(&in);
 }
 
+/* Elements of y whose gate is not positive are unspecified. */
+static void forget_unwanted(const struct buffer *y, const float *gate, uint32_t begin,
+                            uint32_t end) {
+        float *p = y->p;
+
+        for (uint32_t r = begin * TILE_ROWS; r < end * TILE_ROWS; r++)
+                if (!(gate[r] > 0))
+                        p[r] = 0;
+}
+
+/* per_cent of the gates are positive. */
+static void check_where(struct checkasm *c, const struct shape *s, uint32_t per_cent) {
+        static const float others[] = { 0, -0.0f, -1, -1e30f, NAN };
+        uint32_t tiles = tiles_of(s->rows), begin = rng_below(c, tiles),
+                 end = begin + 1 + rng_below(c, tiles - begin);
+        size_t size = (size_t)end * TILE_ROWS * sizeof(float);
+        struct buffer expected, got, gates;
+        struct input in;
+        float *gate;
+
+        if (c->new->t2_by_row_where == c->old->t2_by_row_where)
+                return;
+        input_weights(c, &in, s);
+        input_activations(c, &in, s);
+        buffer_init(&expected, size, s->place);
+        buffer_init(&got, size, s->place);
+        buffer_init(&gates, size, s->place);
+        gate = gates.p;
+        for (uint32_t r = 0; r < end * TILE_ROWS; r++)
+                gate[r] = rng_below(c, 100) < per_cent ? 1e-30f : others[rng_below(c, 5)];
+        check_begin(c, "t2_by_row_where rows %u cols %u %u %% tiles %u-%u", s->rows, s->cols,
+                    per_cent, begin, end);
+        c->ref->t2_by_row_where(expected.p, &in.w, &in.x, gate, begin, end);
+        c->new->t2_by_row_where(got.p, &in.w, &in.x, gate, begin, end);
+        forget_unwanted(&expected, gate, begin, end);
+        forget_unwanted(&got, gate, begin, end);
+        check_equal(c, &expected, &got, sizeof(float));
+        buffer_done(&expected);
+        buffer_done(&got);
+        buffer_done(&gates);
+        input_done(&in);
+}
+
 /* The parts of a shape that are not under systematic test, drawn at random. */
 static struct shape random_shape(struct checkasm *c, enum kind kind) {
         static const uint32_t rows[] = { 1, 15, 16, 17, 33, 48, 64, 65, 79, 80, 81, 100,
@@ -342,6 +408,8 @@ static struct shape random_shape(struct checkasm *c, enum kind kind) {
                 .place = (enum place)rng_below(c, _PLACE_MAX),
         };
 
+        if (kind == T2_BY_COL && rng_below(c, 2))
+                s.rows += PANEL_ROWS * rng_below(c, 3) + rng_below(c, 128);
         if (kind == T2_GROUP)
                 s.group = rng_below(c, 2) ? 256 : 64;
         if (kind == S8_GROUP || kind == S4_GROUP)
@@ -405,8 +473,38 @@ static void check_t5_wide(struct checkasm *c) {
                 check_shape(c, &s);
 }
 
+/* What is left out depends on how much it is, and lists have an end. */
+static void check_skipping(struct checkasm *c) {
+        static const uint32_t shares[] = { 0, 1, 10, 30, 45, 55, 90, 100 };
+        static const uint32_t cols[] = { 1, 64, 65, 200, 255, 256, 257, 500, 1030 };
+        struct shape s;
+
+        for (size_t i = 0; i < sizeof(shares) / sizeof(shares[0]); i++)
+                for (size_t j = 0; j < sizeof(cols) / sizeof(cols[0]); j++) {
+                        s = random_shape(c, T2_BY_ROW);
+                        s.n = 1;
+                        s.cols = cols[j];
+                        check_where(c, &s, shares[i]);
+                }
+        s = random_shape(c, T2_BY_ROW);
+        s.n = 1;
+        s.cols = 20;
+        s.rows = 8192 + 100;
+        check_where(c, &s, 20);
+        check_where(c, &s, 80);
+        for (unsigned i = 0; i < 4; i++) {
+                s = random_shape(c, T2_BY_COL);
+                s.rows = i % 2 ? 17 : 300;
+                s.cols = 8192 + 70;
+                s.n = 1;
+                s.values = i < 2 ? Q_SPARSE : Q_RANDOM;
+                check_shape(c, &s);
+        }
+}
+
 void check_matmul_q(struct checkasm *c) {
         for (unsigned kind = 0; kind < _KIND_MAX; kind++)
                 check_kind(c, (enum kind)kind);
         check_t5_wide(c);
+        check_skipping(c);
 }

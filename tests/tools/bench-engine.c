@@ -14,6 +14,7 @@
 #include <time.h>
 
 #include "engine/base/macro.h"
+#include "engine/run/state.h"
 #include "tests/tools/model_cost.h"
 #include "tests/tools/open_model.h"
 
@@ -146,6 +147,20 @@ static int run_case(struct bench *b, size_t prefill, size_t batch) {
         return 0;
 }
 
+/* What one token leaves out: gates that are not positive, and zeros of what `down` multiplies; of
+ * the last token's last layer, as the engine's scratch still has them. */
+static void report_zeros(const struct engine *e) {
+        const uint32_t n = e->model->hp.n_ff;
+        uint32_t gates = 0, zeros = 0;
+
+        for (uint32_t i = 0; i < n; i++) {
+                gates += e->run.gate[i] == 0;
+                zeros += e->threads[0].input.by_token.q[i] == 0;
+        }
+        printf("zeros: %.1f %% of gates, %.1f %% of what down multiplies\n",
+               100.0 * gates / n, 100.0 * zeros / n);
+}
+
 static void report_memory(void) {
         char line[256];
         FILE *f = fopen("/proc/self/status", "re");
@@ -205,6 +220,9 @@ static int run_all(struct bench *b) {
         if (r < 0)
                 fprintf(stderr, "bench-engine: %s\n", strerror(-r));
         report_cost(b);
+        if (b->decode > 0 && largest(&b->batch) == 1 &&
+            b->runner.model->layers[0].down.form == WEIGHT_T2_BY_COL)
+                report_zeros(b->runner.engine);
         report_memory();
         runner_done(&b->runner);
         return r;

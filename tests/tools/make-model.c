@@ -24,12 +24,15 @@ static const char usage[] =
         "  --activation NAME      silu or relu2, written into the metadata\n"
         "  --tied | --untied      one matrix for embedding and head (default), or two\n"
         "  --seed NUMBER\n"
-        "  --packed 2|1.6         write a packed file at once (i2_s, f16 head)\n"
+        "  --packed 2|1.6         write a packed file at once (i2_s, f16 head, no gate-zeros)\n"
+        "  --gate-zeros SHARE     this share (0 to 1) of the gates is not positive, whatever the\n"
+        "                         input; i2_s with multiples of 128 and a float head\n"
         "TQ types and q6_k need widths that are multiples of 256, the other q types of 32.\n";
 
 enum option_id {
         OPT_SHAPE = 256, OPT_ARCH, OPT_LAYERS, OPT_EMBD, OPT_FF, OPT_HEADS, OPT_KV_HEADS, OPT_VOCAB,
         OPT_CTX, OPT_TYPE, OPT_HEAD, OPT_ACTIVATION, OPT_TIED, OPT_UNTIED, OPT_SEED, OPT_PACKED,
+        OPT_GATE_ZEROS,
         OPT_HELP,
 };
 
@@ -50,6 +53,7 @@ static const struct option options[] = {
         {"untied", no_argument, NULL, OPT_UNTIED},
         {"seed", required_argument, NULL, OPT_SEED},
         {"packed", required_argument, NULL, OPT_PACKED},
+        {"gate-zeros", required_argument, NULL, OPT_GATE_ZEROS},
         {"help", no_argument, NULL, OPT_HELP},
         {NULL, 0, NULL, 0},
 };
@@ -69,6 +73,13 @@ static int parse_number(const char *text, uint32_t *ret) {
                 return fail("number", text);
         *ret = (uint32_t)v;
         return 0;
+}
+
+static int parse_share(const char *text, float *ret) {
+        char *end;
+
+        *ret = strtof(text, &end);
+        return end == text || *end || !(*ret >= 0 && *ret <= 1) ? fail("share", text) : 0;
 }
 
 static int parse_shape(const char *text, struct synthetic *s) {
@@ -144,6 +155,9 @@ static int parse_option(int c, struct request *q) {
                 return 0;
         case OPT_PACKED:
                 return parse_packed(optarg, q);
+        case OPT_GATE_ZEROS:
+                s->set_gates = true;
+                return parse_share(optarg, &s->gate_zeros);
         case 'o':
                 q->output = optarg;
                 return 0;

@@ -14,6 +14,7 @@
 #include "engine/model/bytes.h"
 #include "engine/model/gguf_write.h"
 #include "engine/model/types.h"
+#include "tests/tools/gates.h"
 #include "tests/tools/synthetic.h"
 
 const struct synthetic synthetic_tiny = {
@@ -314,12 +315,12 @@ static void write_row_scales(struct out *o, const struct item *t) {
 }
 
 /* Simple contents, in pieces of the buffer. */
-static void write_bytes(struct out *o, const struct item *t, uint64_t n, uint64_t *rng) {
-        while (n > 0) {
-                size_t piece = (size_t)MIN(n, (uint64_t)o->room);
+static void write_bytes(struct out *o, const struct synthetic *s, const struct item *t, uint64_t n,
+                        uint64_t *rng) {
+        for (uint64_t at = 0; at < n;) {
+                size_t piece = (size_t)MIN(n - at, (uint64_t)o->room);
                 uint8_t *p = out_take(o, piece);
 
-                n -= piece;
                 if (t->part == 't')
                         fill_base3(p, piece, rng);
                 else if (t->part == 'm') {
@@ -330,32 +331,39 @@ static void write_bytes(struct out *o, const struct item *t, uint64_t n, uint64_
                         fill_codes(p, piece, rng);
                 else
                         fill_floats(t->type, p, piece, -half_log2(t->cols) - 1, rng);
+                if (s->set_gates && !t->part)
+                        gates_bend(t->name, t->type, t->cols, s->gate_zeros, at, p, piece);
+                at += piece;
         }
 }
 
-static void write_norm(struct out *o, const struct item *t, uint64_t *rng) {
+static void write_norm(struct out *o, const struct synthetic *s, const struct item *t,
+                       uint64_t *rng) {
         for (uint32_t i = 0; i < t->cols; i++) {
                 float v = 0.75f + (float)(next(rng) >> 41) * 0x1p-24f;
 
+                if (s->set_gates)
+                        v *= gates_norm(t->name, i);
                 memcpy(out_take(o, 4), &v, 4);
         }
 }
 
-static void write_tensor(struct out *o, const struct item *t, uint64_t *rng) {
+static void write_tensor(struct out *o, const struct synthetic *s, const struct item *t,
+                         uint64_t *rng) {
         const struct tensor_type *type = tensor_type(t->type);
         const float unit = 1.0f / sqrtf((float)t->cols);
 
         if (t->part == 's')
                 write_row_scales(o, t);
         else if (t->rows == 0)
-                write_norm(o, t, rng);
+                write_norm(o, s, t, rng);
         else if (t->type == TYPE_I2_S) {
                 const float scale[8] = {unit * 1.4f};
 
-                write_bytes(o, t, t->size - 32, rng);
+                write_bytes(o, s, t, t->size - 32, rng);
                 memcpy(out_take(o, 32), scale, 32);
         } else if (type->block == 1)
-                write_bytes(o, t, t->size, rng);
+                write_bytes(o, s, t, t->size, rng);
         else
                 for (uint64_t i = 0; i < t->size / type->bytes; i++)
                         fill_block(t->type, out_take(o, type->bytes), unit, rng);
@@ -554,7 +562,7 @@ static int write_file(struct build *b, struct gguf_writer *w, int fd, bool conte
                 return -ENOMEM;
         for (size_t i = 0; contents && i < b->n && o.error == 0; i++) {
                 out_seek(&o, header.n + b->items[i].offset);
-                write_tensor(&o, &b->items[i], &rng);
+                write_tensor(&o, b->s, &b->items[i], &rng);
         }
         out_flush(&o);
         free(o.buffer);
@@ -567,7 +575,8 @@ static int write_model(int fd, const struct synthetic *s, bool contents, uint64_
         struct gguf_writer w;
         int r;
 
-        if (s->vocab < SYNTHETIC_VOCAB_MIN || s->heads == 0 || s->embd % s->heads != 0)
+        if (s->vocab < SYNTHETIC_VOCAB_MIN || s->heads == 0 || s->embd % s->heads != 0 ||
+            (s->set_gates && !gates_possible(s->type.id, s->head.id, s->embd, s->ff)))
                 return -EINVAL;
         b.items = calloc((size_t)s->layers * 25 + 8, sizeof(*b.items));
         if (!b.items)

@@ -19,6 +19,8 @@ struct synthetic {
         struct synthetic_type head;   /* of the embedding, and of the head when untied */
         bool untied;
         uint64_t seed;
+        bool set_gates;               /* gates have a chosen sign (gates.h), */
+        float gate_zeros;             /* and this share of them is not positive, for any input */
 };
 
 enum { SYNTHETIC_VOCAB_MIN = 260 };

@@ -33,6 +33,8 @@ static uint32_t draw(struct filler *f) {
 static uint8_t code_byte(enum weight_form form, uint32_t random, size_t at) {
         switch (form) {
         case WEIGHT_T2:
+        case WEIGHT_T2_BY_ROW:
+        case WEIGHT_T2_BY_COL:
                 return (uint8_t)((random & ~(random >> 1) & 0x55) | (random & 0xaa));
         case WEIGHT_T5:
                 return (uint8_t)(random % 9 * 28 + (random >> 8) % 27);
@@ -152,7 +154,7 @@ int synthetic_write_packed(int fd, const struct synthetic *s, enum ternary_packi
         void *map;
         int r;
 
-        if (s->type.id != TYPE_I2_S || s->head.id != TYPE_F16)
+        if (s->type.id != TYPE_I2_S || s->head.id != TYPE_F16 || s->set_gates)
                 return -EINVAL;
         if (outline < 0)
                 return -errno;

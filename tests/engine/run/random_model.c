@@ -150,6 +150,35 @@ static struct weight_matrix to_base3(struct maker *k, const struct weight_matrix
         return v;
 }
 
+/* The same weights by row or by column. */
+static struct weight_matrix to_lines(struct maker *k, const struct weight_matrix *w,
+                                     enum weight_form form) {
+        const uint32_t cols = groups_of(w->cols) * GROUP_COLS;
+        struct weight_matrix v = *w;
+        uint8_t *codes = take(k, form == WEIGHT_T2_BY_ROW
+                                         ? tiles_of(w->rows) * TILE_ROWS * t2_row_bytes(w->cols)
+                                         : panels_of(w->rows) * t2_panel_bytes(w->cols));
+
+        for (uint32_t row = 0; row < tiles_of(w->rows) * TILE_ROWS; row++)
+                for (uint32_t col = 0; col < cols; col++) {
+                        uint32_t tile = row % PANEL_ROWS / TILE_ROWS, lane = row % TILE_ROWS, k4;
+                        uint8_t *p = codes;
+
+                        if (form == WEIGHT_T2_BY_ROW) {
+                                p += row * t2_row_bytes(w->cols) + col / 256 * 64 + col % 64;
+                                k4 = col % 256 / 64;
+                        } else {
+                                p += row / PANEL_ROWS * t2_panel_bytes(w->cols) + (size_t)col * 64 +
+                                     16 * (lane / 4) + 4 * (tile / 4) + lane % 4;
+                                k4 = tile % 4;
+                        }
+                        *p |= (uint8_t)(code_at(w, row, col) << 2 * k4);
+                }
+        v.form = form;
+        v.codes = codes;
+        return v;
+}
+
 static struct weight_matrix float_matrix(struct maker *k, enum weight_form form, uint32_t rows,
                                          uint32_t cols, float size) {
         size_t n = (size_t)tiles_of(rows) * TILE_ROWS * cols;
@@ -175,7 +204,11 @@ static struct weight_matrix layer_matrix(struct maker *k, enum random_model_kind
                 struct weight_matrix w = quantized_matrix(k, WEIGHT_T2, SCALE_ROW, rows, cols, 1,
                                                           0);
 
-                return kind == RANDOM_BASE3 ? to_base3(k, &w) : w;
+                if (kind == RANDOM_BASE3)
+                        return to_base3(k, &w);
+                if (place >= 5)
+                        return to_lines(k, &w, place == 5 ? WEIGHT_T2_BY_ROW : WEIGHT_T2_BY_COL);
+                return w;
         }
         if (kind == RANDOM_PLANES)
                 return quantized_matrix(k, WEIGHT_T2, SCALE_MANTISSA, rows, cols, 3, 0);

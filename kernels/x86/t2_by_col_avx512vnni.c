@@ -1,0 +1,287 @@
+/* Ternary matrices by column on 512 bits (t2_skip_avx512vnni.h). Four columns of a panel are
+ * interleaved byte by byte, so that a lane is a row, and each of the 16 tiles of the panel has an
+ * accumulator. */
+#include "kernels/x86/t2_skip_avx512vnni.h"
+
+enum {
+        COLS_AHEAD = 96,
+};
+
+/* Four columns of a panel byte by byte: lane i of ret[j] holds row 4 * l + i of a tile under every
+ * mask k. */
+INLINE void interleave(__m512i ret[4], const uint8_t *const p[4]) {
+        __m512i c[4], low[2], high[2];
+
+        UNROLL for (unsigned i = 0; i < 4; i++)
+                c[i] = _mm512_loadu_si512(p[i]);
+        UNROLL for (unsigned i = 0; i < 2; i++) {
+                low[i] = _mm512_unpacklo_epi8(c[2 * i], c[2 * i + 1]);
+                high[i] = _mm512_unpackhi_epi8(c[2 * i], c[2 * i + 1]);
+        }
+        ret[0] = _mm512_unpacklo_epi16(low[0], low[1]);
+        ret[1] = _mm512_unpackhi_epi16(low[0], low[1]);
+        ret[2] = _mm512_unpacklo_epi16(high[0], high[1]);
+        ret[3] = _mm512_unpackhi_epi16(high[0], high[1]);
+}
+
+/* Columns with an activation, of those from `begin` on, and copies of the last one behind. */
+struct columns {
+        uint32_t begin, end, n;
+        uint32_t column[LIST_ROOM];
+        int8_t q[LIST_ROOM];
+};
+
+static void list_columns(struct columns *l, const int8_t *q, uint32_t begin, uint32_t end) {
+        uint32_t n = 0;
+
+        for (uint32_t c = begin; c < end; c += 16) {
+                __m128i v = _mm_loadu_si128((const __m128i *)(q + c));
+                __mmask16 wanted = _mm_test_epi8_mask(v, v);
+
+                _mm_storeu_si128((__m128i *)(l->q + n),
+                                 _mm512_cvtepi32_epi8(_mm512_maskz_compress_epi32(
+                                         wanted, _mm512_cvtepi8_epi32(v))));
+                n += put_wanted(l->column + n, c, wanted);
+        }
+        for (uint32_t i = 0; i < 4 + COLS_AHEAD; i++) {
+                l->column[n + i] = n > 0 ? l->column[n - 1] : begin;
+                l->q[n + i] = 0;
+        }
+        l->begin = begin;
+        l->end = end;
+        l->n = n;
+}
+
+INLINE void add_columns(__m512i a[4][4], const uint8_t *const p[4], const int8_t *q) {
+        __m512i v[4], step = broadcast_q(q);
+
+        interleave(v, p);
+        UNROLL for (unsigned j = 0; j < 4; j++) {
+                UNROLL for (unsigned k = 0; k < 4; k++)
+                        a[j][k] = _mm512_dpbusd_epi32(
+                                a[j][k], _mm512_and_si512(v[j], code_mask(k)), step);
+        }
+}
+
+/* total[4 * j + k] += the listed columns, or all of the span where most are listed. LIST_MAX
+ * columns that count 64 fold still fit 32 bits. */
+static void add_panel(__m512i total[PANEL_TILES], const uint8_t *panel, const int8_t *q,
+                      const struct columns *l) {
+        __m512i a[4][4];
+
+        UNROLL for (unsigned j = 0; j < 4; j++) {
+                UNROLL for (unsigned k = 0; k < 4; k++)
+                        a[j][k] = _mm512_setzero_si512();
+        }
+        if (l->n > (l->end - l->begin) / 3) {
+                const uint8_t *p = panel + (size_t)l->begin * BLOCK_BYTES;
+
+                for (uint32_t c = l->begin; c < l->end; c += 4, p += 4 * BLOCK_BYTES) {
+                        const uint8_t *const four[4] = { p, p + BLOCK_BYTES, p + 2 * BLOCK_BYTES,
+                                                         p + 3 * BLOCK_BYTES };
+
+                        add_columns(a, four, q + c);
+                }
+        } else {
+                for (uint32_t i = 0; i < l->n; i += 4) {
+                        const uint8_t *four[4];
+
+                        UNROLL for (unsigned c = 0; c < 4; c++) {
+                                four[c] = panel + (size_t)l->column[i + c] * BLOCK_BYTES;
+                                _mm_prefetch(panel + (size_t)l->column[i + c + COLS_AHEAD] *
+                                                             BLOCK_BYTES, _MM_HINT_T1);
+                        }
+                        add_columns(a, four, l->q + i);
+                }
+        }
+        UNROLL for (unsigned j = 0; j < 4; j++) {
+                UNROLL for (unsigned k = 0; k < 4; k++)
+                        total[4 * j + k] = _mm512_add_epi32(
+                                total[4 * j + k], _mm512_srai_epi32(a[j][k], 2 * k));
+        }
+}
+
+static void by_col_gemv(float *y, const struct weight_matrix *w, const struct activations *x,
+                        uint32_t tile_begin, uint32_t tile_end) {
+        uint32_t cols = groups_of(w->cols) * GROUP_COLS;
+        int32_t correction = total_sum(x, 0);
+        __m512i total[PANEL_TILES];
+        struct columns list;
+
+        list.begin = UINT32_MAX;
+        for (uint32_t tile = tile_begin; tile < tile_end;) {
+                uint32_t panel = tile / PANEL_TILES, end = (panel + 1) * PANEL_TILES;
+                const uint8_t *codes = (const uint8_t *)w->codes + panel * t2_panel_bytes(w->cols);
+
+                for (unsigned i = 0; i < PANEL_TILES; i++)
+                        total[i] = _mm512_set1_epi32(-correction);
+                for (uint32_t c = 0; c < cols; c += LIST_MAX) {
+                        if (list.begin != c)
+                                list_columns(&list, x->q, c,
+                                             cols - c > LIST_MAX ? c + LIST_MAX : cols);
+                        add_panel(total, codes, x->q, &list);
+                }
+                for (; tile < end && tile < tile_end; tile++)
+                        store_row(y + (size_t)tile * TILE_ROWS, total[tile % PANEL_TILES],
+                                  x->inverse[0], w->scales + (size_t)tile * TILE_ROWS);
+        }
+}
+
+/* Columns that are multiplied at once with several tokens, from the L1 cache. */
+enum { SPAN_COLS = 256 };
+
+/* A panel and the tokens of a chunk, n of them; sums are [tile][token]. */
+struct chunk {
+        const uint8_t *codes;
+        const int8_t *q;
+        size_t q_stride;
+        uint32_t n;
+        __m512i *sums;
+};
+
+INLINE void add_token(__m512i *a, __m512i *b, __m512i u0, __m512i u1, const int8_t *q) {
+        __m512i v = broadcast_q(q);
+
+        OPAQUE_VECTOR(v);
+        *a = _mm512_dpbusd_epi32(*a, u0, v);
+        *b = _mm512_dpbusd_epi32(*b, u1, v);
+}
+
+/* Two tiles, eight tokens. */
+INLINE void add_eight(struct sums *a, struct sums *b, const __m512i u[4], const int8_t *q,
+                      size_t stride) {
+        add_token(&a->t0, &b->t0, u[0], u[1], q);
+        add_token(&a->t1, &b->t1, u[0], u[1], q + stride);
+        add_token(&a->t2, &b->t2, u[0], u[1], q + 2 * stride);
+        add_token(&a->t3, &b->t3, u[0], u[1], q + 3 * stride);
+        add_token(&a->t4, &b->t4, u[0], u[1], q + 4 * stride);
+        add_token(&a->t5, &b->t5, u[0], u[1], q + 5 * stride);
+        add_token(&a->t6, &b->t6, u[0], u[1], q + 6 * stride);
+        add_token(&a->t7, &b->t7, u[0], u[1], q + 7 * stride);
+}
+
+/* Four tiles, m of at most four tokens; tiles 0 and 1 are in a, 2 and 3 in b. */
+INLINE void add_four(struct sums *a, struct sums *b, const __m512i u[4], const int8_t *q,
+                     size_t stride, unsigned m) {
+        add_token(&a->t0, &a->t4, u[0], u[1], q);
+        add_token(&b->t0, &b->t4, u[2], u[3], q);
+        if (m > 1) {
+                add_token(&a->t1, &a->t5, u[0], u[1], q + stride);
+                add_token(&b->t1, &b->t5, u[2], u[3], q + stride);
+        }
+        if (m > 2) {
+                add_token(&a->t2, &a->t6, u[0], u[1], q + 2 * stride);
+                add_token(&b->t2, &b->t6, u[2], u[3], q + 2 * stride);
+                add_token(&a->t3, &a->t7, u[0], u[1], q + 3 * stride);
+                add_token(&b->t3, &b->t7, u[2], u[3], q + 3 * stride);
+        }
+}
+
+/* What vector j of the interleaved columns [begin, end) has under the masks k, k + 1, ... times m
+ * tokens from t on: two tiles of eight tokens, or four tiles of at most four. */
+INLINE void add_span(const struct chunk *c, unsigned j, unsigned k, uint32_t begin, uint32_t end,
+                     uint32_t t, unsigned m) {
+        const uint8_t *p = c->codes + (size_t)begin * BLOCK_BYTES;
+        const int8_t *q = c->q + t * c->q_stride + begin;
+        const unsigned room = m > 4 ? 8 : 4, tiles = 16 / room;
+        const size_t ahead = t == 0 ? (SPAN_COLS + j) * BLOCK_BYTES : 0;
+        struct sums a = no_sums(), b = a;
+
+        for (uint32_t col = begin; col < end; col += 4, p += 4 * BLOCK_BYTES, q += 4) {
+                const uint8_t *const four[4] = { p, p + BLOCK_BYTES, p + 2 * BLOCK_BYTES,
+                                                 p + 3 * BLOCK_BYTES };
+                __m512i v[4], u[4];
+
+                _mm_prefetch(p + ahead, _MM_HINT_T1);
+                interleave(v, four);
+                UNROLL for (unsigned i = 0; i < tiles; i++)
+                        u[i] = _mm512_and_si512(v[j], code_mask(k + i));
+                if (m > 4)
+                        add_eight(&a, &b, u, q, c->q_stride);
+                else
+                        add_four(&a, &b, u, q, c->q_stride, m);
+        }
+        const __m512i all[16] = { a.t0, a.t1, a.t2, a.t3, a.t4, a.t5, a.t6, a.t7,
+                                  b.t0, b.t1, b.t2, b.t3, b.t4, b.t5, b.t6, b.t7 };
+
+        UNROLL for (unsigned f = 0; f < tiles; f++) {
+                UNROLL for (unsigned i = 0; i < m; i++) {
+                        __m512i *sum = &c->sums[(4 * j + k + f) * c->n + t + i];
+
+                        *sum = _mm512_add_epi32(*sum, _mm512_srai_epi32(all[room * f + i],
+                                                                        2 * (k + f)));
+                }
+        }
+}
+
+/* All tiles of the panel. */
+INLINE void add_tokens(const struct chunk *c, uint32_t begin, uint32_t end, uint32_t t,
+                       unsigned m) {
+        UNROLL for (unsigned j = 0; j < 4; j++) {
+                add_span(c, j, 0, begin, end, t, m);
+                if (m > 4)
+                        add_span(c, j, 2, begin, end, t, m);
+        }
+}
+
+static void add_all_tokens(const struct chunk *c, uint32_t begin, uint32_t end) {
+        uint32_t t = 0;
+
+        for (; t + 8 <= c->n; t += 8)
+                add_tokens(c, begin, end, t, 8);
+        if (c->n & 4) {
+                add_tokens(c, begin, end, t, 4);
+                t += 4;
+        }
+        if (c->n & 2) {
+                add_tokens(c, begin, end, t, 2);
+                t += 2;
+        }
+        if (c->n & 1)
+                add_tokens(c, begin, end, t, 1);
+}
+
+/* The tiles [tile, tile_end) of one panel. */
+static void by_col_gemm(float *y, size_t y_stride, const struct weight_matrix *w,
+                        const struct activations *x, uint32_t t0, uint32_t n, uint32_t tile,
+                        uint32_t tile_end) {
+        uint32_t cols = groups_of(w->cols) * GROUP_COLS, panel = tile / PANEL_TILES;
+        __m512i sums[PANEL_TILES * TOKENS_MAX];
+        struct chunk c = { .codes = (const uint8_t *)w->codes + panel * t2_panel_bytes(w->cols),
+                           .q = x->q + (size_t)t0 * x->stride, .q_stride = x->stride, .n = n,
+                           .sums = sums };
+
+        for (uint32_t t = 0; t < n; t++) {
+                __m512i minus = _mm512_set1_epi32(-total_sum(x, t0 + t));
+
+                for (uint32_t i = 0; i < PANEL_TILES; i++)
+                        sums[i * n + t] = minus;
+        }
+        for (uint32_t begin = 0; begin < cols; begin += SPAN_COLS)
+                add_all_tokens(&c, begin, cols - begin > SPAN_COLS ? begin + SPAN_COLS : cols);
+        for (; tile < tile_end; tile++)
+                for (uint32_t t = 0; t < n; t++)
+                        store_row(y + t * y_stride + (size_t)tile * TILE_ROWS,
+                                  sums[tile % PANEL_TILES * n + t], x->inverse[t0 + t],
+                                  w->scales + (size_t)tile * TILE_ROWS);
+}
+
+void matmul_t2_by_col_avx512vnni(float *y, size_t y_stride, const struct weight_matrix *w,
+                                 const struct activations *x, uint32_t tile_begin,
+                                 uint32_t tile_end) {
+        if (x->n == 1) {
+                by_col_gemv(y, w, x, tile_begin, tile_end);
+                return;
+        }
+        for (uint32_t t0 = 0; t0 < x->n; t0 += TOKENS_MAX) {
+                uint32_t n = x->n - t0 < TOKENS_MAX ? x->n - t0 : TOKENS_MAX;
+
+                for (uint32_t tile = tile_begin; tile < tile_end;) {
+                        uint32_t end = (tile / PANEL_TILES + 1) * PANEL_TILES;
+
+                        end = end < tile_end ? end : tile_end;
+                        by_col_gemm(y + t0 * y_stride, y_stride, w, x, t0, n, tile, end);
+                        tile = end;
+                }
+        }
+}
