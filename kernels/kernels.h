@@ -139,6 +139,13 @@ typedef void rope_fn(float *x, const float *cos, const float *sin, size_t half);
 /* Round to nearest even, as IEEE binary16. */
 typedef void f32_to_f16_fn(uint16_t *y, const float *x, size_t n);
 
+/* How keys and values are kept. */
+enum kv_form {
+        KV_F16,
+        KV_S8, /* half the memory, a little less exact */
+        _KV_FORM_MAX,
+};
+
 /* A page holds KV_PAGE tokens of one layer and one KV head in f16.
  * K is stored by dimension: k[d * KV_PAGE + token]; V by token: v[token * head_dim + d]. */
 enum {
@@ -156,9 +163,9 @@ struct attention_block {
         uint32_t n;              /* queries, 1..8 */
         uint32_t head_dim;       /* even, 2..256 */
         float scale;
-        const uint16_t *k[ATTENTION_BLOCK / KV_PAGE], *v[ATTENTION_BLOCK / KV_PAGE]; /* pages,
-                                  * already advanced to layer and head; as many as the ends need */
-        const uint16_t *const *next; /* pages of K that will be read after this block, or NULL */
+        const void *k[ATTENTION_BLOCK / KV_PAGE], *v[ATTENTION_BLOCK / KV_PAGE]; /* pages, already
+                                  * advanced to layer and head; as many as the ends need */
+        const void *const *next; /* pages of K that will be read after this block, or NULL */
         const float *q[ATTENTION_QUERIES];   /* [head_dim] */
         uint32_t n_keys[ATTENTION_QUERIES];  /* 1..256 */
         float *partial[ATTENTION_QUERIES];   /* [attention_partial(head_dim)] */
@@ -182,6 +189,26 @@ static inline size_t attention_partial(size_t head_dim) {
  * Keys past the end of a query add 0 to the partial sums of l and nothing to o. */
 typedef void attention_fn(const struct attention_block *a);
 
+/* K and V in 8 bits, each with one float per token: what a step of its codes is worth. A page of K
+ * lies in pairs of dimensions, k[(d / 2) * 64 + token * 2 + d % 2], one of V in pairs of tokens,
+ * v[(token / 2) * 2 * head_dim + d * 2 + token % 2], both followed by KV_PAGE floats, ks and vs. */
+static inline size_t attention_s8_page(size_t head_dim) {
+        return KV_PAGE * (head_dim + sizeof(float));
+}
+
+/* The same as attention_fn with K and V in 8 bits; the products are exact integers. With
+ * q16(x, m) = round half to even(x * (32767.0f / m)), clamped to +-32767:
+ *   M = max|q|;  a(d) = q16(q[d], M);  I(j) = sum of a(d) * k[d][j]
+ *   s(j) = ((float)I(j) * ((M / 32767.0f) * scale)) * ks[j];   m, p(j) and l as above
+ *   w(j) = p(j) * vs[j];  W = max w
+ *   o[d] = (float)(sum of q16(w(j), W) * v[j][d]) * (W / 32767.0f)
+ * A maximum below 1e-30 counts as 0: all its codes are 0 and so is what they are worth. */
+typedef attention_fn attention_s8_fn;
+
+/* Codes of one head of K or V: m = max|x|; below 1e-30 scale 0 and zeros; otherwise
+ * scale = m / 127.0f, q = round half to even(x * (127.0f / m)), clamped to +-127. */
+typedef void quantize_head_fn(int8_t *q, float *scale, const float *x, size_t n);
+
 /* Put the next block of the same query behind what is known, in the order of the blocks:
  *   M = max(m, m'); a = exp(m - M); b = exp(m' - M); o[d] = o[d] * a + o'[d] * b;
  *   l = l * a + l' * b;  m = M */
@@ -204,6 +231,8 @@ struct kernel_ops {
         rope_fn *rope_neox, *rope_norm;
         f32_to_f16_fn *f32_to_f16;
         attention_fn *attention;
+        attention_s8_fn *attention_s8;
+        quantize_head_fn *quantize_head;
         attention_merge_fn *attention_merge;
         attention_finish_fn *attention_finish;
 };

@@ -29,6 +29,8 @@ void kernel_ops_init(struct kernel_ops *ops, unsigned cpu_flags) {
                 .rope_norm = rope_norm_c,
                 .f32_to_f16 = f32_to_f16_c,
                 .attention = attention_c,
+                .attention_s8 = attention_s8_c,
+                .quantize_head = quantize_head_c,
                 .attention_merge = attention_merge_c,
                 .attention_finish = attention_finish_c,
         };

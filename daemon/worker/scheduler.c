@@ -171,7 +171,7 @@ int scheduler_add_model(struct scheduler *s, const struct model *model, size_t k
         for (size_t i = 0; i < GUESS_CLASSES; i++)
                 l->odds.right[i] = 0.5;
         TAILQ_INIT(&l->running);
-        r = engine_new(&l->engine, model, &s->ops, s->pool, kv_bytes);
+        r = engine_new(&l->engine, model, &s->ops, s->pool, KV_F16, kv_bytes);
         if (r < 0) {
                 free(l);
                 return r;

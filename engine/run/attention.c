@@ -37,7 +37,7 @@ struct task {
 };
 
 struct block_pages {
-        const uint16_t *k[ATTENTION_BLOCK / KV_PAGE], *v[ATTENTION_BLOCK / KV_PAGE];
+        const void *k[ATTENTION_BLOCK / KV_PAGE], *v[ATTENTION_BLOCK / KV_PAGE];
 };
 
 static uint32_t blocks_of(uint32_t keys) {
@@ -124,8 +124,10 @@ static void find_pages(struct block_pages *ret, const struct task *t, uint32_t b
                last = (t->rows->keys - 1) / KV_PAGE;
 
         for (size_t i = 0; i < ARRAY_SIZE(ret->k); i++) {
-                ret->k[i] = seq->pages[MIN(first + i, last)] + offset;
-                ret->v[i] = ret->k[i] + kv->head_values;
+                const uint8_t *k = seq->pages[MIN(first + i, last)] + offset;
+
+                ret->k[i] = k;
+                ret->v[i] = k + kv->head_bytes;
         }
 }
 
@@ -147,7 +149,10 @@ static uint32_t attend_queries(const struct task *t, struct attention_block *b, 
                                 : fresh ? t->ts->fresh + i * partial
                                         : t->ts->known + (first + i) * partial;
         }
-        e->ops->attention(b);
+        if (e->kv.form == KV_S8)
+                e->ops->attention_s8(b);
+        else
+                e->ops->attention(b);
         for (uint32_t i = 0; fresh && i < b->n; i++)
                 e->ops->attention_merge(t->ts->known + (first + i) * partial, b->partial[i],
                                         b->head_dim);

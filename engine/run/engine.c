@@ -70,7 +70,7 @@ static void take_scratch(struct engine *e) {
         run->logits = arena_take(a, rows * row_stride(hp->n_vocab), sizeof(float));
 }
 
-static int allocate(struct engine *e, size_t kv_bytes) {
+static int allocate(struct engine *e, enum kv_form kv_form, size_t kv_bytes) {
         const struct hparams *hp = &e->model->hp;
         int r;
 
@@ -84,12 +84,12 @@ static int allocate(struct engine *e, size_t kv_bytes) {
         if (r < 0)
                 return r;
         take_scratch(e);
-        r = kv_pool_init(&e->kv, hp, kv_bytes);
+        r = kv_pool_init(&e->kv, hp, kv_form, kv_bytes);
         return r < 0 ? r : prefixes_init(&e->prefixes, &e->kv);
 }
 
 int engine_new(struct engine **ret, const struct model *model, const struct kernel_ops *ops,
-               struct pool *pool, size_t kv_bytes) {
+               struct pool *pool, enum kv_form kv_form, size_t kv_bytes) {
         struct engine *e;
         int r;
 
@@ -99,7 +99,7 @@ int engine_new(struct engine **ret, const struct model *model, const struct kern
         e->model = model;
         e->ops = ops;
         e->pool = pool;
-        r = allocate(e, kv_bytes);
+        r = allocate(e, kv_form, kv_bytes);
         if (r < 0) {
                 engine_free(e);
                 return r;
@@ -138,7 +138,7 @@ void engine_drop_prefixes(struct engine *e) {
         prefixes_drop(&e->prefixes);
 }
 
-static int take_pages(struct engine *e, uint16_t **pages, size_t n) {
+static int take_pages(struct engine *e, uint8_t **pages, size_t n) {
         size_t idle = prefixes_idle(&e->prefixes);
 
         if (n > e->kv.n_free + idle)
@@ -228,7 +228,7 @@ int sequence_resume(struct sequence **ret, struct engine *e, uint64_t owner, con
 
 size_t sequence_catch_up(struct sequence *s, const int32_t *ids, size_t n) {
         struct kv_pool *kv = &s->engine->kv;
-        uint16_t **found = s->pages + s->n_pages;
+        uint8_t **found = s->pages + s->n_pages;
         size_t n_found, length, written = kv_pages_of(s->written);
 
         if (s->owner == 0 || n == 0 || n > s->room)

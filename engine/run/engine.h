@@ -21,10 +21,11 @@ struct sequence;
 
 enum { ENGINE_MAX_ROWS = 512 }; /* rows in one step */
 
-/* model, ops and pool are borrowed and must outlive the engine. kv_bytes: budget for all
- * sequences. Scratch for ENGINE_MAX_ROWS rows is taken here, nothing per token. */
+/* model, ops and pool are borrowed and must outlive the engine. kv_form: how keys and values are
+ * kept (KV_F16 unless memory or bandwidth is short); kv_bytes: budget for all sequences. Scratch
+ * for ENGINE_MAX_ROWS rows is taken here, nothing per token. */
 int engine_new(struct engine **ret, const struct model *model, const struct kernel_ops *ops,
-               struct pool *pool, size_t kv_bytes);
+               struct pool *pool, enum kv_form kv_form, size_t kv_bytes);
 struct engine *engine_free(struct engine *e);
 
 size_t engine_kv_bytes(const struct engine *e, size_t tokens); /* what a sequence would take */

@@ -14,12 +14,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-int kv_pool_init(struct kv_pool *kv, const struct hparams *hp, size_t bytes) {
+int kv_pool_init(struct kv_pool *kv, const struct hparams *hp, enum kv_form form, size_t bytes) {
         int r;
 
-        *kv = (struct kv_pool){.n_head_kv = hp->n_head_kv};
-        kv->head_values = (size_t)hp->head_dim * KV_PAGE;
-        kv->page_values = (size_t)hp->n_layer * hp->n_head_kv * 2 * kv->head_values;
+        *kv = (struct kv_pool){.n_head_kv = hp->n_head_kv, .form = form};
+        kv->head_bytes = form == KV_S8 ? attention_s8_page(hp->head_dim)
+                                       : KV_PAGE * hp->head_dim * sizeof(uint16_t);
+        kv->page_bytes = (size_t)hp->n_layer * hp->n_head_kv * 2 * kv->head_bytes;
         kv->n_pages = kv->n_free = bytes / kv_page_bytes(kv);
         (void)arena_take(&kv->arena, kv->n_pages, kv_page_bytes(kv));
         r = arena_map(&kv->arena);
@@ -34,7 +35,7 @@ int kv_pool_init(struct kv_pool *kv, const struct hparams *hp, size_t bytes) {
         }
         /* The lowest addresses go out first, so that an idle budget stays untouched. */
         for (size_t i = 0; i < kv->n_pages; i++)
-                kv->free_pages[i] = kv->pages + (kv->n_pages - 1 - i) * kv->page_values;
+                kv->free_pages[i] = kv->pages + (kv->n_pages - 1 - i) * kv->page_bytes;
         return 0;
 }
 
@@ -45,7 +46,7 @@ void kv_pool_done(struct kv_pool *kv) {
         *kv = (struct kv_pool){0};
 }
 
-int kv_take(struct kv_pool *kv, uint16_t **pages, size_t n) {
+int kv_take(struct kv_pool *kv, uint8_t **pages, size_t n) {
         if (n > kv->n_free)
                 return -ENOSPC;
         for (size_t i = 0; i < n; i++) {
@@ -55,11 +56,11 @@ int kv_take(struct kv_pool *kv, uint16_t **pages, size_t n) {
         return 0;
 }
 
-void kv_hold(struct kv_pool *kv, uint16_t *page) {
+void kv_hold(struct kv_pool *kv, uint8_t *page) {
         kv->holders[kv_index(kv, page)]++;
 }
 
-void kv_give(struct kv_pool *kv, uint16_t **pages, size_t n, size_t dirty) {
+void kv_give(struct kv_pool *kv, uint8_t **pages, size_t n, size_t dirty) {
         while (n-- > 0) {
                 if (--kv->holders[kv_index(kv, pages[n])] > 0)
                         continue;

@@ -26,7 +26,7 @@ int prefixes_init(struct prefixes *p, struct kv_pool *kv) {
 
 /* A node without children. */
 static void leave(struct prefixes *p, struct prefix_page *node) {
-        uint16_t *page = node->page;
+        uint8_t *page = node->page;
 
         LIST_REMOVE(node, beside);
         TAILQ_REMOVE(&p->by_use, node, in_use);
@@ -92,7 +92,7 @@ static void note_use(struct prefixes *p, struct prefix_page *last) {
         }
 }
 
-size_t prefixes_find(struct prefixes *p, uint64_t owner, const int32_t *ids, uint16_t **pages,
+size_t prefixes_find(struct prefixes *p, uint64_t owner, const int32_t *ids, uint8_t **pages,
                      size_t n) {
         struct prefix_page *node, *last = NULL;
         size_t found = 0;
@@ -110,7 +110,7 @@ size_t prefixes_find(struct prefixes *p, uint64_t owner, const int32_t *ids, uin
 }
 
 static struct prefix_page *enter(struct prefixes *p, struct prefix_page *parent, uint64_t owner,
-                                 const int32_t *ids, uint16_t *page) {
+                                 const int32_t *ids, uint8_t *page) {
         struct prefix_page *node = &p->nodes[kv_index(p->kv, page)];
 
         *node = (struct prefix_page){.parent = parent, .owner = owner, .page = page};
@@ -122,7 +122,7 @@ static struct prefix_page *enter(struct prefixes *p, struct prefix_page *parent,
         return node;
 }
 
-void prefixes_add(struct prefixes *p, uint64_t owner, const int32_t *ids, uint16_t **pages,
+void prefixes_add(struct prefixes *p, uint64_t owner, const int32_t *ids, uint8_t **pages,
                   size_t n) {
         struct prefix_page *last = NULL;
 

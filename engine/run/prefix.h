@@ -21,7 +21,7 @@ struct prefix_page {
         struct prefix_list after;
         struct prefix_page *parent;      /* NULL: the first page of a text */
         uint64_t owner;
-        uint16_t *page;                  /* NULL: this node is not in use */
+        uint8_t *page;                  /* NULL: this node is not in use */
         int32_t ids[KV_PAGE];
 };
 
@@ -39,11 +39,11 @@ void prefixes_done(struct prefixes *p);
 
 /* The longest known beginning of ids that is at most n pages long. Its pages are put into pages[]
  * and held for the caller. Returns how many. */
-size_t prefixes_find(struct prefixes *p, uint64_t owner, const int32_t *ids, uint16_t **pages,
+size_t prefixes_find(struct prefixes *p, uint64_t owner, const int32_t *ids, uint8_t **pages,
                      size_t n);
 /* Remember n full pages and their ids [n * KV_PAGE]. A page that is known already from another
  * sequence is given back and replaced in pages[]: its contents are the same, bit for bit. */
-void prefixes_add(struct prefixes *p, uint64_t owner, const int32_t *ids, uint16_t **pages,
+void prefixes_add(struct prefixes *p, uint64_t owner, const int32_t *ids, uint8_t **pages,
                   size_t n);
 
 size_t prefixes_idle(const struct prefixes *p);

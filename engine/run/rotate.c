@@ -9,28 +9,37 @@
  */
 #include "engine/run/state.h"
 
-enum { MAX_HEAD_DIM = 256 };
+/* Where K (V follows it) of a row's page lies, for one layer and KV head. */
+static uint8_t *row_page(const struct step *s, uint32_t row, uint32_t layer, uint32_t head) {
+        return s->rows[row].seq->pages[s->positions[row] / KV_PAGE] +
+               kv_offset(&s->e->kv, layer, head);
+}
 
-static void store_key(struct step *s, uint32_t row, uint32_t layer, uint32_t head, float *key) {
+static void store_f16(const struct step *s, uint32_t row, uint8_t *page, const float *key,
+                      const float *value) {
         const struct engine *e = s->e;
-        size_t head_dim = e->model->hp.head_dim, position = s->positions[row];
-        uint16_t half[MAX_HEAD_DIM];
-        uint16_t *page = s->rows[row].seq->pages[position / KV_PAGE] +
-                         kv_offset(&e->kv, layer, head) + position % KV_PAGE;
+        size_t head_dim = e->model->hp.head_dim, at = s->positions[row] % KV_PAGE;
+        uint16_t half[ATTENTION_DIM_MAX], *k = (uint16_t *)page + at,
+                 *v = (uint16_t *)(page + e->kv.head_bytes) + at * head_dim;
 
         e->ops->f32_to_f16(half, key, head_dim);
         for (size_t d = 0; d < head_dim; d++)
-                page[d * KV_PAGE] = half[d];
+                k[d * KV_PAGE] = half[d];
+        e->ops->f32_to_f16(v, value, head_dim);
 }
 
-static void store_value(struct step *s, uint32_t row, uint32_t layer, uint32_t head,
-                        const float *value) {
+static void store_s8(const struct step *s, uint32_t row, uint8_t *page, const float *key,
+                     const float *value) {
         const struct engine *e = s->e;
-        size_t head_dim = e->model->hp.head_dim, position = s->positions[row];
-        uint16_t *page = s->rows[row].seq->pages[position / KV_PAGE] +
-                         kv_offset(&e->kv, layer, head) + e->kv.head_values;
+        size_t head_dim = e->model->hp.head_dim, at = s->positions[row] % KV_PAGE;
+        int8_t codes[ATTENTION_DIM_MAX], *k = (int8_t *)page, *v = k + e->kv.head_bytes;
 
-        e->ops->f32_to_f16(page + position % KV_PAGE * head_dim, value, head_dim);
+        e->ops->quantize_head(codes, (float *)(k + KV_PAGE * head_dim) + at, key, head_dim);
+        for (size_t d = 0; d < head_dim; d++)
+                k[d / 2 * 2 * KV_PAGE + at * 2 + d % 2] = codes[d];
+        e->ops->quantize_head(codes, (float *)(v + KV_PAGE * head_dim) + at, value, head_dim);
+        for (size_t d = 0; d < head_dim; d++)
+                v[at / 2 * 2 * head_dim + d * 2 + at % 2] = codes[d];
 }
 
 /* Queries in place, keys in place and into the cache, values into the cache. The work is counted
@@ -43,6 +52,7 @@ void rotate_and_store(struct step *s, unsigned thread, uint32_t layer) {
         size_t half = hp->rope_dim / 2, q_stride = row_stride(hp->n_head * hp->head_dim),
                kv_stride = row_stride(hp->n_head_kv * hp->head_dim);
         uint32_t begin, end;
+        float *k, *v;
 
         pool_part((hp->n_head + hp->n_head_kv) * s->n, thread, pool_threads(e->pool), &begin,
                   &end);
@@ -55,8 +65,12 @@ void rotate_and_store(struct step *s, unsigned thread, uint32_t layer) {
                         continue;
                 }
                 head -= hp->n_head;
-                rotate(run->k + row * kv_stride + head * hp->head_dim, c, sn, half);
-                store_key(s, row, layer, head, run->k + row * kv_stride + head * hp->head_dim);
-                store_value(s, row, layer, head, run->v + row * kv_stride + head * hp->head_dim);
+                k = run->k + row * kv_stride + head * hp->head_dim;
+                v = run->v + row * kv_stride + head * hp->head_dim;
+                rotate(k, c, sn, half);
+                if (e->kv.form == KV_S8)
+                        store_s8(s, row, row_page(s, row, layer, head), k, v);
+                else
+                        store_f16(s, row, row_page(s, row, layer, head), k, v);
         }
 }

@@ -73,7 +73,7 @@ struct sequence {
         size_t n_shared;  /* pages that others may read: they are not written any more */
         int32_t *ids;     /* [room] its tokens */
         size_t n_pages;
-        uint16_t *pages[]; /* [n_pages], and as many places for sequence_catch_up */
+        uint8_t *pages[]; /* [n_pages], and as many places for sequence_catch_up */
 };
 
 /* Rows of one sequence that stand together and meet its keys together. */

@@ -1,6 +1,7 @@
 /* Queries over one block of cached keys and values. Three passes: scores, softmax weights (not yet
  * divided by their sum), weighted sum of the values. Keys past the end of a query are never looked
  * at, so what their memory holds cannot matter. */
+#include "kernels/ref/attention.h"
 #include "kernels/ref/expf.h"
 #include "kernels/ref/fma.h"
 #include "kernels/ref/fp16.h"
@@ -15,8 +16,7 @@ static float key_score(const struct attention_block *a, const float *q, size_t j
         return s * a->scale;
 }
 
-/* Turn scores into exp(s - max); the maximum and the sum of the weights go behind the values. */
-static void softmax_weights(float *scores, size_t n_keys, float ml[2]) {
+void softmax_weights_c(float *scores, size_t n_keys, float ml[2]) {
         float max = scores[0], sum[16] = { 0 };
 
         for (size_t j = 1; j < n_keys; j++)
@@ -38,11 +38,12 @@ static void attend_query(const struct attention_block *a, size_t i) {
 
         for (size_t j = 0; j < a->n_keys[i]; j++)
                 scores[j] = key_score(a, a->q[i], j);
-        softmax_weights(scores, a->n_keys[i], o + behind);
+        softmax_weights_c(scores, a->n_keys[i], o + behind);
         for (size_t d = 0; d < behind; d++)
                 o[d] = 0;
         for (size_t j = 0; j < a->n_keys[i]; j++) {
-                const uint16_t *v = a->v[j / KV_PAGE] + j % KV_PAGE * a->head_dim;
+                const uint16_t *v = (const uint16_t *)a->v[j / KV_PAGE] +
+                                    j % KV_PAGE * a->head_dim;
 
                 for (size_t d = 0; d < a->head_dim; d++)
                         o[d] = fma_fixed(scores[j], f16_to_f32(v[d]), o[d]);

@@ -49,3 +49,15 @@ void quantize_group_c(int8_t *q, float *scale, int32_t *sum, const float *x, uin
                 sum[g] = quantize_cols(q, x, n, g, 127.0f / m);
         }
 }
+
+void quantize_head_c(int8_t *q, float *scale, const float *x, size_t n) {
+        struct quant_scale s;
+        float m = 0;
+
+        for (size_t i = 0; i < n; i++)
+                m = quantize_max(m, x[i]);
+        s = quantize_scale(m, QUANT_MAX);
+        *scale = s.step;
+        for (size_t i = 0; i < n; i++)
+                q[i] = quantize_value(x[i], s.factor);
+}

@@ -29,3 +29,27 @@ static inline float quantize_inverse(float max) {
 
         return (float)(127.0 / m);
 }
+
+/* For keys, values and what meets them (kernels.h: attention_s8_fn): below this all is zero. */
+#define QUANT_TINY 1e-30f
+#define QUANT16_MAX 32767.0f
+
+/* What x is multiplied with so that the largest magnitude becomes `top`, and what a step is then
+ * worth. */
+struct quant_scale {
+        float factor, step;
+};
+
+static inline struct quant_scale quantize_scale(float max, float top) {
+        if (!(max >= QUANT_TINY))
+                return (struct quant_scale){0, 0};
+        return (struct quant_scale){top / max, max / top};
+}
+
+static inline int16_t quantize16_value(float x, float factor) {
+        float v = x * factor;
+
+        v = v < QUANT16_MAX ? v : QUANT16_MAX;
+        v = v > -QUANT16_MAX ? v : -QUANT16_MAX;
+        return (int16_t)((v + QUANT_ROUND) - QUANT_ROUND);
+}

@@ -18,6 +18,7 @@ silu_mul_fn silu_mul_c;
 add_fn add_c;
 rope_fn rope_neox_c, rope_norm_c;
 f32_to_f16_fn f32_to_f16_c;
-attention_fn attention_c;
+attention_fn attention_c, attention_s8_c;
+quantize_head_fn quantize_head_c;
 attention_merge_fn attention_merge_c;
 attention_finish_fn attention_finish_c;

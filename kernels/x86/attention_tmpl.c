@@ -16,32 +16,34 @@ enum {
         PAGE_VECTORS = KV_PAGE / LANES,
         BLOCK_PAGES = ATTENTION_BLOCK / KV_PAGE,
         WEIGHT_VECTORS = 16 / LANES,    /* vectors that hold the 16 partial sums */
-        TILE_MAX = LANES == 16 ? 8 : 4, /* queries whose accumulators fit the registers */
+        TILE_MAX = 6,                   /* queries whose accumulators fit the registers */
 };
 
 /* What one tile works on: queries [0, rows) of `q` and `scores`, each row STRIDE floats. */
 struct tile {
         const struct attention_block *block;
         float *q, *scores;
-        uint32_t n_keys[ATTENTION_QUERIES];
-        float *out[ATTENTION_QUERIES];
+        uint32_t n_keys[TILE_MAX];
+        const float *query[TILE_MAX];
+        float *out[TILE_MAX];
         uint32_t most, common; /* keys that some query sees, that all see */
 };
 
-INLINE void fetch(const uint16_t *p) {
+INLINE void fetch(const void *p) {
         __builtin_prefetch(p, 0, 2);
 }
 
 /* Scores of the keys of `vectors` vectors, from vector `first` of the block on. `next` is what
  * will be read afterwards, a line of it for each dimension. */
-INLINE void score_vectors(const struct tile *t, size_t first, const uint16_t *const *next,
+INLINE void score_vectors(const struct tile *t, size_t first, const void *const *next,
                           size_t rows, size_t vectors) {
         const size_t per = vectors < PAGE_VECTORS ? vectors : PAGE_VECTORS, pages = vectors / per;
         const uint16_t *k[BLOCK_PAGES];
         vf a[8][8], b[8];
 
         for (size_t p = 0; p < pages; p++)
-                k[p] = t->block->k[first / PAGE_VECTORS + p] + first % PAGE_VECTORS * LANES;
+                k[p] = (const uint16_t *)t->block->k[first / PAGE_VECTORS + p] +
+                       first % PAGE_VECTORS * LANES;
         UNROLL for (size_t r = 0; r < rows; r++) {
                 UNROLL for (size_t i = 0; i < vectors; i++)
                         a[r][i] = vf_set1(0);
@@ -50,7 +52,7 @@ INLINE void score_vectors(const struct tile *t, size_t first, const uint16_t *co
                 UNROLL for (size_t p = 0; p < pages; p++) {
                         UNROLL for (size_t i = 0; i < per; i++)
                                 b[p * per + i] = vf_load_f16(k[p] + d * KV_PAGE + i * LANES);
-                        fetch(next[p] + d * KV_PAGE);
+                        fetch((const uint16_t *)next[p] + d * KV_PAGE);
                 }
                 UNROLL for (size_t r = 0; r < rows; r++) {
                         vf x = vf_set1(t->q[r * STRIDE + d]);
@@ -67,7 +69,7 @@ INLINE void score_vectors(const struct tile *t, size_t first, const uint16_t *co
 }
 
 /* What is fetched while page i of K, then V, is read: V of the same block, then K of the next. */
-static const uint16_t *page_ahead(const struct attention_block *b, size_t pages, size_t i) {
+static const void *page_ahead(const struct attention_block *b, size_t pages, size_t i) {
         if (i < pages)
                 return b->v[i];
         return b->next ? b->next[i - pages] : b->v[pages - 1];
@@ -75,7 +77,7 @@ static const uint16_t *page_ahead(const struct attention_block *b, size_t pages,
 
 INLINE void tile_scores(const struct tile *t, size_t rows, size_t vectors) {
         size_t pages = (t->most + KV_PAGE - 1) / KV_PAGE, total = pages * PAGE_VECTORS, i = 0;
-        const uint16_t *next[BLOCK_PAGES];
+        const void *next[BLOCK_PAGES];
 
         while (i < total) {
                 bool all = i + vectors <= total;
@@ -127,7 +129,8 @@ static void softmax_weights(float *scores, size_t n, float ml[2]) {
 INLINE void value_vectors(const struct tile *t, size_t query, size_t from, size_t to, size_t d,
                           const uint16_t *next, size_t rows, size_t vectors) {
         size_t head_dim = t->block->head_dim;
-        const uint16_t *v = t->block->v[from / KV_PAGE] + from % KV_PAGE * head_dim + d;
+        const uint16_t *v = (const uint16_t *)t->block->v[from / KV_PAGE] +
+                            from % KV_PAGE * head_dim + d;
         vf a[8][8], b[8];
 
         next += from % KV_PAGE * head_dim + d;
@@ -160,7 +163,8 @@ static void value_tail(const struct tile *t, size_t query, size_t from, size_t t
         vf a = vf_load_n(out, n);
 
         for (size_t j = from; j < to; j++) {
-                const uint16_t *v = t->block->v[j / KV_PAGE] + j % KV_PAGE * head_dim + d;
+                const uint16_t *v = (const uint16_t *)t->block->v[j / KV_PAGE] +
+                                    j % KV_PAGE * head_dim + d;
 
                 a = vf_fma(vf_set1(t->scores[query * STRIDE + j]), vf_load_f16_n(v, n), a);
         }
@@ -214,7 +218,7 @@ static void tile_init(struct tile *t, const struct attention_block *b, size_t fi
                 t->out[r] = b->partial[first + r];
                 t->most = n > t->most ? n : t->most;
                 t->common = n < t->common ? n : t->common;
-                memcpy(t->q + r * STRIDE, b->q[first + r], b->head_dim * sizeof(float));
+                t->query[r] = b->q[first + r];
                 memset(t->out[r], 0, padded * sizeof(float));
         }
 }
@@ -236,6 +240,8 @@ INLINE void attend_tile(const struct attention_block *b, size_t first, size_t ro
         struct tile t;
 
         tile_init(&t, b, first, rows);
+        for (size_t r = 0; r < rows; r++)
+                memcpy(t.q + r * STRIDE, t.query[r], b->head_dim * sizeof(float));
         tile_scores(&t, rows, vectors);
         tile_softmax(&t, rows);
         tile_values(&t, rows, vectors);
@@ -249,7 +255,6 @@ enum {
         VECTORS_3 = LANES == 16 ? 4 : 2,
         VECTORS_4 = LANES == 16 ? 4 : 2,
         VECTORS_MANY = LANES == 16 ? 4 : 2, /* 5, 6 */
-        VECTORS_MOST = 2,                   /* 7, 8 */
 };
 
 static void attend_queries(const struct attention_block *b, size_t first, size_t rows) {
@@ -259,15 +264,20 @@ static void attend_queries(const struct attention_block *b, size_t first, size_t
         case 3: attend_tile(b, first, 3, VECTORS_3); break;
         case 4: attend_tile(b, first, 4, VECTORS_4); break;
         case 5: attend_tile(b, first, 5, VECTORS_MANY); break;
-        case 6: attend_tile(b, first, 6, VECTORS_MANY); break;
-        case 7: attend_tile(b, first, 7, VECTORS_MOST); break;
-        default: attend_tile(b, first, 8, VECTORS_MOST); break;
+        default: attend_tile(b, first, 6, VECTORS_MANY); break;
         }
 }
 
+/* Queries of the next tile when n are left: 8 are 4 and 4, since 6 and 2 take longer. */
+static size_t tile_rows(size_t n) {
+        return n > TILE_MAX ? 4 : n;
+}
+
 void KERNEL(attention)(const struct attention_block *a) {
-        for (size_t i = 0; i < a->n; i += TILE_MAX)
-                attend_queries(a, i, a->n - i < TILE_MAX ? a->n - i : TILE_MAX);
+        for (size_t i = 0, n; i < a->n; i += n) {
+                n = tile_rows(a->n - i);
+                attend_queries(a, i, n);
+        }
 }
 
 void KERNEL(attention_merge)(float *partial, const float *next, size_t head_dim) {

@@ -36,6 +36,8 @@
                 (ops)->rope_norm = rope_norm_##isa;                                                \
                 (ops)->f32_to_f16 = f32_to_f16_##isa;                                              \
                 (ops)->attention = attention_##isa;                                                \
+                (ops)->attention_s8 = attention_s8_##isa;                                          \
+                (ops)->quantize_head = quantize_head_##isa;                                        \
                 (ops)->attention_merge = attention_merge_##isa;                                    \
                 (ops)->attention_finish = attention_finish_##isa;                                  \
         } while (0)

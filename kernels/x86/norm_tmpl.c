@@ -118,3 +118,17 @@ void KERNEL(quantize_group)(int8_t *q, float *scale, int32_t *sum, const float *
                 sum[g] = quantize_cols(q + begin, x + begin, cols, 127.0f / m);
         }
 }
+
+void KERNEL(quantize_head)(int8_t *q, float *scale, const float *x, size_t n) {
+        struct quant_scale s = quantize_scale(max_magnitude(x, (uint32_t)n), QUANT_MAX);
+        size_t i = 0;
+
+        *scale = s.step;
+        for (; i + LANES <= n; i += LANES) {
+                vf v = vf_min(vf_mul(vf_load(x + i), vf_set1(s.factor)), vf_set1(QUANT_MAX));
+
+                vi_store_bytes(q + i, vf_round(vf_max(v, vf_set1(-QUANT_MAX))));
+        }
+        for (; i < n; i++)
+                q[i] = quantize_value(x[i], s.factor);
+}

@@ -140,6 +140,38 @@ INLINE void vi_store_bytes(int8_t *p, vi v) {
         _mm_storel_epi64((__m128i *)p, _mm_packs_epi16(w, w));
 }
 
+/* Store LANES values of -32768..32767 as 16-bit integers. */
+INLINE void vi_store_words(int16_t *p, vi v) {
+        __m128i w = _mm_packs_epi32(_mm256_castsi256_si128(v), _mm256_extracti128_si256(v, 1));
+
+        _mm_storeu_si128((__m128i *)p, w);
+}
+
+INLINE vi vi_load(const int32_t *p) {
+        return _mm256_loadu_si256((const __m256i *)p);
+}
+
+INLINE vf vi_to_float(vi v) {
+        return _mm256_cvtepi32_ps(v);
+}
+
+/* A lane is a pair of 16-bit integers: 2 * LANES bytes, or the same two words everywhere. */
+INLINE vi vi_load_pairs(const int8_t *p) {
+        return _mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i *)p));
+}
+
+INLINE vi vi_set1_pair(const int16_t *p) {
+        int32_t pair;
+
+        memcpy(&pair, p, sizeof(pair));
+        return _mm256_set1_epi32(pair);
+}
+
+/* sum + a.first * b.first + a.second * b.second */
+INLINE vi vi_dot_pairs(vi sum, vi a, vi b) {
+        return _mm256_add_epi32(sum, _mm256_madd_epi16(a, b));
+}
+
 INLINE vf vf_load_f16(const uint16_t *p) {
         return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)p));
 }

@@ -137,6 +137,36 @@ INLINE void vi_store_bytes(int8_t *p, vi v) {
         _mm_storeu_si128((__m128i *)p, _mm512_cvtepi32_epi8(v));
 }
 
+/* Store LANES values of -32768..32767 as 16-bit integers. */
+INLINE void vi_store_words(int16_t *p, vi v) {
+        _mm256_storeu_si256((__m256i *)p, _mm512_cvtepi32_epi16(v));
+}
+
+INLINE vi vi_load(const int32_t *p) {
+        return _mm512_loadu_si512(p);
+}
+
+INLINE vf vi_to_float(vi v) {
+        return _mm512_cvtepi32_ps(v);
+}
+
+/* A lane is a pair of 16-bit integers: 2 * LANES bytes, or the same two words everywhere. */
+INLINE vi vi_load_pairs(const int8_t *p) {
+        return _mm512_cvtepi8_epi16(_mm256_loadu_si256((const __m256i *)p));
+}
+
+INLINE vi vi_set1_pair(const int16_t *p) {
+        int32_t pair;
+
+        memcpy(&pair, p, sizeof(pair));
+        return _mm512_set1_epi32(pair);
+}
+
+/* sum + a.first * b.first + a.second * b.second */
+INLINE vi vi_dot_pairs(vi sum, vi a, vi b) {
+        return _mm512_dpwssd_epi32(sum, a, b);
+}
+
 INLINE vf vf_load_f16(const uint16_t *p) {
         return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)p));
 }

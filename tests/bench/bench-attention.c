@@ -4,7 +4,7 @@
  *
  * One thread, head size 128. "decode": the heads of one group against blocks that come from memory,
  * in GB/s of K and V. "prefill": 8 queries against the same few blocks again and again, in
- * multiply-adds. Both as shares of the limits. */
+ * multiply-adds. Both as shares of the limits. "s8" is K and V in 8 bits. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,13 +17,16 @@
 enum { HEAD_DIM = 128, PAGE_VALUES = KV_PAGE * HEAD_DIM, BLOCK_PAGES = ATTENTION_BLOCK / KV_PAGE };
 
 static const size_t pool_bytes = (size_t)256 << 20;
-static const size_t block_bytes = (size_t)2 * BLOCK_PAGES * PAGE_VALUES * sizeof(uint16_t);
+
+/* Blocks in memory: more than fit any cache in f16, still 128 MiB in 8 bits. */
+enum { N_BLOCKS = 2048 };
 
 struct data {
-        uint16_t *pool;
+        uint8_t *pool;
+        size_t page; /* bytes of K or V in a page */
         float *floats;
         struct attention_block block;
-        const uint16_t *next[BLOCK_PAGES];
+        const void *next[BLOCK_PAGES];
 };
 
 static void *map_bytes(size_t size) {
@@ -44,7 +47,7 @@ static void data_init(struct data *d) {
         d->pool = map_bytes(pool_bytes);
         d->floats = f = map_bytes(65536 * sizeof(float));
         for (size_t i = 0; i < pool_bytes / sizeof(uint16_t); i++)
-                d->pool[i] = (uint16_t)(0x3000 + i * 2654435761U % 1024);
+                ((uint16_t *)d->pool)[i] = (uint16_t)(0x3000 + i * 2654435761U % 1024);
         d->block = (struct attention_block){.head_dim = HEAD_DIM, .scale = 0.088f, .scratch = f};
         f += ATTENTION_SCRATCH;
         for (size_t i = 0; i < ATTENTION_QUERIES; i++) {
@@ -66,8 +69,8 @@ static void point_at(struct data *d, size_t block) {
         for (size_t i = 0; i < BLOCK_PAGES; i++) {
                 size_t page = (block / APART * BLOCK_PAGES + i) * APART + block % APART;
 
-                d->block.k[i] = d->pool + page * 2 * PAGE_VALUES;
-                d->block.v[i] = d->block.k[i] + PAGE_VALUES;
+                d->block.k[i] = d->pool + page * 2 * d->page;
+                d->block.v[i] = d->pool + (page * 2 + 1) * d->page;
         }
 }
 
@@ -80,33 +83,43 @@ static double measure(struct data *d, attention_fn *fn, uint32_t queries, size_t
         for (unsigned round = 0; round < 5; round++) {
                 double start = bench_now(), time;
 
-                for (size_t i = 0; i < pool_bytes / block_bytes; i++) {
+                for (size_t i = 0; i < N_BLOCKS; i++) {
                         point_at(d, (i + 1) % blocks);
                         memcpy(d->next, d->block.k, sizeof(d->next));
                         point_at(d, i % blocks);
                         fn(&d->block);
                 }
-                time = (bench_now() - start) / (double)(pool_bytes / block_bytes);
+                time = (bench_now() - start) / N_BLOCKS;
                 best = time < best ? time : best;
         }
         return best;
 }
 
-static void bench_level(struct data *d, double bandwidth, unsigned flags) {
-        struct kernel_ops ops;
+static void bench_form(struct data *d, double bandwidth, const char *level, attention_fn *fn,
+                       size_t page) {
+        size_t block_bytes = 2 * BLOCK_PAGES * page;
 
-        kernel_ops_init(&ops, flags);
+        d->page = page;
         for (uint32_t n = 1; n <= ATTENTION_QUERIES; n++) {
                 double macs = 2.0 * n * ATTENTION_BLOCK * HEAD_DIM,
-                       cold = measure(d, ops.attention, n, pool_bytes / block_bytes),
-                       warm = measure(d, ops.attention, n, 1);
+                       cold = measure(d, fn, n, N_BLOCKS), warm = measure(d, fn, n, 1);
 
-                printf("%-11s %u queries: memory %6.2f us %5.1f GB/s (%3.0f %%), cache %6.2f us"
-                       " %5.1f GMAC/s\n", cpu_level_name(flags), n, cold * 1e6,
-                       (double)block_bytes / cold * 1e-9,
+                printf("%-14s %u queries: memory %6.2f us %5.1f GB/s (%3.0f %%), cache %6.2f us"
+                       " %5.1f GMAC/s\n", level, n, cold * 1e6, (double)block_bytes / cold * 1e-9,
                        100 * (double)block_bytes / cold / bandwidth, warm * 1e6,
                        macs / warm * 1e-9);
         }
+}
+
+static void bench_level(struct data *d, double bandwidth, unsigned flags) {
+        struct kernel_ops ops;
+        char name[32];
+
+        kernel_ops_init(&ops, flags);
+        bench_form(d, bandwidth, cpu_level_name(flags), ops.attention,
+                   PAGE_VALUES * sizeof(uint16_t));
+        snprintf(name, sizeof(name), "%s s8", cpu_level_name(flags));
+        bench_form(d, bandwidth, name, ops.attention_s8, attention_s8_page(HEAD_DIM));
 }
 
 int main(int argc, char **argv) {

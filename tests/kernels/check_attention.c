@@ -8,9 +8,26 @@
 
 enum { MAX_PAGES = ATTENTION_BLOCK / KV_PAGE };
 
+/* How K and V lie. */
+struct form {
+        const char *name;
+        size_t offset; /* of the function in struct kernel_ops */
+        bool s8;
+};
+
+static const struct form f16 = { "attention", offsetof(struct kernel_ops, attention), false };
+static const struct form s8 = { "attention_s8", offsetof(struct kernel_ops, attention_s8), true };
+
+static attention_fn *pick(const struct kernel_ops *ops, const struct form *form) {
+        attention_fn *fn;
+
+        memcpy(&fn, (const char *)ops + form->offset, sizeof(fn));
+        return fn;
+}
+
 struct pages {
         struct buffer memory;
-        const uint16_t *page[MAX_PAGES];
+        void *page[MAX_PAGES];
 };
 
 /* Small finite values in binary16: exponent field 8..16. */
@@ -18,51 +35,73 @@ static uint16_t small_f16(struct checkasm *c) {
         return (uint16_t)((rng_next(c) & 0x83ff) | (8 + rng_below(c, 9)) << 10);
 }
 
+static void fill_page(struct checkasm *c, const struct form *form, void *page, size_t head_dim) {
+        float *scales = (float *)((int8_t *)page + KV_PAGE * head_dim);
+
+        if (!form->s8) {
+                for (size_t i = 0; i < KV_PAGE * head_dim; i++)
+                        ((uint16_t *)page)[i] = small_f16(c);
+                return;
+        }
+        rng_fill(c, page, KV_PAGE * head_dim);
+        for (size_t i = 0; i < KV_PAGE; i++)
+                scales[i] = rng_below(c, 20) ? fabsf(rng_float(c, 0.02f)) : 0;
+}
+
 /* The last page of the block lies at the end of the memory, the others before it in reverse order,
  * so that neither neighbours nor order can help. */
-static void pages_init(struct checkasm *c, struct pages *p, size_t n, size_t head_dim,
-                       enum place place) {
-        size_t values = head_dim * KV_PAGE;
+static void pages_init(struct checkasm *c, const struct form *form, struct pages *p, size_t n,
+                       size_t head_dim, enum place place) {
+        size_t bytes = form->s8 ? attention_s8_page(head_dim)
+                                : KV_PAGE * head_dim * sizeof(uint16_t);
 
-        buffer_init(&p->memory, n * values * sizeof(uint16_t), place);
+        buffer_init(&p->memory, n * bytes, place);
         for (size_t i = 0; i < n; i++) {
                 size_t slot = i == n - 1 ? n - 1 : n - 2 - i;
 
-                p->page[i] = (uint16_t *)p->memory.p + slot * values;
+                p->page[i] = (uint8_t *)p->memory.p + slot * bytes;
+                fill_page(c, form, p->page[i], head_dim);
         }
-        for (size_t i = 0; i < n * values; i++)
-                ((uint16_t *)p->memory.p)[i] = small_f16(c);
 }
 
-/* Put a NaN, an infinity or a number where no token is. */
-static void spoil(const struct pages *p, size_t from, size_t to, size_t head_dim,
-                  bool by_dimension, uint16_t with) {
-        for (size_t j = from; j < to; j++)
+/* Put a NaN, an infinity or a number where no token is: into the values, or what they are worth. */
+static void spoil(const struct form *form, const struct pages *p, size_t from, size_t to,
+                  size_t head_dim, bool by_dimension, uint16_t with) {
+        for (size_t j = from; j < to; j++) {
+                void *page = p->page[j / KV_PAGE];
+                size_t t = j % KV_PAGE;
+
+                if (form->s8) {
+                        ((uint32_t *)((int8_t *)page + KV_PAGE * head_dim))[t] =
+                                (uint32_t)with << 16 | 0x7f0000;
+                        continue;
+                }
                 for (size_t d = 0; d < head_dim; d++)
-                        ((uint16_t *)p->page[j / KV_PAGE])[by_dimension ? d * KV_PAGE + j % KV_PAGE
-                                                                        : j % KV_PAGE * head_dim +
-                                                                          d] = with;
+                        ((uint16_t *)page)[by_dimension ? d * KV_PAGE + t : t * head_dim + d] =
+                                with;
+        }
 }
 
 /* A block with its buffers; the queries' results are one buffer. */
 struct case_block {
+        const struct form *form;
         struct attention_block block;
         struct pages k, v;
         struct buffer q, partials, scratch;
 };
 
-static void case_init(struct checkasm *c, struct case_block *b, uint32_t n, const uint32_t *ends,
-                      uint32_t head_dim, enum place place) {
+static void case_init(struct checkasm *c, struct case_block *b, const struct form *form, uint32_t n,
+                      const uint32_t *ends, uint32_t head_dim, enum place place) {
         size_t partial = attention_partial(head_dim), most = 0;
 
-        *b = (struct case_block){0};
+        *b = (struct case_block){.form = form};
         b->block = (struct attention_block){
                 .n = n, .head_dim = head_dim, .scale = rng_below(c, 2) ? 0.125f : 2.0f};
         for (uint32_t i = 0; i < n; i++)
                 most = ends[i] > most ? ends[i] : most;
         most = (most + KV_PAGE - 1) / KV_PAGE;
-        pages_init(c, &b->k, most, head_dim, place);
-        pages_init(c, &b->v, most, head_dim, place);
+        pages_init(c, form, &b->k, most, head_dim, place);
+        pages_init(c, form, &b->v, most, head_dim, place);
         buffer_init(&b->q, n * head_dim * sizeof(float), place);
         buffer_init(&b->partials, n * partial * sizeof(float), place);
         buffer_init(&b->scratch, ATTENTION_SCRATCH * sizeof(float), place);
@@ -99,7 +138,7 @@ static void reference(struct checkasm *c, const struct case_block *b, struct buf
         ref.scratch = scratch.p;
         for (uint32_t i = 0; i < ref.n; i++)
                 ref.partial[i] = (float *)expected->p + i * partial;
-        c->ref->attention(&ref);
+        pick(c->ref, b->form)(&ref);
         buffer_done(&scratch);
 }
 
@@ -113,22 +152,22 @@ static void clear_unwritten(struct buffer *partials, uint32_t n, size_t head_dim
                                 ((float *)partials->p)[i * partial + j] = 0;
 }
 
-static void check_block(struct checkasm *c, uint32_t n, const uint32_t *ends, uint32_t head_dim,
-                        enum place place) {
+static void check_block(struct checkasm *c, const struct form *form, uint32_t n,
+                        const uint32_t *ends, uint32_t head_dim, enum place place) {
         static const uint16_t garbage[] = { 0x7e00, 0xffff, 0x7c00, 0xfc00, 0x7bff };
         struct case_block b;
         struct buffer expected;
         uint32_t most = 0, end;
 
-        case_init(c, &b, n, ends, head_dim, place);
+        case_init(c, &b, form, n, ends, head_dim, place);
         for (uint32_t i = 0; i < n; i++)
                 most = ends[i] > most ? ends[i] : most;
         end = (most + KV_PAGE - 1) / KV_PAGE * KV_PAGE;
-        spoil(&b.k, most, end, head_dim, true, garbage[rng_below(c, 5)]);
-        spoil(&b.v, most, end, head_dim, false, garbage[rng_below(c, 5)]);
-        check_begin(c, "attention queries %u keys %u head %u", n, most, head_dim);
+        spoil(form, &b.k, most, end, head_dim, true, garbage[rng_below(c, 5)]);
+        spoil(form, &b.v, most, end, head_dim, false, garbage[rng_below(c, 5)]);
+        check_begin(c, "%s queries %u keys %u head %u", form->name, n, most, head_dim);
         reference(c, &b, &expected, place);
-        c->new->attention(&b.block);
+        pick(c->new, form)(&b.block);
         clear_unwritten(&expected, n, head_dim);
         clear_unwritten(&b.partials, n, head_dim);
         check_equal(c, &expected, &b.partials, sizeof(float));
@@ -137,7 +176,8 @@ static void check_block(struct checkasm *c, uint32_t n, const uint32_t *ends, ui
 }
 
 /* Query 0 sees a key that is not a number. The others end before it and must not notice. */
-static void check_blind(struct checkasm *c, uint32_t n, uint32_t head_dim) {
+static void check_blind(struct checkasm *c, const struct form *form, uint32_t n,
+                        uint32_t head_dim) {
         uint32_t ends[ATTENTION_QUERIES], nan_at = 1 + rng_below(c, ATTENTION_BLOCK - 1);
         size_t partial = attention_partial(head_dim);
         struct case_block b;
@@ -146,12 +186,12 @@ static void check_blind(struct checkasm *c, uint32_t n, uint32_t head_dim) {
         ends[0] = ATTENTION_BLOCK;
         for (uint32_t i = 1; i < n; i++)
                 ends[i] = 1 + rng_below(c, nan_at);
-        case_init(c, &b, n, ends, head_dim, PLACE_END);
+        case_init(c, &b, form, n, ends, head_dim, PLACE_END);
         reference(c, &b, &expected, PLACE_END);
-        spoil(&b.k, nan_at, nan_at + 1, head_dim, true, 0x7e00);
-        spoil(&b.v, nan_at, nan_at + 1, head_dim, false, 0x7e00);
-        check_begin(c, "attention NaN at %u, queries %u head %u", nan_at, n, head_dim);
-        c->new->attention(&b.block);
+        spoil(form, &b.k, nan_at, nan_at + 1, head_dim, true, 0x7e00);
+        spoil(form, &b.v, nan_at, nan_at + 1, head_dim, false, 0x7e00);
+        check_begin(c, "%s NaN at %u, queries %u head %u", form->name, nan_at, n, head_dim);
+        pick(c->new, form)(&b.block);
         memcpy(b.partials.p, expected.p, partial * sizeof(float));
         clear_unwritten(&expected, n, head_dim);
         clear_unwritten(&b.partials, n, head_dim);
@@ -208,30 +248,63 @@ static void some_ends(struct checkasm *c, uint32_t *ends, uint32_t n, uint32_t k
         ends[rng_below(c, n)] = keys;
 }
 
-void check_attention(struct checkasm *c) {
+static void check_quantize_head(struct checkasm *c, size_t n, enum place place) {
+        static const float magnitudes[] = { 0, 1e-31f, 1e-30f, 1, 1e30f };
+        float magnitude = magnitudes[rng_below(c, 5)];
+        struct buffer x, q_expected, q, scale_expected, scale;
+
+        buffer_init(&x, n * sizeof(float), place);
+        buffer_init(&q_expected, n, place);
+        buffer_init(&q, n, place);
+        buffer_init(&scale_expected, sizeof(float), place);
+        buffer_init(&scale, sizeof(float), place);
+        for (size_t i = 0; i < n; i++)
+                ((float *)x.p)[i] = rng_float(c, magnitude);
+        check_begin(c, "quantize_head n %zu magnitude %g", n, (double)magnitude);
+        c->ref->quantize_head(q_expected.p, scale_expected.p, x.p, n);
+        c->new->quantize_head(q.p, scale.p, x.p, n);
+        check_equal(c, &q_expected, &q, 1);
+        check_equal(c, &scale_expected, &scale, sizeof(float));
+        buffer_done(&x);
+        buffer_done(&q_expected);
+        buffer_done(&q);
+        buffer_done(&scale_expected);
+        buffer_done(&scale);
+}
+
+static void check_form(struct checkasm *c, const struct form *form) {
         static const uint32_t heads[] = { 2, 8, 16, 30, 32, 48, 64, 80, 96, 128, 130, 256 };
         static const uint32_t borders[] = { 1, 31, 32, 33, 63, 64, 65, 96, 127, 128, 129, 223, 224,
                                             225, 255, 256 };
         uint32_t ends[ATTENTION_QUERIES];
 
-        if (c->new->attention == c->old->attention)
-                return;
         for (uint32_t head_dim = 2; head_dim <= ATTENTION_DIM_MAX; head_dim += 2)
                 for (unsigned place = 0; place < _PLACE_MAX; place++) {
                         uint32_t n = 1 + rng_below(c, ATTENTION_QUERIES);
 
                         some_ends(c, ends, n, 1 + rng_below(c, ATTENTION_BLOCK));
-                        check_block(c, n, ends, head_dim, (enum place)place);
-                        check_merge(c, head_dim, (enum place)place);
+                        check_block(c, form, n, ends, head_dim, (enum place)place);
                 }
         for (uint32_t n = 1; n <= ATTENTION_QUERIES; n++)
                 for (size_t i = 0; i < sizeof(borders) / sizeof(borders[0]); i++)
                         for (unsigned place = 0; place < _PLACE_MAX; place++) {
                                 some_ends(c, ends, n, borders[i]);
-                                check_block(c, n, ends, heads[rng_below(c, 12)],
+                                check_block(c, form, n, ends, heads[rng_below(c, 12)],
                                             (enum place)place);
                         }
         for (uint32_t n = 1; n <= ATTENTION_QUERIES; n++)
                 for (size_t i = 0; i < sizeof(heads) / sizeof(heads[0]); i++)
-                        check_blind(c, n, heads[i]);
+                        check_blind(c, form, n, heads[i]);
+}
+
+void check_attention(struct checkasm *c) {
+        if (c->new->attention == c->old->attention)
+                return;
+        check_form(c, &f16);
+        check_form(c, &s8);
+        for (uint32_t head_dim = 2; head_dim <= ATTENTION_DIM_MAX; head_dim += 2)
+                for (unsigned place = 0; place < _PLACE_MAX; place++) {
+                        check_merge(c, head_dim, (enum place)place);
+                        check_quantize_head(c, head_dim, (enum place)place);
+                }
 }

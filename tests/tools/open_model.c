@@ -71,12 +71,15 @@ int open_model(struct model **ret, const char *path) {
         return open_model_as(ret, path, TERNARY_2_BITS);
 }
 
-static size_t page_bytes(const struct hparams *hp) {
-        return (size_t)KV_PAGE * hp->n_layer * hp->n_head_kv * hp->head_dim * 2 * sizeof(uint16_t);
+static size_t page_bytes(const struct hparams *hp, enum kv_form form) {
+        size_t head = form == KV_S8 ? attention_s8_page(hp->head_dim)
+                                    : KV_PAGE * hp->head_dim * sizeof(uint16_t);
+
+        return (size_t)hp->n_layer * hp->n_head_kv * 2 * head;
 }
 
-int runner_start(struct runner *r, struct model *model, unsigned threads, const char *cpu,
-                 size_t kv_tokens) {
+static int start(struct runner *r, struct model *model, unsigned threads, const char *cpu,
+                 enum kv_form form, size_t kv_tokens) {
         size_t pages = kv_tokens / KV_PAGE + 1;
         unsigned mask;
         int k;
@@ -88,8 +91,8 @@ int runner_start(struct runner *r, struct model *model, unsigned threads, const 
                 k = pool_new(&r->pool, threads);
         }
         if (k >= 0)
-                k = engine_new(&r->engine, model, &r->ops, r->pool,
-                               pages * page_bytes(&model->hp));
+                k = engine_new(&r->engine, model, &r->ops, r->pool, form,
+                               pages * page_bytes(&model->hp, form));
         if (k < 0) {
                 fprintf(stderr, "cannot start an engine: %s\n", strerror(-k));
                 runner_done(r);
@@ -97,13 +100,23 @@ int runner_start(struct runner *r, struct model *model, unsigned threads, const 
         return k;
 }
 
-int runner_open(struct runner *r, const char *path, unsigned threads, const char *cpu,
-                size_t kv_tokens) {
+int runner_start(struct runner *r, struct model *model, unsigned threads, const char *cpu,
+                 size_t kv_tokens) {
+        return start(r, model, threads, cpu, KV_F16, kv_tokens);
+}
+
+int runner_open_kv(struct runner *r, const char *path, unsigned threads, const char *cpu,
+                   enum kv_form form, size_t kv_tokens) {
         struct model *model;
         int k;
 
         k = open_model(&model, path);
-        return k < 0 ? k : runner_start(r, model, threads, cpu, kv_tokens);
+        return k < 0 ? k : start(r, model, threads, cpu, form, kv_tokens);
+}
+
+int runner_open(struct runner *r, const char *path, unsigned threads, const char *cpu,
+                size_t kv_tokens) {
+        return runner_open_kv(r, path, threads, cpu, KV_F16, kv_tokens);
 }
 
 void runner_done(struct runner *r) {

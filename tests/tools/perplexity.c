@@ -1,6 +1,6 @@
 /* perplexity MODEL (--text FILE [--lines N] | --tokens-u16 FILE) [--chunk N] [--chunks FIRST,COUNT]
- * [--threads N] [--cpu LEVEL] [--expect P --within PERCENT]: exp of the mean surprise per predicted
- * token.
+ * [--threads N] [--cpu LEVEL] [--kv f16|s8] [--expect P --within PERCENT]: exp of the mean surprise
+ * per predicted token.
  *
  * Token files are cut into chunks as they are. A text is cut into chunks of its tokens, each with
  * BOS where the vocabulary wants one; with --lines every non-empty line, up to N of them, is a
@@ -22,6 +22,7 @@ struct job {
         struct runner runner;
         const char *text, *tokens, *cpu; /* what to read, instruction set */
         unsigned threads;
+        enum kv_form kv;
         size_t chunk, lines, first, limit;
         double expect, within;
         double nll;
@@ -98,6 +99,7 @@ static int score_lines(struct job *j, char *text) {
 static int usage(void) {
         fprintf(stderr, "usage: perplexity MODEL (--text FILE [--lines N] | --tokens-u16 FILE)"
                         " [--chunk N] [--chunks FIRST,COUNT] [--threads N] [--cpu LEVEL]"
+                        " [--kv f16|s8]"
                         " [--expect P --within PERCENT]\n");
         return 64;
 }
@@ -108,7 +110,8 @@ static bool parse_options(struct job *j, int argc, char **argv) {
                 {"chunks", required_argument, NULL, 's'}, {"cpu", required_argument, NULL, 'c'},
                 {"threads", required_argument, NULL, 't'}, {"lines", required_argument, NULL, 'l'},
                 {"expect", required_argument, NULL, 'e'}, {"within", required_argument, NULL, 'w'},
-                {"tokens-u16", required_argument, NULL, 'u'}, {0},
+                {"tokens-u16", required_argument, NULL, 'u'}, {"kv", required_argument, NULL, 'v'},
+                {0},
         };
 
         for (int c; (c = getopt_long(argc, argv, "", options, NULL)) >= 0;)
@@ -122,6 +125,11 @@ static bool parse_options(struct job *j, int argc, char **argv) {
                         break;
                 case 't': j->threads = (unsigned)strtoul(optarg, NULL, 10); break;
                 case 'c': j->cpu = optarg; break;
+                case 'v':
+                        if (strcmp(optarg, "f16") != 0 && strcmp(optarg, "s8") != 0)
+                                return false;
+                        j->kv = optarg[0] == 's' ? KV_S8 : KV_F16;
+                        break;
                 case 'l': j->lines = strtoul(optarg, NULL, 10); break;
                 case 'e': j->expect = strtod(optarg, NULL); break;
                 case 'w': j->within = strtod(optarg, NULL); break;
@@ -151,7 +159,7 @@ int main(int argc, char **argv) {
         if (!parse_options(&j, argc, argv))
                 return usage();
         if (read_file(j.text ? j.text : j.tokens, &data, &size) < 0 ||
-            runner_open(&j.runner, argv[optind], j.threads, j.cpu, j.chunk) < 0)
+            runner_open_kv(&j.runner, argv[optind], j.threads, j.cpu, j.kv, j.chunk) < 0)
                 return 1;
         if (j.tokens)
                 r = score_u16(&j, data, size);

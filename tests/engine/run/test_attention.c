@@ -40,7 +40,8 @@ struct result {
         float logits[PROBES][N_VOCAB];
 };
 
-static void start(struct setup *s, enum random_model_kind kind, unsigned threads, const char *cpu) {
+static void start(struct setup *s, enum random_model_kind kind, enum kv_form form, unsigned threads,
+                  const char *cpu) {
         size_t page;
         unsigned mask;
 
@@ -51,7 +52,8 @@ static void start(struct setup *s, enum random_model_kind kind, unsigned threads
         assert_int_equal(cpu_mask_parse(cpu, &mask), 0);
         kernel_ops_init(&s->ops, cpu_flags(mask));
         assert_int_equal(pool_new(&s->pool, threads), 0);
-        assert_int_equal(engine_new(&s->engine, s->model, &s->ops, s->pool, 80 * page), 0);
+        assert_int_equal(engine_new(&s->engine, s->model, &s->ops, s->pool, form,
+                                    80 * page), 0);
 }
 
 static void finish(struct setup *s) {
@@ -127,7 +129,7 @@ static void check_same(const char *how, const char *cpu, unsigned threads, size_
                                          (double)a->logits[p][i]);
 }
 
-static void check_kind(enum random_model_kind kind) {
+static void check_kind(enum random_model_kind kind, enum kv_form form) {
         static const struct {
                 const char *cpu;
                 unsigned threads;
@@ -137,7 +139,7 @@ static void check_kind(enum random_model_kind kind) {
         static struct result expected, got;
         struct setup s;
 
-        start(&s, kind, 1, "all");
+        start(&s, kind, form, 1, "all");
         run_alone(&s, 100, &expected);
         finish(&s);
         for (size_t p = 1; p < PROBES; p++) {
@@ -146,7 +148,7 @@ static void check_kind(enum random_model_kind kind) {
                                         sizeof(expected.logits[p]));
         }
         for (size_t w = 0; w < ARRAY_SIZE(ways); w++) {
-                start(&s, kind, ways[w].threads, ways[w].cpu);
+                start(&s, kind, form, ways[w].threads, ways[w].cpu);
                 memset(&got, 0, sizeof(got));
                 run_alone(&s, ways[w].chunk, &got);
                 check_same("alone", ways[w].cpu, ways[w].threads, ways[w].chunk, &expected, &got);
@@ -159,21 +161,30 @@ static void check_kind(enum random_model_kind kind) {
 
 static void test_bitnet(void **state) {
         (void)state;
-        check_kind(RANDOM_BITNET);
+        check_kind(RANDOM_BITNET, KV_F16);
+}
+
+static void test_bitnet_s8(void **state) {
+        (void)state;
+        check_kind(RANDOM_BITNET, KV_S8);
 }
 
 static void test_mixed(void **state) {
         (void)state;
-        check_kind(RANDOM_MIXED);
+        check_kind(RANDOM_MIXED, KV_F16);
+}
+
+static void test_mixed_s8(void **state) {
+        (void)state;
+        check_kind(RANDOM_MIXED, KV_S8);
 }
 
 /* What was stored behind the end of a sequence, here NaN everywhere, must not be looked at. */
-static void test_old_keys_do_not_matter(void **state) {
+static void check_old_keys(enum kv_form form) {
         static struct result expected, got;
         struct setup s;
 
-        (void)state;
-        start(&s, RANDOM_BITNET, 2, "all");
+        start(&s, RANDOM_BITNET, form, 2, "all");
         run_alone(&s, 90, &expected);
         for (size_t chunk = 1; chunk <= 301; chunk += 150) {
                 memset(s.engine->kv.arena.base, 0xff, s.engine->kv.arena.size);
@@ -184,6 +195,38 @@ static void test_old_keys_do_not_matter(void **state) {
         finish(&s);
 }
 
+static void test_old_keys_do_not_matter(void **state) {
+        (void)state;
+        check_old_keys(KV_F16);
+        check_old_keys(KV_S8);
+}
+
+/* 8 bits change the logits a little, and only a little. */
+static void test_s8_is_close(void **state) {
+        static struct result exact, close;
+        double difference = 0, size = 0;
+        struct setup s;
+
+        (void)state;
+        start(&s, RANDOM_BITNET, KV_F16, 2, "all");
+        run_alone(&s, 90, &exact);
+        finish(&s);
+        start(&s, RANDOM_BITNET, KV_S8, 2, "all");
+        run_alone(&s, 90, &close);
+        finish(&s);
+        for (size_t p = 0; p < PROBES; p++)
+                for (size_t i = 0; i < N_VOCAB; i++) {
+                        double a = (double)exact.logits[p][i], b = (double)close.logits[p][i];
+
+                        difference += (a - b) * (a - b);
+                        size += a * a;
+                }
+        assert_true(difference > 0);
+        if (difference > 0.05 * 0.05 * size)
+                fail_msg("8-bit keys and values change the logits by %g of their size",
+                         sqrt(difference / size));
+}
+
 /* Both ways of cutting up must have been taken, or the tests above say less than they claim. */
 static void test_plans(void **state) {
         static struct step s;
@@ -191,7 +234,7 @@ static void test_plans(void **state) {
         struct sequence *seq;
 
         (void)state;
-        start(&setup, RANDOM_BITNET, 2, "all");
+        start(&setup, RANDOM_BITNET, KV_F16, 2, "all");
         assert_int_equal(sequence_new(&seq, setup.engine, 1000), 0);
         for (uint32_t n = 1; n <= 400; n++) {
                 static struct engine_row rows[400];
@@ -221,7 +264,10 @@ int main(void) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(test_bitnet),
                 cmocka_unit_test(test_mixed),
+                cmocka_unit_test(test_bitnet_s8),
+                cmocka_unit_test(test_mixed_s8),
                 cmocka_unit_test(test_old_keys_do_not_matter),
+                cmocka_unit_test(test_s8_is_close),
                 cmocka_unit_test(test_plans),
         };
 

@@ -39,7 +39,7 @@ static void start(struct setup *s, enum random_model_kind kind, unsigned threads
         assert_int_equal(cpu_mask_parse(cpu, &mask), 0);
         kernel_ops_init(&s->ops, cpu_flags(mask));
         assert_int_equal(pool_new(&s->pool, threads), 0);
-        assert_int_equal(engine_new(&s->engine, s->model, &s->ops, s->pool,
+        assert_int_equal(engine_new(&s->engine, s->model, &s->ops, s->pool, KV_F16,
                                     KV_TOKENS / KV_PAGE * page_bytes(&s->model->hp)), 0);
 }
 

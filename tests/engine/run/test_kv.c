@@ -15,11 +15,12 @@ static const struct hparams shape = {.n_layer = 3, .n_head_kv = 2, .head_dim = 1
 enum { PAGE_VALUES = 3 * 2 * 2 * 16 * KV_PAGE, PAGE_BYTES = PAGE_VALUES * 2, N_PAGES = 5 };
 
 static void test_budget(void **state) {
-        uint16_t *pages[N_PAGES + 1];
+        uint8_t *pages[N_PAGES + 1];
         struct kv_pool kv;
 
         (void)state;
-        assert_int_equal(kv_pool_init(&kv, &shape, N_PAGES * PAGE_BYTES + PAGE_BYTES - 1), 0);
+        assert_int_equal(kv_pool_init(&kv, &shape, KV_F16, N_PAGES * PAGE_BYTES + PAGE_BYTES - 1),
+                         0);
         assert_int_equal(kv_page_bytes(&kv), PAGE_BYTES);
         assert_int_equal(kv.n_free, N_PAGES);
         assert_int_equal(kv_take(&kv, pages, N_PAGES + 1), -ENOSPC);
@@ -30,8 +31,8 @@ static void test_budget(void **state) {
         for (int i = 0; i < N_PAGES; i++) {
                 assert_int_equal((uintptr_t)pages[i] % 64, 0);
                 for (int j = 0; j < i; j++)
-                        assert_true(pages[i] >= pages[j] + PAGE_VALUES ||
-                                    pages[j] >= pages[i] + PAGE_VALUES);
+                        assert_true(pages[i] >= pages[j] + PAGE_BYTES ||
+                                    pages[j] >= pages[i] + PAGE_BYTES);
         }
         kv_give(&kv, pages, N_PAGES, 0);
         assert_int_equal(kv.n_free, N_PAGES);
@@ -39,29 +40,29 @@ static void test_budget(void **state) {
 }
 
 static void test_pages_come_back_wiped(void **state) {
-        uint16_t *pages[2], *again[2];
+        uint8_t *pages[2], *again[2];
         struct kv_pool kv;
 
         (void)state;
-        assert_int_equal(kv_pool_init(&kv, &shape, 2 * PAGE_BYTES), 0);
+        assert_int_equal(kv_pool_init(&kv, &shape, KV_F16, 2 * PAGE_BYTES), 0);
         assert_int_equal(kv_take(&kv, pages, 2), 0);
         memset(pages[0], 0xaa, PAGE_BYTES);
         memset(pages[1], 0xbb, PAGE_BYTES);
         kv_give(&kv, pages, 2, 2);
         assert_int_equal(kv_take(&kv, again, 2), 0);
         for (int i = 0; i < 2; i++)
-                for (int j = 0; j < PAGE_VALUES; j++)
+                for (int j = 0; j < PAGE_BYTES; j++)
                         assert_int_equal(again[i][j], 0);
         kv_give(&kv, again, 2, 0);
         kv_pool_done(&kv);
 }
 
 static void test_no_budget(void **state) {
-        uint16_t *page;
+        uint8_t *page;
         struct kv_pool kv;
 
         (void)state;
-        assert_int_equal(kv_pool_init(&kv, &shape, PAGE_BYTES - 1), 0);
+        assert_int_equal(kv_pool_init(&kv, &shape, KV_F16, PAGE_BYTES - 1), 0);
         assert_int_equal(kv.n_free, 0);
         assert_int_equal(kv_take(&kv, &page, 1), -ENOSPC);
         kv_pool_done(&kv);
@@ -73,13 +74,13 @@ static void test_offsets(void **state) {
         size_t expected = 0;
 
         (void)state;
-        assert_int_equal(kv_pool_init(&kv, &shape, PAGE_BYTES), 0);
+        assert_int_equal(kv_pool_init(&kv, &shape, KV_F16, PAGE_BYTES), 0);
         for (uint32_t layer = 0; layer < shape.n_layer; layer++)
                 for (uint32_t head = 0; head < shape.n_head_kv; head++) {
                         assert_int_equal(kv_offset(&kv, layer, head), expected);
-                        expected += 2 * kv.head_values;
+                        expected += 2 * kv.head_bytes;
                 }
-        assert_int_equal(expected, kv.page_values);
+        assert_int_equal(expected, kv.page_bytes);
         kv_pool_done(&kv);
 }
 

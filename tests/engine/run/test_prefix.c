@@ -31,7 +31,7 @@ static void start(enum random_model_kind kind) {
         hp = &model->hp;
         kernel_ops_init(&ops, cpu_flags(CPU_ALL));
         assert_int_equal(pool_new(&pool, 2), 0);
-        assert_int_equal(engine_new(&engine, model, &ops, pool, (size_t)PAGES * KV_PAGE *
+        assert_int_equal(engine_new(&engine, model, &ops, pool, KV_F16, (size_t)PAGES * KV_PAGE *
                                     hp->n_layer * hp->n_head_kv * hp->head_dim * 4), 0);
 }
 
