@@ -249,7 +249,7 @@ int bus_new(struct bus **ret, sd_event *event, int listening,
         }
         b->listening = listening;
         b->jobs = workers_settings(settings->workers)->jobs;
-        jobs_set_sink(b->jobs, &(struct job_sink){ job_on_end, job_on_forget, b });
+        jobs_set_sink(b->jobs, &(struct job_sink){ job_on_progress, job_on_end, job_on_forget, b });
         r = connect_message_bus(b);
         if (r < 0)
                 log_event(LOG_BUS_MISSING, (uint64_t)-r, 0, 0);

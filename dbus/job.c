@@ -1,6 +1,10 @@
 /* org.bitnetd.Bitnetd1.Job: one object per job of the table, visible to its owner and to root; any
  * other path or caller gets the same error. There are no PropertiesChanged signals, because a bus
- * delivers those to everybody who listens; the only signal is sent to the owner's connection alone.
+ * delivers those to everybody who listens; signals are sent to the owner's connection alone.
+ *
+ * Progressed is coalesced: a worker may report as often as it likes, a client hears of one job at
+ * most once each PROGRESS_USEC, and at least once each BEAT_USEC, so that it knows that we live. A
+ * client that does not read is not sent more of them.
  *
  * A job_face holds what the bus side knows of a job: who submitted it and who waits for its end.
  * It is freed when the table forgets the job. */
@@ -10,8 +14,12 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "daemon/broker/queue.h"
 #include "dbus/peer.h"
 #include "engine/base/macro.h"
+
+static const uint64_t PROGRESS_USEC = 250000, BEAT_USEC = 10000000;
+enum { UNREAD_MAX = 16 };
 
 #define JOB_PREFIX BUS_ROOT "/job"
 
@@ -25,6 +33,9 @@ struct job_face {
         struct peer *owner;          /* NULL: not from the bus, or gone */
         char *sender;                /* unique name on a message bus */
         sd_bus_track *track;
+        sd_event_source *tell;       /* when the next Progressed is due; NULL: never */
+        uint64_t told;               /* when the last one was, monotonic */
+        bool news;                   /* since then */
         struct waiter waiters[LIMIT_WAITERS_PER_JOB];
 };
 
@@ -43,6 +54,66 @@ static struct job_face *face_of(struct job *job) {
         return job->face;
 }
 
+static int new_signal(sd_bus_message **ret, const struct job_face *face, const struct job *job,
+                      const char *name) {
+        char path[JOB_PATH_SIZE];
+        int r = sd_bus_message_new_signal(face->owner->bus, ret, job_path(job, path),
+                                          BUS_NAME ".Job", name);
+
+        return r < 0 || !face->sender ? r : sd_bus_message_set_destination(*ret, face->sender);
+}
+
+/* EstimatedStartUSec. */
+static uint64_t start_of(const struct queue_place *place) {
+        return place->wait_usec ? now_realtime() + place->wait_usec : 0;
+}
+
+static void send_progressed(struct job_face *face, const struct job *job) {
+        _cleanup_(message_unrefp) sd_bus_message *m = NULL;
+        const struct wire_progress *p = &job->progress;
+        struct queue_place place = queue_place(job);
+        uint64_t unread = 0;
+        double part = 0;
+        bool valid = job_progress(job, &part);
+
+        if (sd_bus_get_n_queued_write(face->owner->bus, &unread) < 0 || unread > UNREAD_MAX ||
+            new_signal(&m, face, job, "Progressed") < 0)
+                return;
+        if (sd_bus_message_append(
+                    m, "sa{sv}", wire_state_name(job->state), 9, "progress-valid", "b", valid,
+                    "progress", "d", part, "tokens-in", "t", p->tokens_in, "tokens-read", "t",
+                    p->tokens_read, "tokens-out", "t", p->tokens_out, "pieces", "u", p->pieces,
+                    "pieces-done", "u", p->pieces_done, "queue-position", "u", place.position,
+                    "estimated-start-usec", "t", start_of(&place)) >= 0)
+                sd_bus_send(NULL, m, NULL);
+}
+
+static int on_tell(sd_event_source *source, uint64_t usec, void *userdata) {
+        struct job *job = userdata;
+        struct job_face *face = job->face;
+
+        send_progressed(face, job);
+        face->told = now_monotonic();
+        face->news = false;
+        sd_event_source_set_time(source, face->told + BEAT_USEC);
+        return sd_event_source_set_enabled(source, SD_EVENT_ONESHOT);
+}
+
+void job_on_progress(struct job *job, void *userdata) {
+        struct job_face *face = job->face;
+
+        if (!face || !face->tell || face->news)
+                return;
+        face->news = true;
+        sd_event_source_set_time(face->tell, face->told + PROGRESS_USEC);
+}
+
+/* Nobody is told any more. */
+static void disown(struct job_face *face) {
+        face->tell = sd_event_source_disable_unref(face->tell);
+        face->track = sd_bus_track_unref(face->track);
+}
+
 /* The last client that wanted the job is gone. */
 static int on_owner_gone(sd_bus_track *track, void *userdata) {
         struct job *job = userdata;
@@ -58,8 +129,11 @@ int job_own(struct peer *p, struct job *job, sd_bus_message *m) {
         if (!face)
                 return -ENOMEM;
         face->owner = p;
-        if (!p->message_bus)
-                return 0;
+        face->told = now_monotonic();
+        r = sd_event_add_time(p->owner->event, &face->tell, CLOCK_MONOTONIC,
+                              face->told + BEAT_USEC, 0, on_tell, job);
+        if (r < 0 || !p->message_bus)
+                return r;
         face->sender = strdup(sd_bus_message_get_sender(m));
         if (!face->sender)
                 return -ENOMEM;
@@ -103,12 +177,8 @@ static void reply_waiter(struct waiter *w, const struct job *job) {
 
 static void send_completed(struct job_face *face, const struct job *job) {
         _cleanup_(message_unrefp) sd_bus_message *m = NULL;
-        char path[JOB_PATH_SIZE];
 
-        if (sd_bus_message_new_signal(face->owner->bus, &m, job_path(job, path), BUS_NAME ".Job",
-                                      "Completed") < 0)
-                return;
-        if (face->sender && sd_bus_message_set_destination(m, face->sender) < 0)
+        if (new_signal(&m, face, job, "Completed") < 0)
                 return;
         if (sd_bus_message_append(m, "s", result_word(job)) >= 0 && append_details(m, job) >= 0)
                 sd_bus_send(NULL, m, NULL);
@@ -124,7 +194,7 @@ void job_on_end(struct job *job, void *userdata) {
         for (unsigned i = 0; i < LIMIT_WAITERS_PER_JOB; i++)
                 if (face->waiters[i].call)
                         reply_waiter(&face->waiters[i], job);
-        face->track = sd_bus_track_unref(face->track);
+        disown(face);
 }
 
 void job_on_forget(struct job *job, void *userdata) {
@@ -134,7 +204,7 @@ void job_on_forget(struct job *job, void *userdata) {
                 return;
         for (unsigned i = 0; i < LIMIT_WAITERS_PER_JOB; i++)
                 waiter_done(&face->waiters[i]);
-        sd_bus_track_unref(face->track);
+        disown(face);
         free(face->sender);
         free(face);
         job->face = NULL;
@@ -156,7 +226,7 @@ void job_peer_gone(struct peer *p) {
                 if (face->owner != p)
                         continue;
                 face->owner = NULL;
-                face->track = sd_bus_track_unref(face->track);
+                disown(face);
                 if (job_finished(job))
                         continue;
                 control_cancel(job, ERROR_CANCELLED);
@@ -181,6 +251,25 @@ static int method_cancel(sd_bus_message *m, void *userdata, sd_bus_error *e) {
 
         control_cancel(job, ERROR_CANCELLED);
         return sd_bus_reply_method_return(m, NULL);
+}
+
+static int method_set_priority(sd_bus_message *m, void *userdata, sd_bus_error *e) {
+        enum wire_priority priority;
+        enum error_code error;
+        const char *word;
+        int r = sd_bus_message_read(m, "s", &word);
+
+        if (r < 0)
+                return r;
+        if (strcmp(word, "background") == 0)
+                priority = WIRE_PRIORITY_BACKGROUND;
+        else if (strcmp(word, "interactive") == 0)
+                priority = WIRE_PRIORITY_INTERACTIVE;
+        else
+                return bus_error(e, ERROR_INVALID_INPUT, 0, 0);
+        error = control_set_priority(userdata, priority);
+        return error != ERROR_NONE ? bus_error(e, error, 0, 0)
+                                   : sd_bus_reply_method_return(m, NULL);
 }
 
 static int reply_now(sd_bus_message *m, const struct job *job) {
@@ -261,9 +350,21 @@ static int get_priority(sd_bus *bus, const char *path, const char *interface, co
 static int get_queue_position(sd_bus *bus, const char *path, const char *interface,
                               const char *property, sd_bus_message *reply, void *userdata,
                               sd_bus_error *e) {
-        const struct job *job = userdata;
+        return sd_bus_message_append(reply, "u", queue_place(userdata).position);
+}
 
-        return sd_bus_message_append(reply, "u", worker_queue_position(job));
+static int get_queue_tokens(sd_bus *bus, const char *path, const char *interface,
+                            const char *property, sd_bus_message *reply, void *userdata,
+                            sd_bus_error *e) {
+        return sd_bus_message_append(reply, "t", queue_place(userdata).tokens_ahead);
+}
+
+static int get_estimated_start(sd_bus *bus, const char *path, const char *interface,
+                               const char *property, sd_bus_message *reply, void *userdata,
+                               sd_bus_error *e) {
+        struct queue_place place = queue_place(userdata);
+
+        return sd_bus_message_append(reply, "t", start_of(&place));
 }
 
 static int get_progress(sd_bus *bus, const char *path, const char *interface, const char *property,
@@ -312,6 +413,8 @@ static const sd_bus_vtable vtable[] = {
         SD_BUS_METHOD_WITH_ARGS("Wait", SD_BUS_NO_ARGS,
                                 SD_BUS_RESULT("s", result, "a{sv}", details), method_wait,
                                 SD_BUS_VTABLE_UNPRIVILEGED),
+        SD_BUS_METHOD_WITH_ARGS("SetPriority", SD_BUS_ARGS("s", priority), SD_BUS_NO_RESULT,
+                                method_set_priority, SD_BUS_VTABLE_UNPRIVILEGED),
         SD_BUS_PROPERTY("State", "s", get_state, 0, 0),
         SD_BUS_PROPERTY("Result", "s", get_result, 0, 0),
         SD_BUS_PROPERTY("ErrorName", "s", get_error, 0, 0),
@@ -324,14 +427,18 @@ static const sd_bus_vtable vtable[] = {
         NUMBER("StartedUSec", "t", started_usec),
         NUMBER("FinishedUSec", "t", finished_usec),
         SD_BUS_PROPERTY("QueuePosition", "u", get_queue_position, 0, 0),
+        SD_BUS_PROPERTY("QueueTokensAhead", "t", get_queue_tokens, 0, 0),
+        SD_BUS_PROPERTY("EstimatedStartUSec", "t", get_estimated_start, 0, 0),
         SD_BUS_PROPERTY("ProgressValid", "b", get_progress, 0, 0),
         SD_BUS_PROPERTY("Progress", "d", get_progress, 0, 0),
         NUMBER("TokensIn", "t", progress.tokens_in),
+        NUMBER("TokensCached", "t", done.tokens_cached),
         NUMBER("TokensOut", "t", progress.tokens_out),
         NUMBER("BytesIn", "t", progress.bytes_in),
         NUMBER("BytesCovered", "t", progress.bytes_covered),
         NUMBER("PiecesDone", "u", progress.pieces_done),
         NUMBER("Pieces", "u", progress.pieces),
+        SD_BUS_SIGNAL_WITH_ARGS("Progressed", SD_BUS_ARGS("s", state, "a{sv}", details), 0),
         SD_BUS_SIGNAL_WITH_ARGS("Completed", SD_BUS_ARGS("s", result, "a{sv}", details), 0),
         SD_BUS_VTABLE_END,
 };

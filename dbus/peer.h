@@ -8,7 +8,7 @@
 #include "dbus/bus.h"
 #include "daemon/broker/control.h"
 
-enum { BUS_INTERFACE_VERSION = 2 };
+enum { BUS_INTERFACE_VERSION = 3 };
 
 struct bus {
         struct bus_settings settings;
@@ -72,5 +72,6 @@ void job_peer_gone(struct peer *p);
 /* Some unfinished job has this owner. */
 bool job_peer_owns(const struct peer *p);
 /* For struct job_sink; userdata is the bus. */
+void job_on_progress(struct job *job, void *userdata);
 void job_on_end(struct job *job, void *userdata);
 void job_on_forget(struct job *job, void *userdata);

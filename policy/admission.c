@@ -34,9 +34,26 @@ bool admission_ready(struct admission *a, struct admission_entry *e, uint32_t ma
         return false;
 }
 
-void admission_leave(struct admission *a, struct admission_entry *e) {
+static void remove_waiting(struct admission *a, struct admission_entry *e) {
         struct admission_entry **p = &a->waiting;
 
+        while (*p != e)
+                p = &(*p)->next;
+        *p = e->next;
+        e->next = NULL;
+}
+
+void admission_set_background(struct admission *a, struct admission_entry *e, bool background) {
+        if (e->background == background)
+                return;
+        e->background = background;
+        if (e->state != ADMISSION_WAITING)
+                return;
+        remove_waiting(a, e);
+        append(a, e);
+}
+
+void admission_leave(struct admission *a, struct admission_entry *e) {
         switch (e->state) {
         case ADMISSION_NONE:
                 return;
@@ -47,12 +64,9 @@ void admission_leave(struct admission *a, struct admission_entry *e) {
                 a->running--;
                 break;
         case ADMISSION_WAITING:
-                while (*p != e)
-                        p = &(*p)->next;
-                *p = e->next;
+                remove_waiting(a, e);
                 break;
         }
-        e->next = NULL;
         e->state = ADMISSION_NONE;
 }
 

@@ -27,6 +27,8 @@ struct admission {
 void admission_enter(struct admission *a, struct admission_entry *e, bool background);
 /* The entry could run now: runs (true) if fewer than max_running do, else waits. */
 bool admission_ready(struct admission *a, struct admission_entry *e, uint32_t max_running);
+/* Another class: one that waits goes to the end of it. */
+void admission_set_background(struct admission *a, struct admission_entry *e, bool background);
 /* The job has ended, in whatever state it was. */
 void admission_leave(struct admission *a, struct admission_entry *e);
 /* The next waiting entry that may run now (it runs then), or NULL. Call until NULL. */

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "daemon/broker/control.h"
+#include "daemon/broker/queue.h"
 #include "engine/base/macro.h"
 
 static bool stream_socket(int fd) {
@@ -110,7 +111,10 @@ enum error_code control_submit(struct workers *workers, uid_t uid, const struct 
         r = jobs_add(s->jobs, account, &job, ret_refusal);
         if (r != 0) {
                 account_take_back_request(account);
-                return r > 0 ? ret_refusal->code : (ret_refusal->code = ERROR_OVERLOADED);
+                if (r < 0)
+                        *ret_refusal = (struct refusal){ .code = ERROR_OVERLOADED };
+                ret_refusal->retry_after_ms = queue_retry_ms(worker);
+                return ret_refusal->code;
         }
         job->verb = (enum wire_verb)wanted.verb;
         job->priority = (enum wire_priority)wanted.priority;
@@ -145,6 +149,19 @@ void control_cancel(struct job *job, enum error_code reason) {
         job->cancelling = true;
         set_timer(job, LIMIT_CANCEL_USEC);
         worker_send(job->worker, &m, -1);
+}
+
+enum error_code control_set_priority(struct job *job, enum wire_priority priority) {
+        uint32_t allowed = priority;
+        enum error_code error;
+
+        if (job_finished(job))
+                return ERROR_NONE;
+        error = worker_allows(job->worker, job->verb, job->model, &allowed);
+        if (error != ERROR_NONE || allowed != priority)
+                return ERROR_NOT_AUTHORIZED;
+        worker_set_priority(job->worker, job, priority);
+        return ERROR_NONE;
 }
 
 /* The unfinished jobs of a uid, or (uid_t)-1: of all. */

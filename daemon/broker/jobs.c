@@ -269,6 +269,13 @@ void job_end(struct job *job, enum error_code error, uint64_t value, uint64_t li
         trim(jobs, uid);
 }
 
+void job_progressed(struct job *job) {
+        const struct job_sink *sink = &job->owner->sink;
+
+        if (sink->progressed)
+                sink->progressed(job, sink->userdata);
+}
+
 const char *job_verb_name(const struct job *job) {
         switch (job->verb) {
         case WIRE_VERB_CHAT:

@@ -36,6 +36,9 @@ struct job {
         uint64_t forget_at;            /* monotonic, once finished */
         struct wire_progress progress; /* the newest */
         struct wire_done done;         /* once finished; zero when the worker sent none */
+        uint64_t tokens_wanted;        /* of the answer, at most; 0 before it asked for admission */
+        uint64_t promised, work;       /* weighted tokens it may use, and has used (queue.c) */
+        uint32_t told_position;        /* in the queue */
 
         /* Bus jobs, until they are handed to the worker. */
         struct wire_job request;
@@ -48,6 +51,7 @@ struct job {
 
 /* How the table tells the face that shows jobs to people. */
 struct job_sink {
+        void (*progressed)(struct job *job, void *userdata); /* as often as the worker says so */
         void (*ended)(struct job *job, void *userdata);
         void (*forgotten)(struct job *job, void *userdata); /* job->face is to be freed */
         void *userdata;
@@ -75,6 +79,8 @@ struct job *jobs_of_worker(const struct jobs *jobs, const struct worker *worker)
  * The caller has taken the job out of its worker's admission before. */
 void job_end(struct job *job, enum error_code error, uint64_t value, uint64_t limit,
              const struct wire_done *done);
+/* Its progress or state has changed: the sink is told. */
+void job_progressed(struct job *job);
 static inline bool job_finished(const struct job *job) {
         return job->finished_usec != 0;
 }

@@ -9,6 +9,7 @@
 #include "daemon/broker/link.h"
 #include "daemon/broker/log.h"
 #include "daemon/broker/metrics.h"
+#include "daemon/broker/queue.h"
 #include "engine/base/macro.h"
 
 static int on_ready(struct worker *w, const union wire_message *m) {
@@ -79,8 +80,8 @@ static int adopt(struct worker *w, const struct wire_admit *a, struct job **ret,
         r = jobs_add(s->jobs, w->account, &job, ret_refusal);
         if (r != 0) {
                 if (r < 0)
-                        *ret_refusal = (struct refusal){ .code = ERROR_OVERLOADED,
-                                                         .retry_after_ms = 1000 };
+                        *ret_refusal = (struct refusal){ .code = ERROR_OVERLOADED };
+                ret_refusal->retry_after_ms = queue_retry_ms(w);
                 return r;
         }
         job->ref = a->ref;
@@ -146,18 +147,11 @@ static bool charge_admit(struct worker *w, const struct wire_admit *a, struct jo
 }
 
 static void answer_admit(struct worker *w, struct job *job) {
-        union wire_message m;
-
-        if (admission_ready(&w->admission, &job->admission, worker_max_running(w))) {
-                job->started_usec = now_realtime();
-                m = (union wire_message){ .admitted = { .h.type = WIRE_ADMITTED, .ref = job->ref,
-                                                        .job = job->id } };
-        } else
-                m = (union wire_message){ .queued = {
-                        .h.type = WIRE_QUEUED, .ref = job->ref, .job = job->id,
-                        .position = admission_position(&w->admission, &job->admission) } };
         worker_send_rates(w);
-        worker_send(w, &m, -1);
+        if (admission_ready(&w->admission, &job->admission, worker_max_running(w)))
+                worker_send_admitted(w, job);
+        else
+                queue_tell(w); /* this one, and those behind it */
         worker_settle(w);
 }
 
@@ -176,6 +170,8 @@ static int on_admit(struct worker *w, const union wire_message *m) {
         snprintf(job->model, sizeof(job->model), "%s", worker_model(w, a.model)->name);
         job->progress.tokens_in = a.tokens_in;
         job->progress.bytes_in = a.input_bytes;
+        job->tokens_wanted = a.tokens_wanted;
+        job->promised = quota_cost(a.tokens_in, 0, a.tokens_wanted);
         answer_admit(w, job);
         return 0;
 }
@@ -185,8 +181,10 @@ static int on_progress(struct worker *w, const union wire_message *m) {
 
         if (!job || job->worker != w || job->input >= 0 || m->progress.state >= WIRE_STATE_DONE)
                 return -EBADMSG;
+        queue_progress(w, job, &m->progress);
         job->progress = m->progress;
         job->state = (enum wire_job_state)m->progress.state;
+        job_progressed(job);
         return 0;
 }
 

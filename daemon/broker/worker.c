@@ -16,6 +16,7 @@
 #include "daemon/broker/link.h"
 #include "daemon/broker/log.h"
 #include "daemon/broker/metrics.h"
+#include "daemon/broker/queue.h"
 #include "daemon/broker/worker.h"
 #include "engine/base/macro.h"
 #include "policy/quota_key.h"
@@ -453,11 +454,12 @@ void worker_serve(struct worker *w) {
         worker_settle(w);
 }
 
-static void send_admitted(struct worker *w, struct job *job) {
+void worker_send_admitted(struct worker *w, struct job *job) {
         union wire_message m = { .admitted = { .h.type = WIRE_ADMITTED, .ref = job->ref,
                                                .job = job->id } };
 
         job->started_usec = now_realtime();
+        queue_started(w);
         worker_send(w, &m, -1);
 }
 
@@ -470,16 +472,29 @@ void worker_job_ended(struct worker *w, struct job *job, enum error_code error, 
         uint32_t max_running = worker_max_running(w);
         struct admission_entry *e;
 
+        queue_ended(w, job, done);
         admission_leave(&w->admission, &job->admission);
         job_end(job, error, value, limit, done);
         worker_send_rates(w);
         while ((e = admission_next(&w->admission, max_running)))
-                send_admitted(w, (struct job *)((char *)e - offsetof(struct job, admission)));
+                worker_send_admitted(w,
+                                     (struct job *)((char *)e - offsetof(struct job, admission)));
+        queue_tell(w);
         worker_settle(w);
 }
 
-uint32_t worker_queue_position(const struct job *job) {
-        return job->worker ? admission_position(&job->worker->admission, &job->admission) : 0;
+void worker_set_priority(struct worker *w, struct job *job, enum wire_priority priority) {
+        union wire_message m = { .set_priority = { .h.type = WIRE_SET_PRIORITY, .job = job->id,
+                                                   .priority = priority } };
+
+        job->priority = priority;
+        job->request.priority = priority;
+        admission_set_background(&w->admission, &job->admission,
+                                 priority == WIRE_PRIORITY_BACKGROUND);
+        if (job->input < 0)
+                worker_send(w, &m, -1);
+        queue_tell(w);
+        worker_settle(w);
 }
 
 void worker_hung_up(struct worker *w) {

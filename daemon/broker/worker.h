@@ -13,6 +13,7 @@
 #include "daemon/wire/frame.h"
 #include "policy/account.h"
 #include "policy/admission.h"
+#include "policy/pace.h"
 #include "policy/start.h"
 
 enum worker_state {
@@ -62,6 +63,7 @@ struct worker {
         struct conn *conns;
         uint64_t next_conn;
         struct admission admission;
+        struct pace pace;              /* of its jobs */
         struct lease_domain lease;
         uint64_t billed;               /* of lease.charged */
         char wants[WORKER_MAX_WANTS][WIRE_NAME_MAX]; /* names of models that are not ready yet */
@@ -119,8 +121,10 @@ void worker_doom(struct worker *w, enum worker_failure why);
 void worker_job_ended(struct worker *w, struct job *job, enum error_code error, uint64_t value,
                       uint64_t limit, const struct wire_done *done);
 uint32_t worker_max_running(const struct worker *w);
-/* Jobs of its uid that run before this one; 0 when it runs or has ended. */
-uint32_t worker_queue_position(const struct job *job);
+/* Its admission says that it runs. */
+void worker_send_admitted(struct worker *w, struct job *job);
+/* A job that has not ended changes its class. */
+void worker_set_priority(struct worker *w, struct job *job, enum wire_priority priority);
 /* It has been told of all. Before that no model is handed out. */
 bool worker_knows_models(const struct worker *w);
 /* What its user gets by this name; "" = the user's default. NULL: nothing. */

@@ -109,6 +109,12 @@ static int check_rates(const union wire_message *m) {
         return check_rate(&m->rates.requests) && check_rate(&m->rates.tokens);
 }
 
+static int check_set_priority(const union wire_message *m) {
+        return bus_ref(m->set_priority.job) &&
+               m->set_priority.priority <= WIRE_PRIORITY_BACKGROUND &&
+               m->set_priority.reserved == 0;
+}
+
 static int check_ready(const union wire_message *m) {
         return m->ready.threads >= 1 && m->ready.threads <= WIRE_MAX_THREADS &&
                m->ready.seccomp <= 2;
@@ -163,6 +169,7 @@ static const struct row rows[] = {
         [WIRE_DROP_CACHES] = { sizeof(struct wire_plain), FD_NONE, NULL },
         [WIRE_SHUTDOWN] = { sizeof(struct wire_plain), FD_NONE, NULL },
         [WIRE_RATES] = { sizeof(struct wire_rates), FD_NONE, check_rates },
+        [WIRE_SET_PRIORITY] = { sizeof(struct wire_set_priority), FD_NONE, check_set_priority },
         [WIRE_READY] = { sizeof(struct wire_ready), FD_NONE, check_ready },
         [WIRE_WANT_MODEL] = { sizeof(struct wire_want_model), FD_NONE, check_want_model },
         [WIRE_ADMIT] = { sizeof(struct wire_admit), FD_NONE, check_admit },

@@ -23,6 +23,7 @@ union wire_message {
         struct wire_cancel cancel;
         struct wire_set_limits set_limits;
         struct wire_rates rates;
+        struct wire_set_priority set_priority;
         struct wire_plain plain;
         struct wire_ready ready;
         struct wire_want_model want_model;

@@ -32,7 +32,7 @@ enum wire_type {
         WIRE_MODEL,      /* + descriptor unless error: answer to WANT_MODEL (packed file), in pack
                           * mode the source file */
         WIRE_PACK_OUTPUT,/* + descriptor: pack mode, the file to write */
-        WIRE_QUEUED,     /* answer to ADMIT: the job exists and waits */
+        WIRE_QUEUED,     /* answer to ADMIT: the job waits; again when its place has changed */
         WIRE_ADMITTED,   /* answer to ADMIT: the job may run */
         WIRE_REFUSED,    /* answer to ADMIT: it may not */
         WIRE_LEASE,
@@ -41,6 +41,7 @@ enum wire_type {
         WIRE_DROP_CACHES,
         WIRE_SHUTDOWN,
         WIRE_RATES,      /* what is left of this minute; before an answer to ADMIT, and on change */
+        WIRE_SET_PRIORITY,
         /* worker to broker */
         WIRE_READY = 64,
         WIRE_WANT_MODEL,
@@ -157,7 +158,14 @@ struct wire_pack_output {
         uint32_t packing;         /* enum wire_packing */
 };
 
-struct wire_queued { struct wire_header h; uint64_t ref, job; uint32_t position, reserved; };
+struct wire_queued {
+        struct wire_header h;
+        uint64_t ref, job;
+        uint32_t position;       /* 1: the next one */
+        uint32_t reserved;
+        uint64_t tokens_ahead;   /* at most, of the jobs before it */
+        uint64_t wait_usec;      /* until it starts, by estimate; 0: not known */
+};
 struct wire_admitted { struct wire_header h; uint64_t ref, job; };
 struct wire_refused {
         struct wire_header h;
@@ -171,6 +179,7 @@ struct wire_refused {
 struct wire_lease { struct wire_header h; uint64_t seq; uint64_t usec; };
 /* reason: enum error_code, the one that DONE shall carry (ERROR_CANCELLED, ERROR_DEADLINE). */
 struct wire_cancel { struct wire_header h; uint64_t job; uint32_t reason; uint32_t reserved; };
+struct wire_set_priority { struct wire_header h; uint64_t job; uint32_t priority, reserved; };
 struct wire_set_limits { struct wire_header h; struct wire_limits limits; };
 /* A bucket of the account (policy/bucket.h) as it is when this is sent. */
 struct wire_rate { uint64_t per_minute, level, debt; };
@@ -245,11 +254,12 @@ static_assert(sizeof(struct wire_conn) == 24, "wire");
 static_assert(sizeof(struct wire_job) == 160, "wire");
 static_assert(sizeof(struct wire_model) == 168, "wire");
 static_assert(sizeof(struct wire_pack_output) == 24, "wire");
-static_assert(sizeof(struct wire_queued) == 32, "wire");
+static_assert(sizeof(struct wire_queued) == 48, "wire");
 static_assert(sizeof(struct wire_admitted) == 24, "wire");
 static_assert(sizeof(struct wire_refused) == 40, "wire");
 static_assert(sizeof(struct wire_lease) == 24, "wire");
 static_assert(sizeof(struct wire_cancel) == 24, "wire");
+static_assert(sizeof(struct wire_set_priority) == 24, "wire");
 static_assert(sizeof(struct wire_rates) == 56, "wire");
 static_assert(sizeof(struct wire_ready) == 24, "wire");
 static_assert(sizeof(struct wire_admit) == 120, "wire");

@@ -160,6 +160,12 @@ void bus_jobs_cancel(struct worker *w, const struct wire_cancel *m) {
                 }
 }
 
+void bus_jobs_set_priority(struct worker *w, const struct wire_set_priority *m) {
+        for (struct bus_job *b = w->bus_jobs; b; b = b->next)
+                if (b->message.ref == m->job)
+                        b->message.priority = m->priority;
+}
+
 /* --- the job's events --- */
 
 static void on_text(void *userdata, const char *text, size_t n) {

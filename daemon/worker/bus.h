@@ -12,6 +12,8 @@ int bus_job_new(struct worker *w, const struct wire_job *m, int input);
 int bus_job_output(struct worker *w, const struct wire_job_output *m, int output);
 /* For a job that still reads its input (later jobs.c knows it). */
 void bus_jobs_cancel(struct worker *w, const struct wire_cancel *m);
+/* For the same. */
+void bus_jobs_set_priority(struct worker *w, const struct wire_set_priority *m);
 
 void bus_jobs_poll(struct worker *w, struct poller *p);
 void bus_jobs_handle(struct worker *w, const struct poller *p);

@@ -17,7 +17,7 @@
 
 enum { TRAILER_MAX = 512 };
 
-static const uint64_t BEAT_INTERVAL = 10 * USEC_PER_SEC;
+static const uint64_t BEAT_INTERVAL = 10 * USEC_PER_SEC; /* clients may count on 15 */
 
 static void send_head(struct exchange *x) {
         if (x->head_sent)
@@ -152,14 +152,33 @@ void exchange_poll(const struct exchange *x, struct poller *p) {
                 poller_deadline(p, x->next_beat);
 }
 
+/* A comment says in words and numbers what is being waited for. */
+static void send_beat(struct exchange *x) {
+        const struct job_progress *p = job_progress(x->job);
+        uint64_t now = x->conn->w->now;
+        char text[160] = ": waiting\n\n", when[64] = "";
+
+        if (p->starts_at > now)
+                snprintf(when, sizeof(when), ", starts in about %" PRIu64 " s",
+                         (p->starts_at - now + USEC_PER_SEC - 1) / USEC_PER_SEC);
+        if (p->state == WIRE_STATE_QUEUED && p->position > 0)
+                snprintf(text, sizeof(text),
+                         ": queued, position %" PRIu32 ", %" PRIu64 " tokens ahead%s\n\n",
+                         p->position, p->tokens_ahead, when);
+        else if (p->state == WIRE_STATE_PREFILL && p->tokens_in > 0)
+                snprintf(text, sizeof(text),
+                         ": prefill, %" PRIu64 " of %" PRIu64 " tokens read\n\n", p->tokens_read,
+                         p->tokens_in);
+        send_head(x);
+        reply_bytes(x->conn, text, strlen(text));
+        x->next_beat = now + BEAT_INTERVAL;
+}
+
 void exchange_tick(struct exchange *x) {
         struct conn *c = x->conn;
 
-        if (has_heartbeat(x) && c->w->now >= x->next_beat) {
-                send_head(x);
-                reply_bytes(c, ": waiting\n\n", strlen(": waiting\n\n"));
-                x->next_beat = c->w->now + BEAT_INTERVAL;
-        }
+        if (has_heartbeat(x) && c->w->now >= x->next_beat)
+                send_beat(x);
         if (!x->paused && c->out.n > CONN_OUT_HIGH)
                 x->paused = true;
         else if (x->paused && c->out.n < CONN_OUT_LOW)

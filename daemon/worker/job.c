@@ -107,6 +107,10 @@ uint64_t job_id(const struct job *j) {
         return j->id;
 }
 
+const struct job_progress *job_progress(const struct job *j) {
+        return &j->progress;
+}
+
 const char *job_model_name(const struct job *j) {
         return j->model_name;
 }
@@ -525,12 +529,15 @@ static bool bury(struct job *j) {
 void jobs_queued(struct worker *w, const struct wire_queued *m) {
         struct job *j = find_ref(w, m->ref);
 
-        if (!j || (j->step != STEP_ADMIT && j->step != STEP_ZOMBIE))
+        if (!j || (j->step != STEP_ADMIT && j->step != STEP_QUEUED && j->step != STEP_ZOMBIE))
                 return;
         j->id = m->job;
         if (bury(j))
                 return;
         j->step = STEP_QUEUED;
+        j->progress.position = m->position;
+        j->progress.tokens_ahead = m->tokens_ahead;
+        j->progress.starts_at = m->wait_usec ? w->now + m->wait_usec : 0;
         report(j);
 }
 
@@ -577,6 +584,18 @@ void jobs_cancel(struct worker *w, const struct wire_cancel *m) {
                 if (j->id == m->job && j->step < STEP_ZOMBIE) {
                         job_cancel(j, m->reason == ERROR_NONE ? ERROR_CANCELLED
                                                               : (enum error_code)m->reason);
+                        return;
+                }
+}
+
+/* The pieces of a summary are background work in any case, its last answer is not. */
+void jobs_set_priority(struct worker *w, const struct wire_set_priority *m) {
+        for (struct job *j = w->jobs; j; j = j->next)
+                if (j->id == m->job && j->step < STEP_ZOMBIE) {
+                        j->spec.params.priority = m->priority;
+                        if (j->generation)
+                                scheduler_set_background(w->scheduler, j->generation,
+                                                         m->priority == WIRE_PRIORITY_BACKGROUND);
                         return;
                 }
 }

@@ -32,6 +32,9 @@ struct job_progress {
         const char *stage;           /* summarize: "split", "map", "reduce", "final"; else NULL */
         uint32_t piece, pieces;
         uint64_t tokens_in, tokens_read, tokens_out;
+        uint32_t position;           /* queued: 1 is the next one */
+        uint64_t tokens_ahead;       /* of the jobs before it, at most */
+        uint64_t starts_at;          /* on the worker's clock, by estimate; 0: not known */
 };
 
 /* Is this progress worth telling? A new stage or piece always, anything else twice a second. */
@@ -67,6 +70,7 @@ void job_cancel(struct job *j, enum error_code reason);
 void job_abandon(struct job *j);
 void job_pause(struct job *j, bool pause);
 uint64_t job_id(const struct job *j);          /* 0 until the broker gave one */
+const struct job_progress *job_progress(const struct job *j);
 const char *job_model_name(const struct job *j); /* resolved; "" before the model is loaded */
 
 /* Messages of the broker about a job; unknown refs and ids are ignored (it ended meanwhile). */
@@ -74,6 +78,7 @@ void jobs_queued(struct worker *w, const struct wire_queued *m);
 void jobs_admitted(struct worker *w, const struct wire_admitted *m);
 void jobs_refused(struct worker *w, const struct wire_refused *m);
 void jobs_cancel(struct worker *w, const struct wire_cancel *m);
+void jobs_set_priority(struct worker *w, const struct wire_set_priority *m);
 
 /* Once per loop pass: deadlines of all jobs into p; advance, report, free what has ended. */
 void jobs_poll(struct worker *w, struct poller *p);

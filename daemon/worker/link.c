@@ -167,6 +167,12 @@ static int on_rates(struct link *l, const union wire_message *m, int fd) {
         return 0;
 }
 
+static int on_set_priority(struct link *l, const union wire_message *m, int fd) {
+        bus_jobs_set_priority(l->w, &m->set_priority);
+        jobs_set_priority(l->w, &m->set_priority);
+        return 0;
+}
+
 /* Keys and values that are kept for reuse, and what the allocator keeps. */
 static int on_drop_caches(struct link *l, const union wire_message *m, int fd) {
         scheduler_drop_caches(l->w->scheduler);
@@ -190,6 +196,7 @@ static int (*const handlers[])(struct link *l, const union wire_message *m, int 
         [WIRE_LEASE] = on_lease,           [WIRE_CANCEL] = on_cancel,
         [WIRE_SET_LIMITS] = on_set_limits, [WIRE_DROP_CACHES] = on_drop_caches,
         [WIRE_SHUTDOWN] = on_shutdown,     [WIRE_RATES] = on_rates,
+        [WIRE_SET_PRIORITY] = on_set_priority,
 };
 
 static int dispatch(struct link *l, const union wire_message *m, int fd) {

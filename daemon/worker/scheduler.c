@@ -283,6 +283,17 @@ void scheduler_cancel(struct scheduler *s, struct generation *g) {
         pthread_mutex_unlock(&s->lock);
 }
 
+void scheduler_set_background(struct scheduler *s, struct generation *g, bool background) {
+        pthread_mutex_lock(&s->lock);
+        if (g->stage == STAGE_WAITING && g->request.background != background) {
+                TAILQ_REMOVE(&s->waiting[!background], g, in_stage);
+                TAILQ_INSERT_TAIL(&s->waiting[background], g, in_stage);
+        }
+        g->request.background = background;
+        wake_engine(s);
+        pthread_mutex_unlock(&s->lock);
+}
+
 void scheduler_set_guessing(struct scheduler *s, enum guessing guessing) {
         pthread_mutex_lock(&s->lock);
         s->guessing = guessing;

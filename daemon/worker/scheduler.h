@@ -75,6 +75,8 @@ int scheduler_submit(struct scheduler *s, struct generation_request *request,
                      struct generation **ret);
 /* Ends with FINISH_CANCELLED soon (unless it ended already: then nothing happens). */
 void scheduler_cancel(struct scheduler *s, struct generation *g);
+/* Another class, from the next step on; one that still waits goes to the end of it. */
+void scheduler_set_background(struct scheduler *s, struct generation *g, bool background);
 /* When guesses of repeated text are tried; for comparisons and tests: texts are the same. */
 enum guessing { GUESSING_NEVER, GUESSING_WHERE_IT_PAYS, GUESSING_ALWAYS };
 void scheduler_set_guessing(struct scheduler *s, enum guessing guessing);

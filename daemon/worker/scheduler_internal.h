@@ -34,7 +34,7 @@ struct generation {
         TAILQ_ENTRY(generation) in_dirty; /* lock */
         TAILQ_ENTRY(generation) in_all;   /* main thread */
         struct lane *lane;                /* const */
-        struct generation_request request; /* const, the prompt: engine */
+        struct generation_request request; /* const; prompt: engine, background: lock */
         uint32_t prompt_n;                /* const */
 
         enum stage stage;                 /* lock, as are these: */

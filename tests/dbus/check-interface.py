@@ -13,7 +13,7 @@ PREFIX = "org.bitnetd.Bitnetd1."
 STRINGS = {
     "model", "use_case", "reason", "message", "result",
     "State", "Result", "ErrorName", "ErrorMessage", "Verb", "Model", "Priority",
-    "Version", "SocketPath", "Name", "Problem",
+    "Version", "SocketPath", "Name", "Problem", "priority", "state",
 }
 # Names, states, verbs, priorities; keys, sections and files of the configuration.
 STRUCTS = {"a(sttbs)", "a(oussssttt)", "a{s(ssu)}"}

@@ -4,7 +4,7 @@
  *
  * Lines of a connection:  pid | job [TOKENS] | background | end [TOKENS] | exit | hang |
  *                         illegal N | close | nap | linger | overrun | faults
- * Inputs of a bus job:    ok | wait | hang | early | exit | illegal N */
+ * Inputs of a bus job:    ok | wait | flood | hang | early | exit | illegal N */
 #undef NDEBUG
 #include <assert.h>
 #include <inttypes.h>
@@ -187,7 +187,8 @@ static void on_job_input(struct fake *f, struct job *j) {
                 finish_job(f, j, ERROR_INVALID_INPUT, false);
         else
                 SAY(.admit = { .h.type = WIRE_ADMIT, .ref = j->id, .verb = j->verb,
-                               .input_bytes = strlen(j->text), .tokens_in = 5 });
+                               .input_bytes = strlen(j->text), .tokens_in = FAKE_TOKENS_IN,
+                               .tokens_wanted = FAKE_TOKENS_OUT });
 }
 
 static struct conn *conn_of(struct fake *f, uint64_t ref) {
@@ -204,6 +205,12 @@ static struct job *job_of(struct fake *f, uint64_t id) {
         return NULL;
 }
 
+static void progress(const struct job *j, uint64_t tokens_out) {
+        SAY(.progress = { .h.type = WIRE_PROGRESS, .job = j->id, .state = WIRE_STATE_GENERATING,
+                          .tokens_in = FAKE_TOKENS_IN, .tokens_read = FAKE_TOKENS_IN,
+                          .tokens_out = tokens_out });
+}
+
 static void on_admitted(struct fake *f, const struct wire_admitted *m) {
         struct conn *c = conn_of(f, m->ref);
         struct job *j = job_of(f, m->job);
@@ -216,10 +223,13 @@ static void on_admitted(struct fake *f, const struct wire_admitted *m) {
         }
         if (!j)
                 return;
-        SAY(.progress = { .h.type = WIRE_PROGRESS, .job = j->id, .state = WIRE_STATE_GENERATING,
-                          .tokens_in = 5, .tokens_read = 5, .tokens_out = 2 });
+        progress(j, 2);
         if (strncmp(j->text, "ok", 2) == 0)
                 finish_job(f, j, ERROR_NONE, true);
+        for (unsigned i = 1; strncmp(j->text, "flood", 5) == 0 && i <= FAKE_FLOOD; i++) {
+                progress(j, i);
+                usleep(1000);
+        }
 }
 
 static void on_cancel(struct fake *f, const struct wire_cancel *m) {
@@ -239,7 +249,7 @@ static void on_queued(struct fake *f, const union wire_message *m) {
         struct conn *c = conn_of(f, m->queued.ref);
         char text[64];
 
-        if (!c)
+        if (!c || c->job) /* or the place has changed */
                 return;
         c->job = m->queued.job;
         snprintf(text, sizeof(text), "queued %u\n", m->queued.position);

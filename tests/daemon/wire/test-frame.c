@@ -50,6 +50,7 @@ static const struct sample {
           0 },
         { { .ready = { .h.type = WIRE_READY, .threads = 1, .seccomp = 2 } }, 0 },
         { { .want_model = { .h.type = WIRE_WANT_MODEL } }, 0 },
+        { { .set_priority = { .h.type = WIRE_SET_PRIORITY, .job = 1, .priority = 1 } }, 0 },
         { { .admit = { .h.type = WIRE_ADMIT, .ref = 1, .verb = WIRE_VERB_CHAT } }, 0 },
         { { .progress = { .h.type = WIRE_PROGRESS, .job = 1 } }, 0 },
         { { .done = { .h.type = WIRE_DONE, .job = 1 } }, 0 },
@@ -255,6 +256,8 @@ static void test_ranges_to_worker(void **state) {
         BAD(pack_output.packing, WIRE_PACK_OUTPUT, 1, _WIRE_PACKING_MAX);
         BAD(queued.ref, WIRE_QUEUED, 0, 0);
         BAD(queued.job, WIRE_QUEUED, 0, WIRE_REF_WORKER);
+        BAD(set_priority.job, WIRE_SET_PRIORITY, 0, 0);
+        BAD(set_priority.priority, WIRE_SET_PRIORITY, 0, 2);
         BAD(admitted.job, WIRE_ADMITTED, 0, 0);
         BAD(refused.error, WIRE_REFUSED, 0, ERROR_NONE);
         BAD(refused.error, WIRE_REFUSED, 0, _ERROR_MAX);

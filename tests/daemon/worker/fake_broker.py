@@ -12,7 +12,7 @@ import time
 
 VERSION = 2
 (HELLO, CATALOG, CONN, JOB, JOB_OUTPUT, MODEL, PACK_OUTPUT, QUEUED, ADMITTED, REFUSED, LEASE,
- CANCEL, SET_LIMITS, DROP_CACHES, SHUTDOWN, RATES) = range(1, 17)
+ CANCEL, SET_LIMITS, DROP_CACHES, SHUTDOWN, RATES, SET_PRIORITY) = range(1, 18)
 READY, WANT_MODEL, ADMIT, PROGRESS, DONE, USED, FAULT, CONN_CLOSED, PACKED = range(64, 73)
 CHAT, COMPLETE, SUMMARIZE = 1, 2, 3
 TEXT, CHAT_JSON, REQUEST_JSON = 0, 1, 2
@@ -175,7 +175,7 @@ class FakeBroker:
         if verdict == 'admit':
             self.admit(admit)
         elif verdict == 'queue':
-            send(self.sock, header(QUEUED) + struct.pack('<QQII', ref, admit['job'], 1, 0))
+            self.queued(admit)
         elif verdict is not None:
             error, retry, value, limit = verdict
             send(self.sock, header(REFUSED) + struct.pack('<QIIQQ', ref, error, retry, value,
@@ -183,6 +183,13 @@ class FakeBroker:
 
     def admit(self, admit):
         send(self.sock, header(ADMITTED) + struct.pack('<QQ', admit['ref'], admit['job']))
+
+    def queued(self, admit, position=1, tokens=0, wait_usec=0):
+        send(self.sock, header(QUEUED) + struct.pack('<QQIIQQ', admit['ref'], admit['job'],
+                                                     position, 0, tokens, wait_usec))
+
+    def set_priority(self, job, priority):
+        send(self.sock, header(SET_PRIORITY) + struct.pack('<QII', job, priority, 0))
 
     def cancel(self, job, reason=ERROR_CANCELLED):
         send(self.sock, header(CANCEL) + struct.pack('<QII', job, reason, 0))

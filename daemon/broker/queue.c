@@ -1,0 +1,132 @@
+/* Positions come from policy/admission, time from policy/pace. What is ahead of a job is what its
+ * user's other jobs may still read and write; how long that takes was measured on the broker's
+ * clock while jobs of this worker ran, so that what other users take of the machine is in it. */
+#include <stddef.h>
+
+#include "daemon/broker/queue.h"
+#include "engine/base/macro.h"
+#include "policy/quota.h"
+
+enum { RETRY_LEAST_MS = 1000, RETRY_MOST_MS = 3600 * 1000 };
+
+/* Keeps sums of what workers claim far from an overflow. */
+#define MOST_TOKENS (UINT64_C(1) << 48)
+
+/* Jobs in the order in which they have or get a place. */
+struct walk {
+        const struct worker *w;
+        struct pace_places places;
+        uint64_t tokens;
+};
+
+static struct job *job_of(struct admission_entry *e) {
+        return (struct job *)((char *)e - offsetof(struct job, admission));
+}
+
+static uint64_t tokens_left(const struct job *job) {
+        const struct wire_progress *p = &job->progress;
+        uint64_t all = MIN(p->tokens_in, MOST_TOKENS) + MIN(job->tokens_wanted, MOST_TOKENS);
+        uint64_t done = MIN(p->tokens_read, MOST_TOKENS) + MIN(p->tokens_out, MOST_TOKENS);
+
+        return all > done ? all - done : 0;
+}
+
+static uint64_t work_left(const struct worker *w, const struct job *job) {
+        uint64_t expected = pace_expected(&w->pace, job->promised);
+
+        return expected > job->work ? expected - job->work : 1;
+}
+
+static struct walk begin(const struct worker *w) {
+        struct walk walk = { .w = w };
+        const struct job *job;
+
+        for (uint32_t i = 0; (job = jobs_at(workers_settings(w->owner)->jobs, i)); i++)
+                if (job->worker == w && job->admission.state == ADMISSION_RUNNING) {
+                        walk.tokens += tokens_left(job);
+                        pace_place(&walk.places, work_left(w, job));
+                }
+        return walk;
+}
+
+static void pass(struct walk *walk, const struct job *job) {
+        walk->tokens += tokens_left(job);
+        pace_wait(&walk->places, work_left(walk->w, job));
+}
+
+static uint64_t wait_usec(const struct walk *walk) {
+        return pace_usec(&walk->w->pace, pace_next(&walk->places));
+}
+
+struct queue_place queue_place(const struct job *job) {
+        const struct worker *w = job->worker;
+        struct queue_place place = {};
+        struct walk walk;
+
+        if (!w || job->admission.state == ADMISSION_RUNNING)
+                return place;
+        walk = begin(w);
+        for (struct admission_entry *e = w->admission.waiting; e && e != &job->admission;
+             e = e->next)
+                pass(&walk, job_of(e));
+        place.position = admission_position(&w->admission, &job->admission);
+        place.tokens_ahead = walk.tokens;
+        if (job->admission.state == ADMISSION_WAITING)
+                place.wait_usec = wait_usec(&walk);
+        return place;
+}
+
+uint32_t queue_retry_ms(const struct worker *w) {
+        struct walk walk = begin(w);
+        uint64_t ms = wait_usec(&walk) / 1000;
+
+        return (uint32_t)MIN(MAX(ms, (uint64_t)RETRY_LEAST_MS), (uint64_t)RETRY_MOST_MS);
+}
+
+static void count(struct worker *w, struct job *job, uint64_t work, bool running) {
+        uint64_t more = work > job->work ? work - job->work : 0;
+
+        job->work += more;
+        pace_count(&w->pace, more, running, now_monotonic());
+}
+
+void queue_progress(struct worker *w, struct job *job, const struct wire_progress *p) {
+        if (job->admission.state == ADMISSION_RUNNING)
+                count(w, job, quota_cost(p->tokens_read, 0, p->tokens_out), true);
+}
+
+void queue_started(struct worker *w) {
+        pace_count(&w->pace, 0, true, now_monotonic());
+}
+
+void queue_ended(struct worker *w, struct job *job, const struct wire_done *done) {
+        if (job->admission.state != ADMISSION_RUNNING)
+                return;
+        count(w, job,
+              done ? quota_cost(done->tokens_in, done->tokens_cached, done->tokens_out) : 0,
+              w->admission.running > 1);
+        if (done)
+                pace_ended(&w->pace, job->promised, job->work);
+}
+
+void queue_tell(struct worker *w) {
+        struct admission_entry *e = w->admission.waiting;
+        uint32_t position = 1;
+        struct walk walk;
+
+        if (!e)
+                return;
+        walk = begin(w);
+        for (; e; e = e->next, position++) {
+                struct job *job = job_of(e);
+                union wire_message m = { .queued = {
+                        .h.type = WIRE_QUEUED, .ref = job->ref, .job = job->id,
+                        .position = position, .tokens_ahead = walk.tokens,
+                        .wait_usec = wait_usec(&walk) } };
+
+                if (job->told_position != position)
+                        worker_send(w, &m, -1);
+                job->told_position = position;
+                pass(&walk, job);
+        }
+}

@@ -1,0 +1,25 @@
+/* Where the jobs of a worker stand that wait, and for how long they may. */
+#pragma once
+
+#include <stdint.h>
+
+#include "daemon/broker/worker.h"
+
+struct queue_place {
+        uint32_t position;     /* 1: the next one; 0: it runs, or has ended */
+        uint64_t tokens_ahead; /* that the jobs before it may still read and write */
+        uint64_t wait_usec;    /* until it starts; 0: not known */
+};
+
+struct queue_place queue_place(const struct job *job);
+/* In how many milliseconds a job of this worker will end and make room. Never 0. */
+uint32_t queue_retry_ms(const struct worker *w);
+
+/* The worker tells of a running job, before job->progress is replaced. */
+void queue_progress(struct worker *w, struct job *job, const struct wire_progress *progress);
+/* A job runs from now on. */
+void queue_started(struct worker *w);
+/* It is about to end; done as for job_end. */
+void queue_ended(struct worker *w, struct job *job, const struct wire_done *done);
+/* Tell the worker the new place of every job that has one. */
+void queue_tell(struct worker *w);
