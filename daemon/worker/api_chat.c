@@ -1,6 +1,8 @@
 /* POST /v1/chat/completions, in OpenAI's shapes. Rules of the stream: the first chunk carries the
  * role, every chunk one choice, finish_reason is null until the last, usage comes in a chunk of its
  * own only when asked for, and [DONE] only after success. */
+#include <inttypes.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "daemon/worker/api.h"
@@ -39,10 +41,40 @@ static void text(struct exchange *x, const char *p, size_t n) {
         send_delta(x, json_pack("{s:s%}", "content", p, n), NULL);
 }
 
+static json_t *call_id(const struct exchange *x) {
+        char id[64];
+
+        snprintf(id, sizeof(id), "call_%" PRIu64, job_id(x->job));
+        return json_string(id);
+}
+
+static void call(struct exchange *x, const char *arguments, size_t n) {
+        json_t *function = json_pack("{s:s%}", "arguments", arguments, n);
+        json_t *one = json_pack("{s:i,s:o}", "index", 0, "function", function);
+
+        if (n == 0) {
+                json_object_set_new(function, "name", json_string(x->call.name));
+                json_object_set_new(one, "id", call_id(x));
+                json_object_set_new(one, "type", json_string("function"));
+        }
+        send_delta(x, json_pack("{s:[o]}", "tool_calls", one), NULL);
+}
+
+/* The message of an answer that is complete or was cut. */
+static json_t *message(const struct exchange *x) {
+        const char *text = x->text.p ? x->text.p : "";
+
+        if (!tool_reader_calls(&x->call))
+                return json_pack("{s:s,s:s%}", "role", "assistant", "content", text, x->text.n);
+        return json_pack("{s:s,s:n,s:[{s:o,s:s,s:{s:s,s:s%}}]}", "role", "assistant", "content",
+                         "tool_calls", "id", call_id(x), "type", "function", "function", "name",
+                         x->call.name, "arguments", text, x->text.n);
+}
+
 static void end(struct exchange *x, const struct job_result *r) {
         static const char done[] = "data: [DONE]\n\n";
 
-        send_delta(x, json_object(), result_finish(r));
+        send_delta(x, json_object(), exchange_finish(x, r));
         if (x->include_usage)
                 reply_event(x->conn, NULL, chunk(x, json_array(), result_usage(r)));
         reply_bytes(x->conn, done, strlen(done));
@@ -50,10 +82,8 @@ static void end(struct exchange *x, const struct job_result *r) {
 
 static void whole(struct exchange *x, const struct job_result *r) {
         char id[64];
-        json_t *message = json_pack("{s:s,s:s%}", "role", "assistant", "content",
-                                    x->text.p ? x->text.p : "", x->text.n);
-        json_t *choices = json_pack("[{s:i,s:o,s:n,s:s}]", "index", 0, "message", message,
-                                    "logprobs", "finish_reason", result_finish(r));
+        json_t *choices = json_pack("[{s:i,s:o,s:n,s:s}]", "index", 0, "message", message(x),
+                                    "logprobs", "finish_reason", exchange_finish(x, r));
 
         reply_json(x->conn, 200,
                    json_pack("{s:s,s:s,s:I,s:s,s:s,s:o,s:o}", "id",
@@ -65,7 +95,8 @@ static void whole(struct exchange *x, const struct job_result *r) {
 }
 
 static const struct exchange_format format = {
-        .id_prefix = "chatcmpl-", .begin = begin, .text = text, .end = end, .whole = whole,
+        .id_prefix = "chatcmpl-", .begin = begin, .text = text, .call = call, .end = end,
+        .whole = whole,
 };
 
 void api_chat(struct conn *c) {
@@ -78,7 +109,7 @@ void api_chat(struct conn *c) {
         root = api_load(c, &spec);
         if (!root)
                 return;
-        r = messages_parse(root, &spec.messages, &e);
+        r = messages_parse(root, &spec.params.tools.system, &spec.messages, &e);
         json_decref(root);
         if (r == 0)
                 exchange_start(c, &format, &spec, false);

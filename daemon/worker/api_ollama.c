@@ -53,6 +53,22 @@ static json_t *message(const char *p, size_t n) {
         return json_pack("{s:s,s:s%}", "role", "assistant", "content", p ? p : "", n);
 }
 
+/* A call is told whole, its arguments as an object; one that was cut is text. */
+static json_t *answer(const struct exchange *x) {
+        json_t *v = message("", 0), *arguments;
+
+        if (x->call.step != TOOL_WHOLE) {
+                json_decref(v);
+                return message(x->text.p, x->text.n);
+        }
+        arguments = json_loadb(x->text.p, x->text.n, 0, NULL);
+        x->conn->out.failed |= !arguments; /* no memory: the grammar made it JSON */
+        json_object_set_new(v, "tool_calls",
+                            json_pack("[{s:{s:s,s:o}}]", "function", "name", x->call.name,
+                                      "arguments", arguments ? arguments : json_null()));
+        return v;
+}
+
 static void chat_text(struct exchange *x, const char *p, size_t n) {
         json_t *v = line(x->model, x->created, false);
 
@@ -61,8 +77,14 @@ static void chat_text(struct exchange *x, const char *p, size_t n) {
 }
 
 static void chat_end(struct exchange *x, const struct job_result *r) {
-        json_t *v = last_line(x, r);
+        json_t *v;
 
+        if (tool_reader_calls(&x->call)) {
+                v = line(x->model, x->created, false);
+                json_object_set_new(v, "message", answer(x));
+                reply_line(x->conn, v);
+        }
+        v = last_line(x, r);
         json_object_set_new(v, "message", message("", 0));
         reply_line(x->conn, v);
 }
@@ -70,7 +92,7 @@ static void chat_end(struct exchange *x, const struct job_result *r) {
 static void chat_whole(struct exchange *x, const struct job_result *r) {
         json_t *v = last_line(x, r);
 
-        json_object_set_new(v, "message", message(x->text.p, x->text.n));
+        json_object_set_new(v, "message", answer(x));
         reply_json(x->conn, 200, v, job_id(x->job));
 }
 
@@ -149,8 +171,10 @@ static int read_request(struct job_spec *spec, const json_t *root, json_t *to, b
                 return r;
         if (!chat && (r = ollama_prompt(to, root, &raw, e)) < 0)
                 return r;
+        if (raw && spec->params.tools.offered)
+                return request_fail(e, ERROR_UNSUPPORTED, "tools", "Tools are for messages.");
         if (!raw)
-                return messages_parse(to, &spec->messages, e);
+                return messages_parse(to, &spec->params.tools.system, &spec->messages, e);
         spec->verb = WIRE_VERB_COMPLETE;
         secure_buf_puts(&spec->text, json_string_value(json_object_get(root, "prompt")));
         return spec->text.failed ? -ENOMEM : 0;

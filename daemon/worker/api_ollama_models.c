@@ -8,6 +8,7 @@
 #include "daemon/worker/reply.h"
 #include "engine/base/macro.h"
 #include "engine/model/model.h"
+#include "engine/text/chat.h"
 
 /* What clients compare with the oldest Ollama they work with; our own version is in the system
  * fingerprint of the OpenAI routes. */
@@ -47,11 +48,20 @@ static json_t *details(const struct model *m) {
                          "ternary");
 }
 
+/* Base models have no system message that could tell them of tools. */
+static json_t *capabilities(const struct model *m) {
+        json_t *v = json_pack("[s]", "completion");
+
+        if (m && vocab_chat_format(m->vocab) != CHAT_RAW)
+                json_array_append_new(v, json_string("tools"));
+        return v;
+}
+
 static json_t *entry(struct models *models, const struct wire_catalog *m) {
-        return json_pack("{s:s,s:s,s:o,s:I,s:s,s:o,s:[s,s]}", "name", m->name, "model", m->name,
+        return json_pack("{s:s,s:s,s:o,s:I,s:s,s:o,s:o}", "name", m->name, "model", m->name,
                          "modified_at", ollama_time(m->created), "size", (json_int_t)m->size,
                          "digest", "", "details", details(models_loaded(models, m)),
-                         "capabilities", "completion", "tools");
+                         "capabilities", capabilities(models_loaded(models, m)));
 }
 
 void api_ollama_tags(struct conn *c) {
@@ -133,10 +143,10 @@ void api_ollama_show(struct conn *c) {
         }
         entry_of = models_find(c->w->models, name);
         reply_json(c, 200,
-                   json_pack("{s:s,s:s,s:s,s:o,s:o,s:[s,s],s:o}", "license", "", "template", "",
+                   json_pack("{s:s,s:s,s:s,s:o,s:o,s:o,s:o}", "license", "", "template", "",
                              "parameters", "", "details", details(m), "model_info",
                              model_info(m, entry_of ? models_context(c->w->models, entry_of) : 0),
-                             "capabilities", "completion", "tools", "modified_at",
+                             "capabilities", capabilities(m), "modified_at",
                              ollama_time(entry_of ? entry_of->created : 0)),
                    0);
 }

@@ -70,6 +70,8 @@ static int use_json(uint32_t format, const json_t *root, struct job_spec *spec,
                 r = use_context(root, spec, e);
         if (r < 0)
                 return r;
+        if (spec->params.tools.offered && !messages)
+                return request_fail(e, ERROR_UNSUPPORTED, "tools", "Tools are for messages.");
         if (spec->params.grammar && spec->verb == WIRE_VERB_SUMMARIZE)
                 return request_fail(e, ERROR_UNSUPPORTED, "response_format",
                                     "A summary is text.");
@@ -77,7 +79,7 @@ static int use_json(uint32_t format, const json_t *root, struct job_spec *spec,
                 if (spec->verb != WIRE_VERB_CHAT)
                         return request_fail(e, ERROR_INVALID_INPUT, "messages",
                                             "Messages are for the verb chat.");
-                return messages_parse(root, &spec->messages, e);
+                return messages_parse(root, &spec->params.tools.system, &spec->messages, e);
         }
         text = json_object_get(root, "text");
         return use_string(text ? text : json_object_get(root, "prompt"), spec, e);

@@ -13,6 +13,7 @@
 #include "daemon/worker/exchange.h"
 #include "daemon/worker/http.h"
 #include "daemon/worker/reply.h"
+#include "daemon/worker/result_json.h"
 #include "engine/base/macro.h"
 
 enum { TRAILER_MAX = 512 };
@@ -42,18 +43,43 @@ static void on_admitted(void *userdata) {
                 x->format->begin(x);
 }
 
+static void give_text(struct exchange *x, const char *text, size_t n) {
+        bool call = x->tools && tool_reader_calls(&x->call);
+
+        if (!x->stream || (call && !x->format->call))
+                secure_buf_append(&x->text, text, n);
+        else if (x->bare)
+                reply_bytes(x->conn, text, n);
+        else if (call)
+                x->format->call(x, text, n);
+        else
+                x->format->text(x, text, n);
+}
+
+/* A call is told apart from text, and its arguments from what stands around them. */
+static void give_answer(struct exchange *x, const char *text, size_t n) {
+        bool before = tool_reader_calls(&x->call);
+        struct secure_buf piece = {};
+
+        tool_reader_feed(&x->call, text, n, &piece);
+        if (!before && tool_reader_calls(&x->call) && x->stream && x->format->call)
+                x->format->call(x, "", 0);
+        if (piece.n > 0)
+                give_text(x, piece.p, piece.n);
+        x->text.failed |= piece.failed;
+        secure_buf_done(&piece);
+}
+
 static void on_text(void *userdata, const char *text, size_t n) {
         struct exchange *x = userdata;
 
         if (!x->text_came)
                 x->first_text = x->conn->w->now;
         x->text_came = true;
-        if (!x->stream)
-                secure_buf_append(&x->text, text, n);
-        else if (x->bare)
-                reply_bytes(x->conn, text, n);
+        if (x->tools)
+                give_answer(x, text, n);
         else
-                x->format->text(x, text, n);
+                give_text(x, text, n);
 }
 
 static void on_progress(void *userdata, const struct job_progress *p) {
@@ -69,6 +95,7 @@ static void on_progress(void *userdata, const struct job_progress *p) {
 
 static struct exchange *exchange_free(struct exchange *x) {
         secure_buf_done(&x->text);
+        tool_reader_done(&x->call);
         free(x);
         return NULL;
 }
@@ -120,6 +147,7 @@ void exchange_start(struct conn *c, const struct exchange_format *format, struct
         x->format = format;
         x->stream = spec->params.stream;
         x->include_usage = spec->params.include_usage;
+        x->tools = spec->params.tools.offered;
         x->bare = bare;
         x->created = (uint64_t)time(NULL);
         x->started = c->w->now;
@@ -184,6 +212,10 @@ void exchange_tick(struct exchange *x) {
         else if (x->paused && c->out.n < CONN_OUT_LOW)
                 x->paused = false;
         job_pause(x->job, x->paused);
+}
+
+const char *exchange_finish(const struct exchange *x, const struct job_result *r) {
+        return x->call.step == TOOL_WHOLE ? "tool_calls" : result_finish(r);
 }
 
 const char *exchange_id(const struct exchange *x, char *buf, size_t size) {

@@ -15,6 +15,9 @@ struct exchange_format {
         const char *id_prefix;                       /* "chatcmpl-" */
         void (*begin)(struct exchange *x);           /* stream: admitted; may be NULL */
         void (*text)(struct exchange *x, const char *text, size_t n); /* stream */
+        /* Stream: a piece of a tool call's arguments, n = 0 when the call begins (x->call has its
+         * name); NULL: x->text collects them. */
+        void (*call)(struct exchange *x, const char *arguments, size_t n);
         void (*progress)(struct exchange *x, const struct job_progress *p); /* stream; or NULL */
         void (*end)(struct exchange *x, const struct job_result *r);  /* stream: success */
         void (*whole)(struct exchange *x, const struct job_result *r); /* not streamed: success */
@@ -37,7 +40,9 @@ struct exchange {
         uint64_t started, admitted, first_text; /* on the worker's clock; 0: not yet */
         char model[WIRE_NAME_MAX];
         struct job_pace pace;
-        struct secure_buf text;    /* not streamed: the answer so far */
+        struct secure_buf text;    /* not streamed: the answer, or the arguments of its call */
+        bool tools;                /* the answer may be a call: */
+        struct tool_reader call;
 };
 
 /* Start the job of a request. Takes *spec over. Answers with an error by itself when it cannot. */
@@ -49,4 +54,6 @@ struct exchange *exchange_abandon(struct exchange *x);
 void exchange_tick(struct exchange *x);
 void exchange_poll(const struct exchange *x, struct poller *p);
 
+/* finish_reason, in OpenAI's words. */
+const char *exchange_finish(const struct exchange *x, const struct job_result *r);
 const char *exchange_id(const struct exchange *x, char *buf, size_t size);

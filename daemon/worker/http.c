@@ -127,6 +127,6 @@ static int append_json(const char *p, size_t n, void *userdata) {
 }
 
 void http_json(struct secure_buf *out, const json_t *v) {
-        if (!v || json_dump_callback(v, append_json, out, JSON_COMPACT) < 0)
+        if (!v || json_dump_callback(v, append_json, out, JSON_COMPACT | JSON_ENCODE_ANY) < 0)
                 out->failed = true;
 }

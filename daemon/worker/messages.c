@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "daemon/worker/http.h"
 #include "daemon/worker/messages.h"
 #include "engine/base/macro.h"
 #include "engine/text/utf8.h"
@@ -31,7 +32,8 @@ static int parse_role(const json_t *message, size_t index, enum chat_role *ret,
         } roles[] = { { "system", CHAT_SYSTEM },
                       { "developer", CHAT_SYSTEM },
                       { "user", CHAT_USER },
-                      { "assistant", CHAT_ASSISTANT } };
+                      { "assistant", CHAT_ASSISTANT },
+                      { "tool", CHAT_USER } };
         const char *name = json_string_value(json_object_get(message, "role"));
 
         for (size_t i = 0; name && i < ARRAY_SIZE(roles); i++)
@@ -39,10 +41,10 @@ static int parse_role(const json_t *message, size_t index, enum chat_role *ret,
                         *ret = roles[i].role;
                         return 0;
                 }
-        if (name && (strcmp(name, "tool") == 0 || strcmp(name, "function") == 0))
+        if (name && strcmp(name, "function") == 0)
                 return fail_at(e, ERROR_UNSUPPORTED, index, ".role", NULL);
         return fail_at(e, ERROR_INVALID_INPUT, index, ".role",
-                       "The role is system, developer, user or assistant.");
+                       "The role is system, developer, user, assistant or tool.");
 }
 
 static int parse_part(const json_t *part, size_t index, struct secure_buf *text,
@@ -81,26 +83,127 @@ static int parse_content(const json_t *message, size_t index, struct secure_buf 
         return 0;
 }
 
-static int parse_message(const json_t *message, size_t index, struct messages *m,
+/* --- tool calls: chat formats have no place for them, so they become words --- */
+
+static const json_t *function_of(const json_t *call) {
+        const json_t *function = json_object_get(call, "function");
+
+        return json_is_string(json_object_get(function, "name")) ? function : NULL;
+}
+
+/* What the assistant called, as it would write it. Arguments are a string (OpenAI) or an object
+ * (Ollama). */
+static int parse_calls(const json_t *message, size_t index, struct secure_buf *text,
+                       struct request_error *e) {
+        json_t *calls = json_object_get(message, "tool_calls"), *call;
+        size_t i;
+
+        if (calls && !json_is_null(calls) && !json_is_array(calls))
+                return fail_at(e, ERROR_INVALID_INPUT, index, ".tool_calls",
+                               "The field must be an array.");
+        json_array_foreach(calls, i, call) {
+                const json_t *function = function_of(call);
+                json_t *arguments = json_object_get(function, "arguments");
+
+                if (!function || !(json_is_string(arguments) || json_is_object(arguments)))
+                        return fail_at(e, ERROR_INVALID_INPUT, index, ".tool_calls",
+                                       "A call has a function with name and arguments.");
+                secure_buf_puts(text, "{\"name\": ");
+                http_json(text, json_object_get(function, "name"));
+                secure_buf_puts(text, ", \"arguments\": ");
+                if (json_is_string(arguments))
+                        secure_buf_append(text, json_string_value(arguments),
+                                          json_string_length(arguments));
+                else
+                        http_json(text, arguments);
+                secure_buf_puts(text, "}");
+        }
+        return 0;
+}
+
+/* The function whose call has this id, among the messages before the answer. */
+static const json_t *find_called(const json_t *list, size_t before, const char *id) {
+        for (size_t i = before; id && i-- > 0;) {
+                json_t *calls = json_object_get(json_array_get(list, i), "tool_calls"), *call;
+                size_t j;
+
+                json_array_foreach(calls, j, call) {
+                        const char *other = json_string_value(json_object_get(call, "id"));
+
+                        if (other && strcmp(other, id) == 0)
+                                return json_object_get(function_of(call), "name");
+                }
+        }
+        return NULL;
+}
+
+/* What stands before the answer of a function, which the model sees as said by the user. */
+static void introduce_answer(const json_t *list, size_t index, struct secure_buf *text) {
+        const json_t *message = json_array_get(list, index);
+        const json_t *name = find_called(
+                list, index, json_string_value(json_object_get(message, "tool_call_id")));
+
+        if (!json_is_string(name))
+                name = json_object_get(message, "tool_name");
+        if (!json_is_string(name))
+                name = json_object_get(message, "name");
+        secure_buf_puts(text, json_is_string(name) ? "The function " : "A function");
+        if (json_is_string(name))
+                secure_buf_append(text, json_string_value(name), json_string_length(name));
+        secure_buf_puts(text, " returned: ");
+}
+
+static bool is_role(const json_t *message, const char *role) {
+        const char *name = json_string_value(json_object_get(message, "role"));
+
+        return name && strcmp(name, role) == 0;
+}
+
+/* Only a message that calls something may be without content. */
+static bool needs_content(const json_t *message) {
+        json_t *content = json_object_get(message, "content");
+
+        return (content && !json_is_null(content)) ||
+               json_array_size(json_object_get(message, "tool_calls")) == 0;
+}
+
+static int parse_message(const json_t *list, size_t index, struct messages *m,
                          struct request_error *e) {
-        struct chat_message *out = &m->items[index];
+        const json_t *message = json_array_get(list, index);
+        struct chat_message *out = &m->items[m->n];
         size_t before = m->text.n;
         int r;
 
         if (!json_is_object(message))
                 return fail_at(e, ERROR_INVALID_INPUT, index, "", "A message is an object.");
-        if (json_array_size(json_object_get(message, "tool_calls")) > 0)
-                return fail_at(e, ERROR_UNSUPPORTED, index, ".tool_calls", NULL);
+        if (is_role(message, "tool"))
+                introduce_answer(list, index, &m->text);
         if ((r = parse_role(message, index, &out->role, e)) < 0 ||
-            (r = parse_content(message, index, &m->text, e)) < 0)
+            (needs_content(message) && (r = parse_content(message, index, &m->text, e)) < 0) ||
+            (r = parse_calls(message, index, &m->text, e)) < 0)
                 return r;
         out->n = m->text.n - before;
         return 0;
 }
 
-int messages_parse(const json_t *root, struct messages *ret, struct request_error *e) {
+/* Words of ours: the end of the first message if that is the system's, else a message before it. */
+static void add_system(struct messages *m, const struct secure_buf *system) {
+        struct chat_message *first = &m->items[0];
+        size_t before = m->text.n;
+
+        if (m->n == 1 && first->role == CHAT_SYSTEM && first->n > 0)
+                secure_buf_puts(&m->text, "\n\n");
+        secure_buf_append(&m->text, system->p, system->n);
+        first->role = CHAT_SYSTEM;
+        first->n += m->text.n - before;
+        m->n = 1;
+}
+
+int messages_parse(const json_t *root, const struct secure_buf *system, struct messages *ret,
+                   struct request_error *e) {
         _cleanup_(messages_done) struct messages m = {};
-        json_t *list = json_object_get(root, "messages"), *message;
+        json_t *list = json_object_get(root, "messages");
+        bool more = system && system->n > 0;
         size_t i, at = 0;
 
         if (!json_is_array(list) || json_array_size(list) == 0)
@@ -109,15 +212,20 @@ int messages_parse(const json_t *root, struct messages *ret, struct request_erro
         if (json_array_size(list) > MESSAGES_MAX)
                 return request_fail_range(e, ERROR_INVALID_INPUT, "messages", "Too many messages.",
                                           json_array_size(list), MESSAGES_MAX);
-        m.items = calloc(json_array_size(list), sizeof(*m.items));
+        m.items = calloc(json_array_size(list) + 1, sizeof(*m.items));
         if (!m.items)
                 return -ENOMEM;
-        json_array_foreach(list, i, message) {
-                int r = parse_message(message, i, &m, e);
+        if (more && !is_role(json_array_get(list, 0), "system") &&
+            !is_role(json_array_get(list, 0), "developer"))
+                add_system(&m, system);
+        for (i = 0; i < json_array_size(list); i++) {
+                int r = parse_message(list, i, &m, e);
 
                 if (r < 0)
                         return r;
                 m.n++;
+                if (more && i == 0 && m.n == 1)
+                        add_system(&m, system);
         }
         if (m.text.failed)
                 return -ENOMEM;

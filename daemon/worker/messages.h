@@ -17,9 +17,12 @@ struct messages {
 };
 void messages_done(struct messages *m);
 
-/* Read root["messages"]. Roles system, developer (as system), user, assistant; content a string or
- * an array of text parts. 0, -ENOMEM, or -EBADMSG with *e filled. */
-int messages_parse(const json_t *root, struct messages *ret, struct request_error *e);
+/* Read root["messages"]. Roles system, developer (as system), user, assistant, and tool (the answer
+ * of a function, as words of the user); content a string or an array of text parts. What `system`
+ * says (NULL: nothing) comes at the end of the system message. 0, -ENOMEM, or -EBADMSG with *e
+ * filled. */
+int messages_parse(const json_t *root, const struct secure_buf *system, struct messages *ret,
+                   struct request_error *e);
 
 /* Position of the first byte of p[0..n) that is not UTF-8, or n. */
 size_t text_valid_prefix(const char *p, size_t n);

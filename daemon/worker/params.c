@@ -186,8 +186,6 @@ static const struct {
 } refusals[] = {
         { "n", not_one },
         { "best_of", not_one },
-        { "tools", not_empty },
-        { "tool_choice", not_none },
         { "functions", not_empty },
         { "function_call", not_none },
         { "logit_bias", not_empty },
@@ -323,13 +321,29 @@ static int parse_format(const json_t *root, struct gen_params *p, struct request
         return r;
 }
 
+static int parse_tools(const json_t *root, struct gen_params *p, struct request_error *e) {
+        struct grammar *calls = NULL;
+        int r = tools_parse(root, &p->tools, &calls, e);
+
+        if (calls && p->grammar) {
+                grammar_free(calls);
+                if (!p->tools.offered)
+                        return r; /* the schema says enough */
+                return request_fail(e, ERROR_UNSUPPORTED, "response_format",
+                                    "A schema for the answer is not supported beside tools.");
+        }
+        if (calls)
+                p->grammar = calls;
+        return r;
+}
+
 int params_parse(const json_t *root, struct gen_params *p, struct request_error *e) {
         json_t *options = field(root, "stream_options");
         int r;
 
         if ((r = check_refusals(root, e)) < 0 || (r = parse_numbers(root, p, e)) < 0 ||
             (r = parse_stop(root, p, e)) < 0 || (r = parse_own(root, p, e)) < 0 ||
-            (r = parse_format(root, p, e)) < 0 ||
+            (r = parse_format(root, p, e)) < 0 || (r = parse_tools(root, p, e)) < 0 ||
             (r = parse_bool(root, "stream", &p->stream, e)) < 0)
                 return r;
         if (options && !json_is_object(options))
@@ -341,6 +355,7 @@ int params_parse(const json_t *root, struct gen_params *p, struct request_error 
 void params_done(struct gen_params *p) {
         stop_list_done(&p->stops);
         p->grammar = grammar_free(p->grammar);
+        tools_done(&p->tools);
 }
 
 int params_model(const json_t *root, char *name, struct request_error *e) {

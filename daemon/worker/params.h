@@ -10,6 +10,7 @@
 
 #include "daemon/worker/request_error.h"
 #include "daemon/worker/stop.h"
+#include "daemon/worker/tools.h"
 #include "engine/grammar/grammar.h"
 #include "engine/run/sampler.h"
 
@@ -22,6 +23,7 @@ struct gen_params {
         uint64_t deadline_usec;  /* from now; 0: none */
         struct stop_list stops;
         struct grammar *grammar; /* what the answer must be, or NULL; owned */
+        struct tools tools;
         bool stream, include_usage;
 };
 

@@ -67,7 +67,7 @@ static void check_body(const char *p, size_t n) {
                 check_error(&e);
         if (params_parse(root, &params, &e) < 0)
                 check_error(&e);
-        if (messages_parse(root, &messages, &e) < 0)
+        if (messages_parse(root, NULL, &messages, &e) < 0)
                 check_error(&e);
         for (size_t i = 0; i < messages.n; i++)
                 require(text_valid_prefix(messages.items[i].content, messages.items[i].n) ==

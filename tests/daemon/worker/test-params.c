@@ -65,8 +65,9 @@ static const struct {
         { "{\"n\":2}", ERROR_UNSUPPORTED, "n" },
         { "{\"n\":\"2\"}", ERROR_UNSUPPORTED, "n" },
         { "{\"best_of\":3}", ERROR_UNSUPPORTED, "best_of" },
-        { "{\"tools\":[{\"type\":\"function\"}]}", ERROR_UNSUPPORTED, "tools" },
-        { "{\"tool_choice\":\"required\"}", ERROR_UNSUPPORTED, "tool_choice" },
+        { "{\"tools\":[{\"type\":\"function\"}]}", ERROR_INVALID_INPUT, "tools[0].function.name" },
+        { "{\"tool_choice\":\"required\"}", ERROR_INVALID_INPUT, "tool_choice" },
+        { "{\"functions\":[{}]}", ERROR_UNSUPPORTED, "functions" },
         { "{\"response_format\":{\"type\":\"json_object\"}}", 0, "" },
         { "{\"response_format\":{\"type\":\"json_schema\",\"json_schema\":{\"schema\":{}}}}", 0,
           "" },
@@ -237,7 +238,8 @@ static const struct {
         { "{\"messages\":[{\"content\":\"hi\"}]}", ERROR_INVALID_INPUT, "messages[0].role" },
         { "{\"messages\":[{\"role\":\"boss\",\"content\":\"hi\"}]}", ERROR_INVALID_INPUT,
           "messages[0].role" },
-        { "{\"messages\":[{\"role\":\"tool\",\"content\":\"hi\"}]}", ERROR_UNSUPPORTED,
+        { "{\"messages\":[{\"role\":\"tool\",\"content\":\"hi\"}]}", ERROR_NONE, "" },
+        { "{\"messages\":[{\"role\":\"function\",\"content\":\"hi\"}]}", ERROR_UNSUPPORTED,
           "messages[0].role" },
         { "{\"messages\":[{\"role\":\"user\",\"content\":\"a\"},{\"role\":\"user\"}]}",
           ERROR_INVALID_INPUT, "messages[1].content" },
@@ -247,7 +249,9 @@ static const struct {
           ERROR_INVALID_INPUT,
           "messages[0].content" },
         { "{\"messages\":[{\"role\":\"assistant\",\"content\":\"\",\"tool_calls\":[{}]}]}",
-          ERROR_UNSUPPORTED, "messages[0].tool_calls" },
+          ERROR_INVALID_INPUT, "messages[0].tool_calls" },
+        { "{\"messages\":[{\"role\":\"assistant\",\"content\":null,\"tool_calls\":[]}]}",
+          ERROR_INVALID_INPUT, "messages[0].content" },
 };
 
 static void test_messages(void **state) {
@@ -256,7 +260,7 @@ static void test_messages(void **state) {
                 struct messages m = {};
                 json_t *root = params_load(message_rows[i].json, strlen(message_rows[i].json), &e);
 
-                messages_parse(root, &m, &e);
+                messages_parse(root, NULL, &m, &e);
                 assert_int_equal(e.code, message_rows[i].code);
                 assert_string_equal(e.param, message_rows[i].param);
                 if (i == 1) {

@@ -34,6 +34,34 @@ cut = c.generate(model=MODEL, prompt="Tell a story.", options={"num_predict": 3,
 assert (cut.done_reason, cut.eval_count) == ("length", 3)
 assert [m.model for m in c.ps().models] == [MODEL]
 
+
+def get_weather(city: str) -> str:
+    """Get the weather of a city.
+
+    Args:
+        city: The name of the city
+    """
+    return f"It is 18 degrees in {city}."
+
+
+# Described from its signature by the client; what comes back can be called as it is. The interface
+# cannot demand a call, and the small model makes one only when it has seen how that goes.
+talk = [{"role": "user", "content": "What is the weather in Paris?"},
+        {"role": "assistant", "content": "", "tool_calls": [
+            {"function": {"name": "get_weather", "arguments": {"city": "Paris"}}}]},
+        {"role": "tool", "tool_name": "get_weather", "content": "It is 20 degrees in Paris."},
+        {"role": "user", "content": "What is the weather in Rome?"}]
+called = c.chat(model=MODEL, messages=talk, tools=[get_weather]).message
+call, = called.tool_calls
+assert (call.function.name, dict(call.function.arguments)) == ("get_weather", {"city": "Rome"})
+streamed = [p.message for p in c.chat(model=MODEL, messages=talk, tools=[get_weather], stream=True)]
+assert [t for m in streamed for t in m.tool_calls or []] == [call], streamed
+talk += [called, {"role": "tool", "tool_name": call.function.name,
+                  "content": get_weather(**call.function.arguments)}]
+said = c.chat(model=MODEL, messages=talk).message
+assert said.content and not said.content.startswith("{") and not said.tool_calls, said
+assert "tools" in shown.capabilities
+
 refused(404, "model", lambda: c.chat(model="no-such-model", messages=FRANCE))
 refused(400, "8192", lambda: c.chat(model=MODEL, messages=[
     {"role": "user", "content": "word " * 9000}]))

@@ -1,5 +1,6 @@
 """The openai package, unmodified, over the socket argv[1], with model argv[2]."""
 
+import json
 import sys
 
 import httpx
@@ -63,6 +64,31 @@ e = refused(openai.BadRequestError, "context",
 assert e.code == "context_length_exceeded" and e.body["n_ctx"] == 8192, e.body
 assert refused(openai.BadRequestError, "0 to 2", temperature=9).param == "temperature"
 assert refused(openai.BadRequestError, "", n=2).param == "n"
+
+WEATHER = {"type": "function", "function": {
+    "name": "get_weather", "description": "The weather of a city",
+    "parameters": {"type": "object", "properties": {"city": {"type": "string"}},
+                   "required": ["city"], "additionalProperties": False}}}
+ROME = [{"role": "user", "content": "What is the weather in Rome?"}]
+called = c.chat.completions.create(model=MODEL, messages=ROME, tools=[WEATHER],
+                                   tool_choice="required").choices[0]
+assert called.finish_reason == "tool_calls", called
+call, = called.message.tool_calls
+assert call.function.name == "get_weather" and "city" in json.loads(call.function.arguments)
+pieces = ""
+for chunk in c.chat.completions.create(model=MODEL, messages=ROME, tools=[WEATHER], stream=True,
+                                       tool_choice="required"):
+    for piece in chunk.choices[0].delta.tool_calls or []:
+        pieces += piece.function.arguments or ""
+assert pieces == call.function.arguments, pieces
+assert "18" in c.chat.completions.create(model=MODEL, tools=[WEATHER], tool_choice="none", messages=[
+    *ROME, called.message, {"role": "tool", "tool_call_id": call.id, "content": "18 degrees"},
+]).choices[0].message.content
+schema = {"type": "object", "properties": {"capital": {"type": "string"}}, "required": ["capital"],
+          "additionalProperties": False}
+bound = c.chat.completions.create(model=MODEL, messages=FRANCE, response_format={
+    "type": "json_schema", "json_schema": {"name": "answer", "strict": True, "schema": schema}})
+assert list(json.loads(bound.choices[0].message.content)) == ["capital"], bound
 
 # A stream that is left ends its job: the next request is served at once.
 stream = client().chat.completions.create(
