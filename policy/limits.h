@@ -26,6 +26,8 @@ enum quota_key {
         QUOTA_MAX_SEQUENCES,       /* generated at once, in the user's worker */
         QUOTA_KV_BYTES,            /* of the user's worker */
         QUOTA_IDLE_TIMEOUT_SEC,    /* an unused worker ends */
+        QUOTA_MODEL_IDLE_SEC,      /* an unused model is unloaded */
+        QUOTA_MAX_KEEP_ALIVE_SEC,  /* longest time that a client may ask for instead */
         QUOTA_CONNECTION_IDLE_SEC, /* a silent client connection is closed */
         _QUOTA_NUMBERS,
         QUOTA_ALLOW_MODELS = _QUOTA_NUMBERS, /* patterns of names, spaces between */

@@ -11,6 +11,7 @@
 #include "daemon/broker/metrics.h"
 #include "daemon/broker/queue.h"
 #include "engine/base/macro.h"
+#include "policy/quota_key.h"
 
 static int on_ready(struct worker *w, const union wire_message *m) {
         if (m->ready.seccomp != SPAWN_SECCOMP) {
@@ -235,6 +236,17 @@ static int on_conn_closed(struct worker *w, const union wire_message *m) {
         return -EBADMSG;
 }
 
+/* Numbers to be shown, and a wish for time, which has a limit of its own. */
+static int on_resident(struct worker *w, const union wire_message *m) {
+        uint64_t most = w->account->limits.v[QUOTA_MAX_KEEP_ALIVE_SEC] * 1000000;
+        uint64_t idle = w->account->limits.v[QUOTA_MODEL_IDLE_SEC] * 1000000;
+
+        w->resident = m->resident;
+        w->keep_until = now_monotonic() + MIN(m->resident.keep_usec, MAX(most, idle));
+        worker_settle(w);
+        return 0;
+}
+
 /* SHUTDOWN crossed it on the way. */
 static int on_late(struct worker *w, const union wire_message *m) {
         return 0;
@@ -257,8 +269,10 @@ static const struct rule {
         { WIRE_DONE, SERVING, on_done },
         { WIRE_USED, SERVING, on_used },
         { WIRE_CONN_CLOSED, SERVING, on_conn_closed },
+        { WIRE_RESIDENT, SERVING, on_resident },
         { WIRE_WANT_MODEL, CLOSING, on_late },
         { WIRE_USED, CLOSING, on_late },
+        { WIRE_RESIDENT, CLOSING, on_late },
 };
 
 static int handle(struct worker *w, const union wire_message *m) {

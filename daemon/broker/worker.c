@@ -173,6 +173,8 @@ static struct wire_limits wire_limits(const struct worker *w) {
                 .max_sequences = (uint32_t)v[QUOTA_MAX_SEQUENCES],
                 .idle_timeout_ms = (uint32_t)v[QUOTA_CONNECTION_IDLE_SEC] * 1000,
                 .max_context_tokens = context == QUOTA_INFINITY ? 0 : (uint32_t)context,
+                .model_idle_sec = (uint32_t)v[QUOTA_MODEL_IDLE_SEC],
+                .max_keep_sec = (uint32_t)v[QUOTA_MAX_KEEP_ALIVE_SEC],
         };
 }
 
@@ -312,10 +314,14 @@ void worker_settle(struct worker *w) {
                 }
         leases_set_class(w->owner->settings.leases, &w->lease,
                          background && !interactive ? LEASE_BACKGROUND : LEASE_INTERACTIVE);
-        if (idle(w))
-                set_timer(w, now_monotonic() + idle_sec * 1000000);
-        else
+        if (!idle(w)) {
+                w->idle_since = 0;
                 sd_event_source_set_enabled(w->timer, SD_EVENT_OFF);
+                return;
+        }
+        if (w->idle_since == 0)
+                w->idle_since = now_monotonic();
+        set_timer(w, MAX(w->idle_since + idle_sec * 1000000, w->keep_until));
 }
 
 static void send_conn(struct worker *w, struct conn *c) {

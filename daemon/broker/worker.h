@@ -71,6 +71,9 @@ struct worker {
         uint64_t second;               /* message count of this second */
         uint32_t messages;
         uint32_t faults;               /* that it reported */
+        struct wire_resident resident; /* what it said last */
+        uint64_t keep_until;           /* a model is to stay loaded for a client */
+        uint64_t idle_since;           /* 0: it is not */
         uint32_t catalog_next;         /* models told of since the catalogue changed */
         bool open;                     /* it was told of all once: may have connections and jobs */
 };

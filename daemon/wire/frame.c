@@ -115,6 +115,17 @@ static int check_set_priority(const union wire_message *m) {
                m->set_priority.reserved == 0;
 }
 
+static int check_prepare(const union wire_message *m) {
+        return wire_name_valid(m->prepare.name) && m->prepare.keep <= 1 && m->prepare.reserved == 0;
+}
+
+static int check_resident(const union wire_message *m) {
+        const struct wire_resident *r = &m->resident;
+
+        return name_or_empty(r->name) && (r->models > 0) == (r->name[0] != '\0') &&
+               r->models <= WIRE_MAX_MODELS && r->reserved == 0;
+}
+
 static int check_ready(const union wire_message *m) {
         return m->ready.threads >= 1 && m->ready.threads <= WIRE_MAX_THREADS &&
                m->ready.seccomp <= 2;
@@ -170,6 +181,7 @@ static const struct row rows[] = {
         [WIRE_SHUTDOWN] = { sizeof(struct wire_plain), FD_NONE, NULL },
         [WIRE_RATES] = { sizeof(struct wire_rates), FD_NONE, check_rates },
         [WIRE_SET_PRIORITY] = { sizeof(struct wire_set_priority), FD_NONE, check_set_priority },
+        [WIRE_PREPARE] = { sizeof(struct wire_prepare), FD_NONE, check_prepare },
         [WIRE_READY] = { sizeof(struct wire_ready), FD_NONE, check_ready },
         [WIRE_WANT_MODEL] = { sizeof(struct wire_want_model), FD_NONE, check_want_model },
         [WIRE_ADMIT] = { sizeof(struct wire_admit), FD_NONE, check_admit },
@@ -179,6 +191,7 @@ static const struct row rows[] = {
         [WIRE_FAULT] = { sizeof(struct wire_fault), FD_NONE, NULL },
         [WIRE_CONN_CLOSED] = { sizeof(struct wire_conn_closed), FD_NONE, check_conn_closed },
         [WIRE_PACKED] = { sizeof(struct wire_packed), FD_NONE, check_packed },
+        [WIRE_RESIDENT] = { sizeof(struct wire_resident), FD_NONE, check_resident },
 };
 
 size_t wire_size(uint32_t type) {

@@ -24,6 +24,7 @@ union wire_message {
         struct wire_set_limits set_limits;
         struct wire_rates rates;
         struct wire_set_priority set_priority;
+        struct wire_prepare prepare;
         struct wire_plain plain;
         struct wire_ready ready;
         struct wire_want_model want_model;
@@ -34,6 +35,7 @@ union wire_message {
         struct wire_fault fault;
         struct wire_conn_closed conn_closed;
         struct wire_packed packed;
+        struct wire_resident resident;
         uint8_t bytes[WIRE_MAX_MESSAGE];
 };
 

@@ -42,6 +42,7 @@ enum wire_type {
         WIRE_SHUTDOWN,
         WIRE_RATES,      /* what is left of this minute; before an answer to ADMIT, and on change */
         WIRE_SET_PRIORITY,
+        WIRE_PREPARE,    /* keep a model loaded, or no longer */
         /* worker to broker */
         WIRE_READY = 64,
         WIRE_WANT_MODEL,
@@ -52,6 +53,7 @@ enum wire_type {
         WIRE_FAULT,
         WIRE_CONN_CLOSED,
         WIRE_PACKED,     /* pack mode: finished */
+        WIRE_RESIDENT,   /* what it keeps in memory and for how long; on change */
 };
 
 enum wire_mode { WIRE_MODE_SERVE = 1, WIRE_MODE_PACK = 2 };
@@ -86,6 +88,8 @@ struct wire_limits {
         uint32_t max_sequences;     /* generated at once */
         uint32_t idle_timeout_ms;   /* of a silent client connection */
         uint32_t max_context_tokens;/* prompt and answer of a job, 0 = what the model allows */
+        uint32_t model_idle_sec;    /* an unused model is unloaded */
+        uint32_t max_keep_sec;      /* longest time that a client may ask for instead */
         uint32_t reserved;
 };
 
@@ -185,6 +189,8 @@ struct wire_set_limits { struct wire_header h; struct wire_limits limits; };
 struct wire_rate { uint64_t per_minute, level, debt; };
 struct wire_rates { struct wire_header h; struct wire_rate requests, tokens; };
 struct wire_plain { struct wire_header h; }; /* DROP_CACHES, SHUTDOWN */
+/* The whole will of the broker about this model: a later message replaces it. */
+struct wire_prepare { struct wire_header h; char name[WIRE_NAME_MAX]; uint32_t keep, reserved; };
 
 struct wire_ready {
         struct wire_header h;
@@ -246,9 +252,22 @@ struct wire_packed {
         uint64_t size;            /* bytes written */
 };
 
+/* Bytes are what the worker has asked the kernel for, of which it may not have touched all. */
+struct wire_resident {
+        struct wire_header h;
+        char name[WIRE_NAME_MAX]; /* the model used last, "" = none is loaded */
+        uint32_t models;          /* loaded */
+        uint32_t reserved;
+        uint64_t keep_usec;       /* from now on, until the last model is unloaded; 0 = none is */
+        uint64_t weights_bytes;   /* mapped files, shared with other workers */
+        uint64_t private_bytes;   /* everything else: heap, scratch, keys and values */
+        uint64_t kv_bytes;        /* of those: keys and values in use or kept */
+        uint64_t kv_kept_bytes;   /* of those: only kept for reuse */
+};
+
 static_assert(sizeof(struct wire_header) == 8, "wire");
-static_assert(sizeof(struct wire_limits) == 40, "wire");
-static_assert(sizeof(struct wire_hello) == 72, "wire");
+static_assert(sizeof(struct wire_limits) == 48, "wire");
+static_assert(sizeof(struct wire_hello) == 80, "wire");
 static_assert(sizeof(struct wire_catalog) == 104, "wire");
 static_assert(sizeof(struct wire_conn) == 24, "wire");
 static_assert(sizeof(struct wire_job) == 160, "wire");
@@ -268,6 +287,8 @@ static_assert(sizeof(struct wire_done) == 88, "wire");
 static_assert(sizeof(struct wire_used) == 24, "wire");
 static_assert(sizeof(struct wire_fault) == 48, "wire");
 static_assert(sizeof(struct wire_packed) == 48, "wire");
+static_assert(sizeof(struct wire_prepare) == 80, "wire");
+static_assert(sizeof(struct wire_resident) == 120, "wire");
 
 /* "queued", "loading", …; never NULL. */
 const char *wire_state_name(uint32_t state);

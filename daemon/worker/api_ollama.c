@@ -132,26 +132,33 @@ static void refuse(struct conn *c, const struct request_error *e) {
                 reply_error(c, e, 0);
 }
 
-/* Nothing to generate: Ollama's clients ask like this for a model to be loaded (keep_alive 0: let
- * go). Models are mapped files that the kernel keeps or drops by itself, so the answer is only
- * whether a request would work. */
-static void answer_load(struct conn *c, const char *model, const json_t *root, bool chat) {
-        const struct wire_catalog *m = models_find(c->w->models, model);
-        struct request_error e = { .code = m ? (enum error_code)m->state : ERROR_MODEL_NOT_FOUND,
-                                   .param = "model" };
-        const json_t *keep = json_object_get(root, "keep_alive");
-        bool unload = json_is_number(keep) && json_number_value(keep) == 0;
+/* Nothing to generate: Ollama's clients ask like this for a model to be loaded, or with keep_alive 0
+ * to be let go. True: it is not there yet. */
+static bool answer_load(struct conn *c, const char *asked, const struct keep *keep, bool chat) {
+        bool unload = keep->given && keep->usec == 0;
+        const struct wire_catalog *entry = models_find(c->w->models, asked);
+        const struct model *model = entry ? models_loaded(c->w->models, entry) : NULL;
+        struct request_error e = {};
+        char name[WIRE_NAME_MAX];
         json_t *v;
+        int r = 0;
 
-        if (e.code != ERROR_NONE) {
-                reply_error(c, &e, 0);
-                return;
+        if (!unload || !entry)
+                r = models_get(c->w->models, asked, &model, name, &e);
+        if (r == MODELS_PENDING)
+                return true;
+        if (r < 0) {
+                refuse(c, &e);
+                return false;
         }
-        v = line(m->name, (uint64_t)time(NULL), true);
+        if (model)
+                models_keep(c->w->models, model, keep);
+        v = line(entry->name, (uint64_t)time(NULL), true);
         json_object_set_new(v, "done_reason", json_string(unload ? "unload" : "load"));
         json_object_set_new(v, chat ? "message" : "response",
                             chat ? message("", 0) : json_string(""));
         reply_json(c, 200, v, 0);
+        return false;
 }
 
 static bool only_loads(const json_t *root, bool chat) {
@@ -180,6 +187,18 @@ static int read_request(struct job_spec *spec, const json_t *root, json_t *to, b
         return spec->text.failed ? -ENOMEM : 0;
 }
 
+/* A request without a prompt. */
+static void serve_load(struct conn *c, const struct job_spec *spec, const json_t *to, bool chat,
+                       struct request_error *e) {
+        const json_t *v = json_object_get(to, "keep_alive");
+        struct keep keep = {};
+
+        if (v && keep_parse(v, &keep, e) < 0)
+                refuse(c, e);
+        else if (answer_load(c, spec->model, &keep, chat))
+                conn_wait(c, chat ? api_ollama_chat : api_ollama_generate);
+}
+
 static void serve(struct conn *c, bool chat) {
         const struct secure_buf *body = &c->request.body;
         _cleanup_(job_spec_done) struct job_spec spec;
@@ -192,7 +211,7 @@ static void serve(struct conn *c, bool chat) {
         to = root ? ollama_translate(root, &e) : NULL;
         if (to && params_model(to, spec.model, &e) == 0) {
                 if (only_loads(root, chat)) {
-                        answer_load(c, spec.model, root, chat);
+                        serve_load(c, &spec, to, chat, &e);
                         json_decref(to);
                         json_decref(root);
                         return;

@@ -1,6 +1,7 @@
 /* The listing half of Ollama's interface: version, models, and the routes that only administrators
  * have. Desktop front ends and editors look here before they offer a model. */
 #include <string.h>
+#include <time.h>
 
 #include "daemon/worker/api.h"
 #include "daemon/worker/models.h"
@@ -72,9 +73,18 @@ void api_ollama_tags(struct conn *c) {
         reply_json(c, 200, json_pack("{s:o}", "models", list), 0);
 }
 
-/* The models mapped for this user. They have no expiry: the kernel drops what nobody reads. */
-void api_ollama_ps(struct conn *c) {
+/* Seconds since the epoch; rounded up, as what has expired is gone. */
+static uint64_t expires_at(struct worker *w, const struct wire_catalog *m) {
         static const uint64_t never = 253402300799; /* the end of year 9999 */
+        uint64_t expiry = models_expiry(w->models, m);
+
+        if (expiry == UINT64_MAX)
+                return never;
+        return (uint64_t)time(NULL) + (MAX(expiry, w->now) - w->now) / USEC_PER_SEC + 1;
+}
+
+/* The models loaded for this user, and until when if no request comes. */
+void api_ollama_ps(struct conn *c) {
         json_t *list = json_array();
 
         for (size_t i = 0; i < models_count(c->w->models); i++) {
@@ -84,7 +94,7 @@ void api_ollama_ps(struct conn *c) {
                 if (!models_loaded(c->w->models, m))
                         continue;
                 v = entry(c->w->models, m);
-                json_object_set_new(v, "expires_at", ollama_time(never));
+                json_object_set_new(v, "expires_at", ollama_time(expires_at(c->w, m)));
                 json_object_set_new(v, "size_vram", json_integer(0));
                 json_object_set_new(v, "context_length",
                                     json_integer(models_context(c->w->models, m)));

@@ -77,6 +77,8 @@ static void job_free(struct job *j) {
         stop_filter_done(&j->stop);
         secure_buf_done(&j->out);
         job_spec_done(&j->spec);
+        if (j->model)
+                models_release(j->w->models, j->model);
         free(j);
 }
 
@@ -354,8 +356,11 @@ static void get_model(struct job *j) {
 
         if (r < 0)
                 fail(j, &e);
-        else if (r == 0)
+        else if (r == 0) {
+                models_hold(j->w->models, j->model);
+                models_keep(j->w->models, j->model, &j->spec.params.keep);
                 ask_admission(j);
+        }
 }
 
 bool job_progress_due(struct job_pace *pace, const struct job_progress *p, uint64_t now) {

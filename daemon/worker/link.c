@@ -173,6 +173,11 @@ static int on_set_priority(struct link *l, const union wire_message *m, int fd) 
         return 0;
 }
 
+static int on_prepare(struct link *l, const union wire_message *m, int fd) {
+        models_prepare(l->w->models, &m->prepare);
+        return 0;
+}
+
 /* Keys and values that are kept for reuse, and what the allocator keeps. */
 static int on_drop_caches(struct link *l, const union wire_message *m, int fd) {
         scheduler_drop_caches(l->w->scheduler);
@@ -197,6 +202,7 @@ static int (*const handlers[])(struct link *l, const union wire_message *m, int 
         [WIRE_SET_LIMITS] = on_set_limits, [WIRE_DROP_CACHES] = on_drop_caches,
         [WIRE_SHUTDOWN] = on_shutdown,     [WIRE_RATES] = on_rates,
         [WIRE_SET_PRIORITY] = on_set_priority,
+        [WIRE_PREPARE] = on_prepare,
 };
 
 static int dispatch(struct link *l, const union wire_message *m, int fd) {

@@ -10,6 +10,7 @@
 #include "daemon/worker/loop.h"
 #include "daemon/worker/models.h"
 #include "daemon/worker/poller.h"
+#include "daemon/worker/resident.h"
 #include "daemon/worker/worker.h"
 
 static int wait_for_work(struct worker *w, struct poller *p) {
@@ -22,6 +23,8 @@ static int wait_for_work(struct worker *w, struct poller *p) {
         conns_poll(w, p);
         bus_jobs_poll(w, p);
         jobs_poll(w, p);
+        models_poll(w->models, p);
+        resident_poll(w, p);
         poller_deadline(p, w->stop_by);
         r = poller_wait(p, w->now);
         w->now = monotonic_usec();
@@ -41,6 +44,8 @@ static int pass(struct worker *w, struct poller *p) {
         conns_reap(w);
         bus_jobs_handle(w, p);
         jobs_run(w);
+        models_run(w->models);
+        resident_run(w);
         link_sync_lease(w->link);
         return 0;
 }

@@ -1,11 +1,12 @@
 /* Models by name. A listing is collected aside and swapped in whole, so that nobody sees half of
- * one. A loaded model stays mapped until the worker ends: the scheduler and running jobs borrow it.
- * When a catalogue entry changes (another file under the same name), the old mapping stays for the
+ * one. A loaded model stays while somebody holds it (jobs borrow it, the broker may want it kept)
+ * and for a while after the last use; then everything that belongs to it goes at once. When a catalogue entry changes (another file under the same name), the old mapping stays for the
  * jobs that have it, and the next request asks again.
  *
  * KV memory: a single model gets the worker's whole budget; with more in the catalogue each loaded
  * one takes three quarters of what is left, so the sum never passes the budget. */
 #include <errno.h>
+#include <malloc.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -29,6 +30,16 @@ struct slot {
         struct token_trie *trie;     /* NULL: nobody needed it yet */
         struct request_error error;  /* SLOT_FAILED */
         uint64_t failed_at;
+        size_t kv_bytes;             /* its share of the budget */
+        uint32_t holders;
+        struct keep keep;
+        uint64_t used_at;            /* last loaded, held or released */
+};
+
+/* A model that the broker wants kept. */
+struct wish {
+        struct wish *next;
+        char name[WIRE_NAME_MAX];
 };
 
 struct listing {
@@ -40,6 +51,7 @@ struct models {
         struct worker *w;
         struct listing now, coming;
         struct slot *slots;
+        struct wish *wishes;
         uint64_t kv_left;
         bool kv_set;
 };
@@ -55,6 +67,7 @@ int models_new(struct models **ret, struct worker *w) {
 }
 
 struct models *models_free(struct models *m) {
+        struct wish *wish, *next_wish;
         struct slot *s, *next;
 
         for (s = m ? m->slots : NULL; s; s = next) {
@@ -62,6 +75,10 @@ struct models *models_free(struct models *m) {
                 token_trie_free(s->trie);
                 model_free(s->model);
                 free(s);
+        }
+        for (wish = m ? m->wishes : NULL; wish; wish = next_wish) {
+                next_wish = wish->next;
+                free(wish);
         }
         if (m) {
                 free(m->now.entries);
@@ -131,13 +148,20 @@ const struct model *models_loaded(struct models *m, const struct wire_catalog *c
         return s && s->state == SLOT_LOADED ? s->model : NULL;
 }
 
-/* Tens of milliseconds for a large vocabulary, once. */
-int models_trie(struct models *m, const struct model *model, const struct token_trie **ret) {
+/* Of a loaded model. */
+static struct slot *slot_of(const struct models *m, const struct model *model) {
         struct slot *s = m->slots;
-        int r = 0;
 
         while (s->model != model)
                 s = s->next;
+        return s;
+}
+
+/* Tens of milliseconds for a large vocabulary, once. */
+int models_trie(struct models *m, const struct model *model, const struct token_trie **ret) {
+        struct slot *s = slot_of(m, model);
+        int r = 0;
+
         if (!s->trie)
                 r = token_trie_new(&s->trie, model->vocab);
         *ret = s->trie;
@@ -203,12 +227,15 @@ static void load(struct models *m, struct slot *s, int fd) {
                           error.value, error.limit, model_error_text(error.code));
                 return;
         }
-        if (scheduler_add_model(m->w->scheduler, s->model, kv_share(m)) < 0) {
+        s->kv_bytes = kv_share(m);
+        if (scheduler_add_model(m->w->scheduler, s->model, s->kv_bytes) < 0) {
+                m->kv_left += s->kv_bytes;
                 s->model = model_free(s->model);
                 slot_fail(m, s, ERROR_OVERLOADED, 0, 0, "There is no memory to run the model.");
                 return;
         }
         s->state = SLOT_LOADED;
+        s->used_at = m->w->now;
 }
 
 int models_answer(struct models *m, const struct wire_model *a, int fd) {
@@ -252,4 +279,136 @@ int models_get(struct models *m, const char *name, const struct model **ret, cha
         *ret = s->model;
         snprintf(ret_name, WIRE_NAME_MAX, "%s", s->name);
         return 0;
+}
+
+/* --- how long they stay --- */
+
+void models_hold(struct models *m, const struct model *model) {
+        slot_of(m, model)->holders++;
+}
+
+void models_release(struct models *m, const struct model *model) {
+        struct slot *s = slot_of(m, model);
+
+        s->holders--;
+        s->used_at = m->w->now;
+}
+
+void models_keep(struct models *m, const struct model *model, const struct keep *keep) {
+        struct slot *s = slot_of(m, model);
+
+        s->used_at = m->w->now;
+        if (keep->given)
+                s->keep = *keep;
+}
+
+static bool is_wished(const struct models *m, const char *name) {
+        for (const struct wish *w = m->wishes; w; w = w->next)
+                if (strcmp(w->name, name) == 0)
+                        return true;
+        return false;
+}
+
+void models_prepare(struct models *m, const struct wire_prepare *p) {
+        struct wish **at = &m->wishes, *gone;
+
+        while (*at && strcmp((*at)->name, p->name) != 0)
+                at = &(*at)->next;
+        gone = *at;
+        if (p->keep && !gone) {
+                *at = calloc(1, sizeof(**at));
+                if (*at) /* else it is loaded when somebody asks */
+                        snprintf((*at)->name, WIRE_NAME_MAX, "%s", p->name);
+        } else if (!p->keep && gone) {
+                *at = gone->next;
+                free(gone);
+        }
+}
+
+/* After the last use. */
+static uint64_t stay(const struct models *m, const struct slot *s) {
+        return s->keep.given ? MIN(s->keep.usec, m->w->limits.max_keep_sec * USEC_PER_SEC)
+                             : m->w->limits.model_idle_sec * USEC_PER_SEC;
+}
+
+static uint64_t expiry(const struct models *m, const struct slot *s) {
+        if (s->holders > 0 || is_wished(m, s->name))
+                return UINT64_MAX;
+        return s->used_at + stay(m, s);
+}
+
+uint64_t models_expiry(struct models *m, const struct wire_catalog *c) {
+        const struct slot *s = find_slot(m, c);
+
+        if (!s || s->state != SLOT_LOADED)
+                return 0;
+        if (is_wished(m, s->name))
+                return UINT64_MAX;
+        return (s->holders > 0 ? m->w->now : s->used_at) + stay(m, s);
+}
+
+/* Keys and values are wiped with the engine; the pages of the file stay in the page cache as long
+ * as the kernel has room for them. */
+static void unload(struct models *m, struct slot *s) {
+        if (scheduler_remove_model(m->w->scheduler, s->model) < 0) {
+                s->used_at = m->w->now; /* a generation has it that nobody holds it for */
+                return;
+        }
+        m->kv_left += s->kv_bytes;
+        token_trie_free(s->trie);
+        model_free(s->model);
+        drop_slot(m, s);
+        malloc_trim(0);
+}
+
+/* A wish is followed as soon as the catalogue has the model. */
+static void follow_wishes(struct models *m) {
+        const struct model *model;
+        struct request_error e;
+        char name[WIRE_NAME_MAX];
+
+        for (const struct wish *w = m->wishes; w; w = w->next) {
+                const struct wire_catalog *c = models_find(m, w->name);
+
+                if (c && c->state != ERROR_MODEL_BAD)
+                        (void)models_get(m, w->name, &model, name, &e);
+        }
+}
+
+void models_poll(const struct models *m, struct poller *p) {
+        for (const struct slot *s = m->slots; s; s = s->next)
+                if (s->state == SLOT_LOADED && expiry(m, s) != UINT64_MAX)
+                        poller_deadline(p, MAX(expiry(m, s), UINT64_C(1)));
+}
+
+void models_run(struct models *m) {
+        struct slot *next;
+
+        follow_wishes(m);
+        for (struct slot *s = m->slots; s; s = next) {
+                next = s->next;
+                if (s->state == SLOT_LOADED && expiry(m, s) <= m->w->now)
+                        unload(m, s);
+        }
+}
+
+struct models_loaded models_sum(const struct models *m) {
+        struct models_loaded sum = { .name = "" };
+        uint64_t last = 0;
+
+        for (const struct slot *s = m->slots; s; s = s->next) {
+                uint64_t until = s->state == SLOT_LOADED ? expiry(m, s) : 0;
+
+                if (s->state != SLOT_LOADED)
+                        continue;
+                sum.count++;
+                sum.bytes += s->model->map_size;
+                if (s->used_at >= last) {
+                        last = s->used_at;
+                        sum.name = s->name;
+                }
+                if (until != UINT64_MAX)
+                        sum.until = MAX(sum.until, until);
+        }
+        return sum;
 }

@@ -4,6 +4,8 @@
 #include <stdint.h>
 
 #include "daemon/wire/proto.h"
+#include "daemon/worker/keep.h"
+#include "daemon/worker/poller.h"
 #include "daemon/worker/request_error.h"
 #include "daemon/worker/worker.h"
 #include "engine/grammar/token-trie.h"
@@ -30,6 +32,30 @@ const struct model *models_loaded(struct models *m, const struct wire_catalog *c
 int models_trie(struct models *m, const struct model *model, const struct token_trie **ret);
 /* Tokens that prompt and answer may have together; 0: not loaded in this worker. */
 uint32_t models_context(struct models *m, const struct wire_catalog *c);
+
+/* Who works with a loaded model holds it; without holders it is unloaded when its time has passed. */
+void models_hold(struct models *m, const struct model *model);
+void models_release(struct models *m, const struct model *model);
+/* A client's wish for that time, from the last use on; stays until another one says something. */
+void models_keep(struct models *m, const struct model *model, const struct keep *keep);
+/* The broker's: loaded as soon as possible, and never unloaded until it says the contrary. */
+void models_prepare(struct models *m, const struct wire_prepare *p);
+/* When a loaded model will be unloaded if nobody asks for it any more (CLOCK_MONOTONIC,
+ * microseconds); UINT64_MAX: never, the broker wants it kept. 0: it is not loaded. */
+uint64_t models_expiry(struct models *m, const struct wire_catalog *c);
+
+/* Once per loop pass. */
+void models_poll(const struct models *m, struct poller *p);
+void models_run(struct models *m);
+
+/* What is loaded. */
+struct models_loaded {
+        const char *name;        /* the one used last, "" when there is none */
+        uint32_t count;
+        uint64_t bytes;          /* mapped */
+        uint64_t until;          /* the latest expiry of those that nobody holds, 0: none */
+};
+struct models_loaded models_sum(const struct models *m);
 
 enum { MODELS_PENDING = 1 };
 /* The model of that name ("": the default), loaded. 0 with *ret and its name in ret_name (room for

@@ -113,6 +113,7 @@ json_t *ollama_translate(const json_t *root, struct request_error *e) {
         copy(to, "messages", root, "messages");
         copy(to, "tools", root, "tools");
         copy(to, "bn", root, "bn");
+        copy(to, "keep_alive", root, "keep_alive");
         if (stream && !json_is_null(stream))
                 json_object_set(to, "stream", stream);
         else

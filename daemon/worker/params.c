@@ -344,6 +344,8 @@ int params_parse(const json_t *root, struct gen_params *p, struct request_error 
         if ((r = check_refusals(root, e)) < 0 || (r = parse_numbers(root, p, e)) < 0 ||
             (r = parse_stop(root, p, e)) < 0 || (r = parse_own(root, p, e)) < 0 ||
             (r = parse_format(root, p, e)) < 0 || (r = parse_tools(root, p, e)) < 0 ||
+            (field(root, "keep_alive") &&
+             (r = keep_parse(field(root, "keep_alive"), &p->keep, e)) < 0) ||
             (r = parse_bool(root, "stream", &p->stream, e)) < 0)
                 return r;
         if (options && !json_is_object(options))

@@ -8,6 +8,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "daemon/worker/keep.h"
 #include "daemon/worker/request_error.h"
 #include "daemon/worker/stop.h"
 #include "daemon/worker/tools.h"
@@ -24,6 +25,7 @@ struct gen_params {
         struct stop_list stops;
         struct grammar *grammar; /* what the answer must be, or NULL; owned */
         struct tools tools;
+        struct keep keep;        /* how long the model stays loaded after it */
         bool stream, include_usage;
 };
 

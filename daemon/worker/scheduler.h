@@ -62,6 +62,15 @@ void scheduler_set_max_tokens(struct scheduler *s, uint32_t max_tokens);
 
 /* Give a model an engine with a KV budget. The model is borrowed. */
 int scheduler_add_model(struct scheduler *s, const struct model *model, size_t kv_bytes);
+/* Wipe and free the engine of a model; nothing borrows the model then. -EBUSY while a generation
+ * has it, -ENOENT when it was not added. */
+int scheduler_remove_model(struct scheduler *s, const struct model *model);
+
+/* Bytes of all engines together, as of the last pause (engine.h). */
+struct scheduler_memory {
+        size_t private_bytes, kv_bytes, kept_bytes;
+};
+struct scheduler_memory scheduler_memory(struct scheduler *s);
 
 /* Prompt and answer of one generation together: what context and KV budget allow. 0: the model has
  * not been added. */

@@ -111,8 +111,16 @@ static void drop_caches(struct scheduler *s) {
         if (!s->drop)
                 return;
         s->drop = false;
-        for (size_t i = 0; i < s->n_lanes; i++)
+        for (size_t i = 0; i < s->n_lanes; i++) {
                 engine_drop_prefixes(s->lanes[i]->engine);
+                engine_trim(s->lanes[i]->engine);
+        }
+}
+
+/* Lock held: what the main thread may be asked for. */
+static void look_at_memory(struct scheduler *s) {
+        for (size_t i = 0; i < s->n_lanes; i++)
+                s->lanes[i]->memory = engine_memory(s->lanes[i]->engine);
 }
 
 static void publish(struct scheduler *s, struct scheduler_state state) {
@@ -291,6 +299,7 @@ void *engine_thread(void *scheduler) {
                 if (s->look && !s->quit)
                         continue; /* the lock was given up meanwhile */
                 if (!next_step(s, &plan)) {
+                        look_at_memory(s);
                         while (!s->look)
                                 pthread_cond_wait(&s->wake, &s->lock);
                         continue;

@@ -63,6 +63,7 @@ struct lane {
         struct engine *engine;            /* const; used by the engine thread */
         uint32_t max_tokens;              /* const: context and KV budget */
         struct generation_list running;   /* lock, in order of admission */
+        struct engine_memory memory;      /* lock: when the engine thread last went to sleep */
         struct step_costs decode;         /* engine: steps whose rows all give a token */
         struct guess_odds odds;           /* engine: of all generations; new ones begin with it */
         struct step_costs mixed;          /* engine: steps with rows of prefill */

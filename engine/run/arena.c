@@ -39,6 +39,10 @@ int arena_map(struct arena *a) {
         return 0;
 }
 
+void arena_trim(struct arena *a) {
+        (void)madvise(a->base, a->size, MADV_DONTNEED);
+}
+
 void arena_done(struct arena *a, size_t dirty) {
         if (!a->base)
                 return;

@@ -18,5 +18,7 @@ void *arena_take(struct arena *a, size_t n, size_t element);
 /* Map what was counted and start again from the beginning. 0 or -ENOMEM. */
 int arena_map(struct arena *a);
 
+/* Give the memory back to the kernel; it reads as zero then. */
+void arena_trim(struct arena *a);
 /* Wipe the first `dirty` bytes and unmap. */
 void arena_done(struct arena *a, size_t dirty);

@@ -138,6 +138,23 @@ void engine_drop_prefixes(struct engine *e) {
         prefixes_drop(&e->prefixes);
 }
 
+/* Scratch holds nothing from one step to the next, and what the kernel takes is wiped. */
+void engine_trim(struct engine *e) {
+        kv_trim(&e->kv);
+        arena_trim(&e->arena);
+        e->dirty = 0;
+}
+
+struct engine_memory engine_memory(const struct engine *e) {
+        size_t page = kv_page_bytes(&e->kv);
+
+        return (struct engine_memory){
+                .private_bytes = kv_touched(&e->kv) + e->dirty,
+                .kv_bytes = (e->kv.n_pages - e->kv.n_free) * page,
+                .kept_bytes = prefixes_idle(&e->prefixes) * page,
+        };
+}
+
 static int take_pages(struct engine *e, uint8_t **pages, size_t n) {
         size_t idle = prefixes_idle(&e->prefixes);
 

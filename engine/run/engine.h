@@ -33,6 +33,15 @@ size_t engine_kv_bytes(const struct engine *e, size_t tokens); /* what a sequenc
 size_t engine_kv_free(const struct engine *e);
 /* Forget everything that is kept for reuse. */
 void engine_drop_prefixes(struct engine *e);
+/* Give back to the kernel what no sequence and no kept prefix needs. */
+void engine_trim(struct engine *e);
+
+/* Bytes that were touched: private_bytes of all, kv_bytes of keys and values that somebody holds,
+ * of those kept_bytes only for reuse. */
+struct engine_memory {
+        size_t private_bytes, kv_bytes, kept_bytes;
+};
+struct engine_memory engine_memory(const struct engine *e);
 
 /* Room for max_tokens positions. -ENOSPC when the budget is taken, -E2BIG over the context. */
 int sequence_new(struct sequence **ret, struct engine *e, size_t max_tokens);

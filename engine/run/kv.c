@@ -13,6 +13,9 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+
+#include "engine/base/macro.h"
 
 int kv_pool_init(struct kv_pool *kv, const struct hparams *hp, enum kv_form form, size_t bytes) {
         int r;
@@ -21,7 +24,7 @@ int kv_pool_init(struct kv_pool *kv, const struct hparams *hp, enum kv_form form
         kv->head_bytes = form == KV_S8 ? attention_s8_page(hp->head_dim)
                                        : KV_PAGE * hp->head_dim * sizeof(uint16_t);
         kv->page_bytes = (size_t)hp->n_layer * hp->n_head_kv * 2 * kv->head_bytes;
-        kv->n_pages = kv->n_free = bytes / kv_page_bytes(kv);
+        kv->n_pages = kv->n_free = kv->least_free = bytes / kv_page_bytes(kv);
         (void)arena_take(&kv->arena, kv->n_pages, kv_page_bytes(kv));
         r = arena_map(&kv->arena);
         if (r < 0)
@@ -53,6 +56,7 @@ int kv_take(struct kv_pool *kv, uint8_t **pages, size_t n) {
                 pages[i] = kv->free_pages[--kv->n_free];
                 kv->holders[kv_index(kv, pages[i])] = 1;
         }
+        kv->least_free = MIN(kv->least_free, kv->n_free);
         return 0;
 }
 
@@ -68,4 +72,22 @@ void kv_give(struct kv_pool *kv, uint8_t **pages, size_t n, size_t dirty) {
                         explicit_bzero(pages[n], kv_page_bytes(kv));
                 kv->free_pages[kv->n_free++] = pages[n];
         }
+}
+
+/* A page that the kernel took back reads as zero, as one on the free list must. Whole pages of the
+ * kernel only: what lies at the edges was wiped and stays. */
+void kv_trim(struct kv_pool *kv) {
+        const size_t unit = 4096;
+
+        for (size_t first = 0, end; first < kv->n_pages; first = end + 1) {
+                uintptr_t from, to;
+
+                for (end = first; end < kv->n_pages && kv->holders[end] == 0; end++)
+                        continue;
+                from = ((uintptr_t)kv->pages + first * kv->page_bytes + unit - 1) & ~(unit - 1);
+                to = ((uintptr_t)kv->pages + end * kv->page_bytes) & ~(unit - 1);
+                if (to > from)
+                        (void)madvise((void *)from, to - from, MADV_DONTNEED);
+        }
+        kv->least_free = kv->n_free;
 }

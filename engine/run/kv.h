@@ -19,6 +19,7 @@ struct kv_pool {
         uint8_t **free_pages; /* [n_pages], the first n_free are free */
         uint32_t *holders;     /* [n_pages] sequences and prefixes that hold it; 0: free */
         size_t n_pages, n_free;
+        size_t least_free;     /* since kv_trim: free pages below it were never touched */
         size_t head_bytes;     /* of one head's K (or V) in a page */
         size_t page_bytes;     /* of a whole page */
         enum kv_form form;
@@ -44,6 +45,15 @@ void kv_hold(struct kv_pool *kv, uint8_t *page);
 /* One holder less of each of n pages. With the last one a page becomes free; the first `dirty` of
  * them have been written and are wiped then. */
 void kv_give(struct kv_pool *kv, uint8_t **pages, size_t n, size_t dirty);
+
+/* Give the memory of free pages back to the kernel; they stay free, and zero. */
+void kv_trim(struct kv_pool *kv);
+
+/* Bytes of pages that have been touched. Who comes back last goes out first, so that this is the
+ * most that were taken at once. */
+static inline size_t kv_touched(const struct kv_pool *kv) {
+        return (kv->n_pages - kv->least_free) * kv->page_bytes;
+}
 
 static inline size_t kv_index(const struct kv_pool *kv, const uint8_t *page) {
         return (size_t)(page - kv->pages) / kv->page_bytes;

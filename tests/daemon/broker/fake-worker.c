@@ -3,7 +3,8 @@
  * input's first word, at its start by the number of threads in HELLO (all a test controls then).
  *
  * Lines of a connection:  pid | job [TOKENS] | background | end [TOKENS] | exit | hang |
- *                         illegal N | close | nap | linger | overrun | faults
+ *                         illegal N | close | nap | linger | overrun | faults |
+ *                         keep USEC
  * Inputs of a bus job:    ok | wait | flood | hang | early | exit | illegal N */
 #undef NDEBUG
 #include <assert.h>
@@ -127,6 +128,9 @@ static void on_line(struct fake *f, struct conn *c, const char *line) {
                 SAY(.used = { .h.type = WIRE_USED, .flags = WIRE_USED_WANT });
         } else if (strncmp(line, "end", 3) == 0)
                 end_conn_job(c, ERROR_NONE, number_after(line, 3, 0));
+        else if (strncmp(line, "keep", 4) == 0)
+                SAY(.resident = { .h.type = WIRE_RESIDENT,
+                                  .keep_usec = number_after(line, 4, 0) });
         else if (strncmp(line, "exit", 4) == 0)
                 _exit(1);
         else if (strncmp(line, "hang", 4) == 0)

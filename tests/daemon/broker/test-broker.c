@@ -196,6 +196,24 @@ static void test_idle_worker_ends(void **state) {
         daemon_stop(&d);
 }
 
+/* A model that is to stay loaded keeps its worker, as long as the user's limit says and no longer. */
+static void test_kept_worker_stays(void **state) {
+        struct daemon d;
+        pid_t pid;
+        int c;
+
+        daemon_start(&d, NULL,
+                     "[Default]\nIdleTimeoutSec = 1\nModelIdleSec = 1\nMaxKeepAliveSec = 3\n");
+        c = api_connect(&d, SELF);
+        pid = worker_pid(c, NULL, NULL);
+        say(c, "keep 1000000000000000\n");
+        close(c);
+        usleep(2000000);
+        assert_int_equal(kill(pid, 0), 0);
+        wait_until_gone(pid);
+        daemon_stop(&d);
+}
+
 /* The packed file in the state folder; there is exactly one. */
 static void packed_path(const struct daemon *d, char path[256]) {
         glob_t g;
@@ -601,6 +619,7 @@ int main(void) {
                 cmocka_unit_test(test_bad_starts),
                 cmocka_unit_test(test_stop_with_silent_worker),
                 cmocka_unit_test(test_idle_worker_ends),
+                cmocka_unit_test(test_kept_worker_stays),
                 cmocka_unit_test(test_packed_file_is_verified),
                 cmocka_unit_test(test_two_uids_two_workers),
                 cmocka_unit_test(test_second_instance_is_refused),

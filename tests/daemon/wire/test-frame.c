@@ -48,6 +48,7 @@ static const struct sample {
         { { .plain = { .h.type = WIRE_SHUTDOWN } }, 0 },
         { { .rates = { .h.type = WIRE_RATES, .requests.per_minute = 2, .tokens.per_minute = 1 } },
           0 },
+        { { .prepare = { .h.type = WIRE_PREPARE, .name = "m" } }, 0 },
         { { .ready = { .h.type = WIRE_READY, .threads = 1, .seccomp = 2 } }, 0 },
         { { .want_model = { .h.type = WIRE_WANT_MODEL } }, 0 },
         { { .set_priority = { .h.type = WIRE_SET_PRIORITY, .job = 1, .priority = 1 } }, 0 },
@@ -58,6 +59,7 @@ static const struct sample {
         { { .fault = { .h.type = WIRE_FAULT } }, 0 },
         { { .conn_closed = { .h.type = WIRE_CONN_CLOSED, .conn = 1 } }, 0 },
         { { .packed = { .h.type = WIRE_PACKED } }, 0 },
+        { { .resident = { .h.type = WIRE_RESIDENT } }, 0 },
 };
 
 struct link {
@@ -269,6 +271,7 @@ static void test_ranges_to_worker(void **state) {
         BAD(rates.tokens.per_minute, WIRE_RATES, 0, UINT64_MAX - 1);
         BAD(rates.tokens.level, WIRE_RATES, 0, BUCKET_UNIT + 1);
         BAD(rates.requests, WIRE_RATES, 0, (struct wire_rate){ 2, 1, 1 });
+        BAD(prepare.keep, WIRE_PREPARE, 0, 2);
 }
 
 static void test_ranges_to_broker(void **state) {
@@ -289,6 +292,7 @@ static void test_ranges_to_broker(void **state) {
         BAD(used.reserved, WIRE_USED, 0, 1);
         BAD(conn_closed.conn, WIRE_CONN_CLOSED, 0, 0);
         BAD(packed.model_error, WIRE_PACKED, 0, _MODEL_E_MAX);
+        BAD(resident.models, WIRE_RESIDENT, 0, 1); /* without a name */
 }
 
 static void check_names(uint32_t type, size_t offset, bool may_be_empty, int fd) {
@@ -317,6 +321,7 @@ static void test_names(void **state) {
         check_names(WIRE_MODEL, offsetof(struct wire_model, asked), true, 1);
         check_names(WIRE_WANT_MODEL, offsetof(struct wire_want_model, name), true, 0);
         check_names(WIRE_ADMIT, offsetof(struct wire_admit, model), true, 0);
+        check_names(WIRE_PREPARE, offsetof(struct wire_prepare, name), false, 0);
         assert_int_equal(wire_name_valid("bitnet-2b_4t.v1"), 1);
 }
 

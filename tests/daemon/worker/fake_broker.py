@@ -12,12 +12,14 @@ import time
 
 VERSION = 2
 (HELLO, CATALOG, CONN, JOB, JOB_OUTPUT, MODEL, PACK_OUTPUT, QUEUED, ADMITTED, REFUSED, LEASE,
- CANCEL, SET_LIMITS, DROP_CACHES, SHUTDOWN, RATES, SET_PRIORITY) = range(1, 18)
-READY, WANT_MODEL, ADMIT, PROGRESS, DONE, USED, FAULT, CONN_CLOSED, PACKED = range(64, 73)
+ CANCEL, SET_LIMITS, DROP_CACHES, SHUTDOWN, RATES, SET_PRIORITY, PREPARE) = range(1, 19)
+(READY, WANT_MODEL, ADMIT, PROGRESS, DONE, USED, FAULT, CONN_CLOSED, PACKED,
+ RESIDENT) = range(64, 74)
 CHAT, COMPLETE, SUMMARIZE = 1, 2, 3
 TEXT, CHAT_JSON, REQUEST_JSON = 0, 1, 2
 LIMITS = dict(max_input_bytes=1 << 20, kv_bytes=256 << 20, max_output_tokens=4096,
-              max_connections=32, max_sequences=8, idle_timeout_ms=60000, max_context_tokens=0)
+              max_connections=32, max_sequences=8, idle_timeout_ms=60000, max_context_tokens=0,
+              model_idle_sec=300, max_keep_sec=3600)
 (ERROR_NONE, ERROR_FAILED, ERROR_INVALID_INPUT, ERROR_INPUT_TOO_LARGE, ERROR_CONTEXT_TOO_LONG,
  ERROR_MODEL_NOT_FOUND, ERROR_MODEL_LOADING, ERROR_MODEL_BAD, ERROR_NOT_AUTHORIZED,
  ERROR_RATE_LIMITED, ERROR_QUEUE_FULL, ERROR_CONNECTIONS, ERROR_OVERLOADED, ERROR_UNAVAILABLE,
@@ -31,9 +33,9 @@ def header(kind):
 
 
 def pack_limits(l):
-    return struct.pack('<QQIIIIII', l['max_input_bytes'], l['kv_bytes'], l['max_output_tokens'],
+    return struct.pack('<QQIIIIIIII', l['max_input_bytes'], l['kv_bytes'], l['max_output_tokens'],
                        l['max_connections'], l['max_sequences'], l['idle_timeout_ms'],
-                       l['max_context_tokens'], 0)
+                       l['max_context_tokens'], l['model_idle_sec'], l['max_keep_sec'], 0)
 
 
 def hello(mode, threads, cpu_mask, fsize, limits):
@@ -93,6 +95,7 @@ class FakeBroker:
         self.models = models
         self.lock = threading.Lock()
         self.done, self.progress, self.closed, self.admits = {}, [], [], []
+        self.resident, self.wanted = [], []
         self.model_errors = {}
         self.states = {}  # of the catalogue
         self.next_conn, self.next_job, self.seq = 0, 100, 0
@@ -129,7 +132,8 @@ class FakeBroker:
 
     def handle(self, kind, body):
         if kind == WANT_MODEL:
-            self.answer_model(body.rstrip(b'\0').decode())
+            self.wanted.append(body.rstrip(b'\0').decode())
+            self.answer_model(self.wanted[-1])
         elif kind == ADMIT:
             self.answer_admit(body)
         elif kind == USED:
@@ -144,6 +148,10 @@ class FakeBroker:
             self.done[f[0]] = dict(error=f[1], finish=f[2], pieces=f[3], rounds=f[4],
                                    tokens_in=f[5], tokens_out=f[6], bytes_in=f[7], covered=f[8],
                                    value=f[9], limit=f[10], cached=f[11])
+        elif kind == RESIDENT:
+            f = struct.unpack('<64sIIQQQQQ', body)
+            self.resident.append(dict(model=f[0].rstrip(b'\0').decode(), models=f[1], keep=f[3],
+                                      weights=f[4], private=f[5], kv=f[6], kept=f[7]))
         elif kind == CONN_CLOSED:
             self.closed.append(struct.unpack('<Q', body)[0])
 
@@ -200,6 +208,9 @@ class FakeBroker:
 
     def set_limits(self, limits):
         send(self.sock, header(SET_LIMITS) + pack_limits(limits))
+
+    def prepare(self, name, keep):
+        send(self.sock, header(PREPARE) + struct.pack('<64sII', name.encode(), int(keep), 0))
 
     def drop_caches(self):
         send(self.sock, header(DROP_CACHES))

@@ -1,5 +1,6 @@
 """The worker program, seen from both its sides: an HTTP client or a bus client on one, the broker
 on the other. Arguments: the worker, a small real model (GGUF), a model with a long context."""
+import datetime
 import http.client
 import json
 import os
@@ -698,6 +699,67 @@ class Cancelling(Case):
         before = resident()
         burst(400)
         self.assertLess(resident() - before, 1 << 20)
+
+    def test_unused_model_is_unloaded(self):
+        self.b.set_limits(dict(fb.LIMITS, model_idle_sec=1))
+        whole = self.ask_json('POST', '/v1/chat/completions', self.chat())
+        loaded = self.b.wait_for(lambda: [r for r in self.b.resident if r['models'] == 1])[-1]
+        self.assertEqual(loaded['model'], 'story')
+        self.assertEqual(loaded['weights'], os.path.getsize(PACKED['story']))
+        gone = self.b.wait_for(lambda: self.b.resident[-1]['models'] == 0 and self.b.resident[-1])
+        self.assertEqual((gone['model'], gone['weights'], gone['kv'], gone['keep']), ('', 0, 0, 0))
+        self.assertLess(gone['private'], loaded['private'])
+        with open('/proc/%d/maps' % self.b.proc.pid) as f:
+            self.assertNotIn(PACKED['story'], f.read())
+        again = self.ask_json('POST', '/v1/chat/completions', self.chat())
+        self.assertEqual(again['choices'][0]['message'], whole['choices'][0]['message'])
+        self.assertEqual(self.b.wanted, ['story', 'story'])
+
+    def listed(self):
+        return [m['name'] for m in self.ask_json('GET', '/api/ps')['models']]
+
+    def test_keep_alive_of_clients(self):
+        self.ask_json('POST', '/api/generate', {'model': 'story', 'prompt': ''})
+        self.assertEqual(self.listed(), ['story'])
+        self.assertEqual(self.b.wanted, ['story'], 'a request without prompt loads')
+        now = time.time()
+        for keep, seconds in (('1h30m', 3600), (600, 600), ('20s', 20), (-1, 3600)):
+            self.ask_json('POST', '/api/chat', {'model': 'story', 'keep_alive': keep})
+            model, = self.ask_json('GET', '/api/ps')['models']
+            expires = datetime.datetime.fromisoformat(model['expires_at'].replace('Z', '+00:00'))
+            self.assertAlmostEqual(expires.timestamp() - now, seconds, delta=20)
+        v = self.ask_json('POST', '/api/generate', {'model': 'story', 'prompt': 'A', 'stream': False,
+                                                    'keep_alive': 0, 'options': {'num_predict': 1}})
+        self.assertEqual(v['done_reason'], 'length')
+        self.assertEqual(self.listed(), [])
+        self.ask_json('POST', '/v1/chat/completions', self.chat(keep_alive='0s'))
+        self.assertEqual(self.listed(), [])
+        v = self.ask_json('POST', '/api/generate', {'model': 'story', 'keep_alive': 0})
+        self.assertEqual(v['done_reason'], 'unload')
+        self.assertEqual(self.b.wanted, ['story'] * 2, 'to let go is no reason to load')
+        for bad in ('soon', '5 m', '', '1x', [], '-'):
+            v = self.ask_json('POST', '/api/chat', {'model': 'story', 'keep_alive': bad}, 400)
+            self.assertIn('keep_alive', v['error'])
+
+    def test_prepared_model_stays(self):
+        self.b.set_limits(dict(fb.LIMITS, model_idle_sec=1))
+        self.b.prepare('wide', True)
+        self.b.wait_for(lambda: self.b.resident and self.b.resident[-1]['model'] == 'wide')
+        self.ask_json('POST', '/api/chat', {'model': 'wide', 'keep_alive': 0})
+        time.sleep(1.2)
+        self.assertEqual(self.listed(), ['wide'])
+        self.b.prepare('wide', False)
+        self.b.wait_for(lambda: self.b.resident[-1]['models'] == 0)
+
+    def test_dropped_caches_are_given_back(self):
+        self.ask_json('POST', '/v1/completions', {'prompt': 'The dog ran. ' * 30, 'max_tokens': 8})
+        full = self.b.wait_for(lambda: self.b.resident and self.b.resident[-1]['kept'] and
+                               self.b.resident[-1])
+        self.assertEqual(full['kv'], full['kept'], 'nobody uses them')
+        self.assertGreaterEqual(full['private'], full['kv'])
+        self.b.drop_caches()
+        left = self.b.wait_for(lambda: self.b.resident[-1]['kv'] == 0 and self.b.resident[-1])
+        self.assertLess(left['private'], full['private'] - full['kv'] + 1)
 
     def test_broker_gone(self):
         proc, sock = fb.start_worker(WORKER)
