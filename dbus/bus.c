@@ -46,6 +46,7 @@ static void peer_free(struct peer *p) {
                 i = &(*i)->next;
         *i = p->next;
         job_peer_gone(p);
+        residency_peer_gone(p);
         sd_event_source_disable_unref(p->gone);
         sd_bus_close_unref(p->bus);
         charge_done(&p->charge);
@@ -174,7 +175,7 @@ static unsigned count_peers(const struct bus *b, uid_t uid) {
 void bus_drop_idle(struct bus *b) {
         for (struct peer *p = b->peers, *next; p; p = next) {
                 next = p->next;
-                if (!p->message_bus && !job_peer_owns(p))
+                if (!p->message_bus && !job_peer_owns(p) && !residency_peer_owns(p))
                         peer_free(p);
         }
 }

@@ -24,7 +24,9 @@ struct bus_settings {
 int bus_new(struct bus **ret, sd_event *event, int listening, const struct bus_settings *settings);
 /* The end is near: no new private connection. */
 void bus_stop_accepting(struct bus *b);
-/* Descriptors have run out: drop the private connections that have no unfinished job. */
+/* Descriptors have run out: drop the private connections without unfinished jobs and leases. */
 void bus_drop_idle(struct bus *b);
+/* Before the workers end: models are kept for nobody any more. */
+void bus_end_residencies(struct bus *b);
 /* All jobs must have ended. */
 struct bus *bus_free(struct bus *b);

@@ -299,7 +299,8 @@ static int get_interface_version(sd_bus *bus, const char *path, const char *inte
 
 static int get_features(sd_bus *bus, const char *path, const char *interface, const char *property,
                         sd_bus_message *reply, void *userdata, sd_bus_error *e) {
-        return sd_bus_message_append(reply, "as", 4, "generate", "summarize", "events", "quota");
+        return sd_bus_message_append(reply, "as", 5, "generate", "summarize", "events", "quota",
+                                     "residency");
 }
 
 static int get_version(sd_bus *bus, const char *path, const char *interface, const char *property,
@@ -332,6 +333,11 @@ static const sd_bus_vtable vtable[] = {
                                 SD_BUS_VTABLE_UNPRIVILEGED),
         SD_BUS_METHOD_WITH_ARGS("CancelAll", SD_BUS_NO_ARGS, SD_BUS_RESULT("u", count),
                                 method_cancel_all, SD_BUS_VTABLE_UNPRIVILEGED),
+        SD_BUS_METHOD_WITH_ARGS("Prepare", SD_BUS_ARGS("s", model, "a{sv}", options),
+                                SD_BUS_RESULT("s", name), residency_method_prepare,
+                                SD_BUS_VTABLE_UNPRIVILEGED),
+        SD_BUS_METHOD_WITH_ARGS("Release", SD_BUS_ARGS("s", model), SD_BUS_NO_RESULT,
+                                residency_method_release, SD_BUS_VTABLE_UNPRIVILEGED),
         SD_BUS_METHOD_WITH_ARGS("GetAvailability",
                                 SD_BUS_ARGS("s", use_case, "a{sv}", options),
                                 SD_BUS_RESULT("b", available, "s", reason, "s", message, "a{sv}",

@@ -8,7 +8,7 @@
 #include "dbus/bus.h"
 #include "daemon/broker/control.h"
 
-enum { BUS_INTERFACE_VERSION = 3 };
+enum { BUS_INTERFACE_VERSION = 4 };
 
 struct bus {
         struct bus_settings settings;
@@ -18,6 +18,7 @@ struct bus {
         struct accept_pause pause;
         int listening;
         struct peer *peers;
+        struct residency *residencies; /* residency.c */
         struct quota_view view; /* the quota object that a call is about */
 };
 
@@ -56,6 +57,14 @@ bool is_administrator(uid_t uid);
 int quota_method_get(sd_bus_message *m, void *userdata, sd_bus_error *e);
 int quota_method_set(sd_bus_message *m, void *userdata, sd_bus_error *e);
 int quota_method_reload(sd_bus_message *m, void *userdata, sd_bus_error *e);
+
+/* Methods of the manager about models that are to stay loaded (residency.c). */
+int residency_method_prepare(sd_bus_message *m, void *userdata, sd_bus_error *e);
+int residency_method_release(sd_bus_message *m, void *userdata, sd_bus_error *e);
+/* A peer is gone, and its leases with it. */
+void residency_peer_gone(struct peer *p);
+/* Some lease has this owner. */
+bool residency_peer_owns(const struct peer *p);
 
 /* Objects of each kind. */
 int quota_register(struct peer *p);

@@ -181,6 +181,7 @@ static int build_modules(struct broker *b) {
         workers.leases = b->leases;
         workers.accounts = b->accounts;
         workers.metrics = &b->metrics;
+        workers.holds = &b->holds;
         return workers_new(&b->workers, &workers);
 }
 
@@ -356,6 +357,8 @@ static void tear_down(struct broker *b) {
         b->api = listener_free(b->api);
         b->admin = admin_free(b->admin);
         b->store = store_free(b->store); /* with its packer: the next line waits for all children */
+        if (b->bus)
+                bus_end_residencies(b->bus);
         b->workers = workers_free(b->workers);
         b->bus = bus_free(b->bus);
         b->leases = leases_free(b->leases);

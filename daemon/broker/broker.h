@@ -30,6 +30,7 @@ struct broker {
         struct bus *bus;
         sd_event_source *stop_timer;
         struct metrics metrics;
+        struct holds holds;
         bool own_api_socket, own_bus_socket, own_admin_socket; /* to be removed at the end */
 };
 

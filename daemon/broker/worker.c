@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <signal.h>
 #include <stddef.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
@@ -253,7 +254,9 @@ static int start(struct worker *w) {
 }
 
 static bool idle(const struct worker *w) {
-        return !w->conns && !jobs_of_worker(w->owner->settings.jobs, w);
+        const struct workers_settings *s = &w->owner->settings;
+
+        return !w->conns && !jobs_of_worker(s->jobs, w) && !holds_has(s->holds, w->account, NULL);
 }
 
 static void shut_down(struct worker *w) {
@@ -394,11 +397,54 @@ static void answer_wants(struct worker *w) {
                 link_answer_model(w, wants[i]);
 }
 
+static void send_hold(struct worker *w, const char *name) {
+        bool keep = holds_has(w->owner->settings.holds, w->account, name);
+        union wire_message m = { .prepare = { .h.type = WIRE_PREPARE, .keep = keep } };
+
+        snprintf(m.prepare.name, sizeof(m.prepare.name), "%s", name);
+        if (w->open && w->state == WORKER_SERVING)
+                worker_send(w, &m, -1);
+}
+
+int workers_hold(struct workers *ws, struct account *account, const char *name,
+                 struct hold **ret) {
+        struct worker *w;
+        int r = workers_get(ws, account, &w);
+
+        if (r == 0)
+                r = hold_new(ret, ws->settings.holds, account, name);
+        if (r == 0) {
+                send_hold(w, name);
+                worker_settle(w);
+        }
+        return r;
+}
+
+struct hold *workers_let_go(struct workers *ws, struct hold *hold) {
+        struct account *account = hold ? account_ref(hold->charge.account) : NULL;
+        struct worker *w = hold ? workers_find(ws, account) : NULL;
+        char name[WIRE_NAME_MAX];
+
+        if (!hold)
+                return NULL;
+        memcpy(name, hold->name, sizeof(name));
+        hold_free(ws->settings.holds, hold);
+        if (w) {
+                send_hold(w, name);
+                worker_settle(w);
+        }
+        account_unref(account);
+        return NULL;
+}
+
 /* All that has waited for the catalogue. */
 static void open_up(struct worker *w) {
         struct job *job;
 
         w->open = true;
+        for (const struct hold *h = w->owner->settings.holds->first; h; h = h->next)
+                if (h->charge.account == w->account)
+                        send_hold(w, h->name);
         for (struct conn *c = w->conns; c && !w->doom; c = c->next)
                 send_conn(w, c);
         for (uint32_t i = 0; (job = jobs_at(w->owner->settings.jobs, i)); i++)

@@ -6,6 +6,7 @@
 #include <stdint.h>
 #include <systemd/sd-event.h>
 
+#include "daemon/broker/holds.h"
 #include "daemon/broker/jobs.h"
 #include "daemon/broker/leases.h"
 #include "daemon/broker/spawn.h"
@@ -86,6 +87,7 @@ struct workers_settings {
         struct leases *leases;
         struct accounts *accounts;
         struct metrics *metrics;
+        struct holds *holds;
         uint32_t threads, cpu_mask;
         /* Answer to a connection whose worker could not be started; the descriptor is taken. */
         void (*unavailable)(int fd, void *userdata);
@@ -148,6 +150,12 @@ void worker_serve(struct worker *w);
 void worker_hung_up(struct worker *w);
 /* Ends it now. Never call it from code that still uses the worker. */
 void worker_end(struct worker *w, enum worker_failure why);
+
+/* A lease for a model of an account (holds.h): its worker is started and told. 0,
+ * ACCOUNT_E_QUOTA or -ENOMEM. */
+int workers_hold(struct workers *w, struct account *account, const char *name, struct hold **ret);
+/* The lease ends (NULL is fine); returns NULL. */
+struct hold *workers_let_go(struct workers *w, struct hold *hold);
 
 /* Tell all serving workers: models changed (and answer those who wait), limits changed. */
 void workers_models_changed(struct workers *w);

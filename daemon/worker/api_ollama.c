@@ -132,8 +132,8 @@ static void refuse(struct conn *c, const struct request_error *e) {
                 reply_error(c, e, 0);
 }
 
-/* Nothing to generate: Ollama's clients ask like this for a model to be loaded, or with keep_alive 0
- * to be let go. True: it is not there yet. */
+/* Nothing to generate: Ollama's clients ask like this for a model to be loaded, or with
+ * keep_alive 0 to be let go. True: it is not there yet. */
 static bool answer_load(struct conn *c, const char *asked, const struct keep *keep, bool chat) {
         bool unload = keep->given && keep->usec == 0;
         const struct wire_catalog *entry = models_find(c->w->models, asked);

@@ -1,10 +1,11 @@
 /* Models by name. A listing is collected aside and swapped in whole, so that nobody sees half of
  * one. A loaded model stays while somebody holds it (jobs borrow it, the broker may want it kept)
- * and for a while after the last use; then everything that belongs to it goes at once. When a catalogue entry changes (another file under the same name), the old mapping stays for the
- * jobs that have it, and the next request asks again.
+ * and for a while after the last use; then everything that belongs to it goes at once. When a
+ * catalogue entry changes (another file under the same name), the old mapping stays for the jobs
+ * that have it, and the next request asks again.
  *
- * KV memory: a single model gets the worker's whole budget; with more in the catalogue each loaded
- * one takes three quarters of what is left, so the sum never passes the budget. */
+ * KV memory: a single model gets the worker's whole budget; with more in the catalogue each
+ * loaded one takes three quarters of what is left, so the sum never passes the budget. */
 #include <errno.h>
 #include <malloc.h>
 #include <stdio.h>

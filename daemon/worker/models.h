@@ -33,7 +33,8 @@ int models_trie(struct models *m, const struct model *model, const struct token_
 /* Tokens that prompt and answer may have together; 0: not loaded in this worker. */
 uint32_t models_context(struct models *m, const struct wire_catalog *c);
 
-/* Who works with a loaded model holds it; without holders it is unloaded when its time has passed. */
+/* Who works with a loaded model holds it; without holders it is unloaded when its time has
+ * passed. */
 void models_hold(struct models *m, const struct model *model);
 void models_release(struct models *m, const struct model *model);
 /* A client's wish for that time, from the last use on; stays until another one says something. */

@@ -1,8 +1,8 @@
 /* Nobody else can count a worker's memory: another user's /proc is closed to the broker, the
- * worker's own to the worker. So it adds up what it has mapped and touched itself: heap (mallinfo2),
- * scratch and pages of keys and values, and mapped weights apart from them, because the kernel has
- * those once for everybody. Stacks and the program itself, half a megabyte, are left out. The broker
- * takes it as information. */
+ * worker's own to the worker. So it adds up what it has mapped and touched itself: heap
+ * (mallinfo2), scratch and pages of keys and values, and mapped weights apart from them, because
+ * the kernel has those once for everybody. Stacks and the program itself, half a megabyte, are
+ * left out. The broker takes it as information. */
 #include <malloc.h>
 #include <stdio.h>
 #include <string.h>

@@ -1,6 +1,6 @@
-/* Models that leave the scheduler again, and what those that are here take. A lane may be freed when
- * no generation is left that has it: whatever the engine thread still does with it then, it does
- * under the lock, which is held while the lane is taken out of the list. */
+/* Models that leave the scheduler again, and what those that are here take. A lane may be freed
+ * when no generation is left that has it: whatever the engine thread still does with it then, it
+ * does under the lock, which is held while the lane is taken out of the list. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>

@@ -11,7 +11,7 @@ PREFIX = "org.bitnetd.Bitnetd1."
 
 # Every string on the bus and what it is: a name, a word of a fixed list or a fixed sentence.
 STRINGS = {
-    "model", "use_case", "reason", "message", "result",
+    "model", "name", "use_case", "reason", "message", "result",
     "State", "Result", "ErrorName", "ErrorMessage", "Verb", "Model", "Priority",
     "Version", "SocketPath", "Name", "Problem", "priority", "state",
 }

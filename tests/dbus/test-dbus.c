@@ -342,6 +342,88 @@ static unsigned count_jobs(sd_bus *bus) {
         return n;
 }
 
+/* Prepare or Release: 0, or -1 with the error's name in error. */
+static int residency(sd_bus *bus, bool prepare, const char *model, char error[128]) {
+        sd_bus_error e = SD_BUS_ERROR_NULL;
+        int r = prepare ? sd_bus_call_method(bus, NAME, ROOT, NAME ".Manager", "Prepare", &e, NULL,
+                                             "sa{sv}", model, 0)
+                        : sd_bus_call_method(bus, NAME, ROOT, NAME ".Manager", "Release", &e, NULL,
+                                             "s", model);
+
+        snprintf(error, 128, "%s", e.name ? e.name : "");
+        sd_bus_error_free(&e);
+        return r < 0 ? -1 : 0;
+}
+
+static void assert_told(const struct daemon *d, const char *expected) {
+        int c = api_connect(d, (uid_t)-1);
+        char buf[64];
+
+        for (unsigned i = 0; say(c, "prepared\n"), strcmp(hear(c, buf, sizeof(buf)), expected) != 0;
+             i++) {
+                if (i == 1000)
+                        fail_msg("the worker was told %s, not %s", buf, expected);
+                usleep(5000);
+        }
+        close(c);
+}
+
+/* A lease keeps the worker and is known to it, also to the next one; it ends with Release or with
+ * the connection. */
+static void test_residency(void **state) {
+        struct daemon d;
+        char error[128];
+        sd_bus *a, *b;
+        pid_t pid;
+        int c;
+
+        daemon_start(&d, NULL, "[Default]\nIdleTimeoutSec = 1\nMaxObjects = 2\n");
+        a = private_bus(&d, 0);
+        b = private_bus(&d, 0);
+        assert_int_equal(residency(a, true, "", error), 0);
+        assert_int_equal(residency(a, true, "alpha", error), 0); /* the same again */
+        assert_int_equal(residency(b, true, "alpha", error), 0);
+        assert_told(&d, "keep alpha\n");
+        c = api_connect(&d, (uid_t)-1);
+        pid = worker_pid(c, NULL, NULL);
+        close(c);
+        usleep(1500000);
+        assert_int_equal(kill(pid, 0), 0);
+        kill(pid, SIGKILL);
+        wait_until_gone(pid);
+        assert_told(&d, "keep alpha\n");
+        assert_int_equal(residency(a, false, "alpha", error), 0);
+        assert_int_equal(residency(a, false, "alpha", error), -1);
+        assert_string_equal(error, ERROR_NAME("NoSuchObject"));
+        assert_told(&d, "keep alpha\n"); /* the other one's */
+        c = api_connect(&d, (uid_t)-1);
+        pid = worker_pid(c, NULL, NULL);
+        sd_bus_close_unref(b);
+        assert_told(&d, "drop alpha\n");
+        close(c);
+        wait_until_gone(pid);
+        sd_bus_close_unref(a);
+        daemon_stop(&d);
+}
+
+static void test_refused_residency(void **state) {
+        struct daemon d;
+        char error[128];
+        sd_bus *bus;
+
+        daemon_start(&d, NULL, "[Default]\nAllowModels = a*\nMaxObjects = 1\n");
+        bus = private_bus(&d, 0);
+        assert_int_equal(residency(bus, true, "nothing", error), -1);
+        assert_string_equal(error, ERROR_NAME("ModelNotFound"));
+        assert_int_equal(residency(bus, true, "bad", error), -1);
+        assert_string_equal(error, ERROR_NAME("NotAuthorized"));
+        assert_int_equal(residency(bus, false, "alpha", error), -1);
+        assert_string_equal(error, ERROR_NAME("NoSuchObject"));
+        assert_int_equal(residency(bus, true, "alpha", error), 0);
+        daemon_stop(&d); /* with a lease */
+        sd_bus_close_unref(bus);
+}
+
 static void test_foreign_jobs_do_not_exist(void **state) {
         const char *const options[] = { "--socket-mode", "0666", NULL };
         struct daemon d;
@@ -533,6 +615,8 @@ int main(void) {
                 cmocka_unit_test(test_private_connections_are_bounded),
                 cmocka_unit_test(test_unread_replies_are_bounded),
                 cmocka_unit_test(test_stop_answers_those_who_wait),
+                cmocka_unit_test(test_residency),
+                cmocka_unit_test(test_refused_residency),
                 cmocka_unit_test(test_foreign_jobs_do_not_exist),
                 cmocka_unit_test(test_finished_jobs_are_bounded),
                 cmocka_unit_test(test_http_jobs_are_listed),

@@ -4,7 +4,7 @@
  *
  * Lines of a connection:  pid | job [TOKENS] | background | end [TOKENS] | exit | hang |
  *                         illegal N | close | nap | linger | overrun | faults |
- *                         keep USEC
+ *                         keep USEC | prepared
  * Inputs of a bus job:    ok | wait | flood | hang | early | exit | illegal N */
 #undef NDEBUG
 #include <assert.h>
@@ -44,6 +44,7 @@ struct fake {
         struct wire_hello hello;
         bool overrun;            /* keeps its lease, but wants no more */
         bool linger;             /* SHUTDOWN is not the end */
+        struct wire_prepare prepare; /* the last one that came */
 };
 
 static void say(union wire_message m) {
@@ -128,7 +129,11 @@ static void on_line(struct fake *f, struct conn *c, const char *line) {
                 SAY(.used = { .h.type = WIRE_USED, .flags = WIRE_USED_WANT });
         } else if (strncmp(line, "end", 3) == 0)
                 end_conn_job(c, ERROR_NONE, number_after(line, 3, 0));
-        else if (strncmp(line, "keep", 4) == 0)
+        else if (strncmp(line, "prepared", 8) == 0) {
+                snprintf(text, sizeof(text), "%s %.40s\n", f->prepare.keep ? "keep" : "drop",
+                         f->prepare.name);
+                answer(c, text);
+        } else if (strncmp(line, "keep", 4) == 0)
                 SAY(.resident = { .h.type = WIRE_RESIDENT,
                                   .keep_usec = number_after(line, 4, 0) });
         else if (strncmp(line, "exit", 4) == 0)
@@ -304,6 +309,9 @@ static void on_message(struct fake *f, const union wire_message *m, int fd) {
         case WIRE_LEASE:
                 SAY(.used = { .h.type = WIRE_USED, .seq = m->lease.seq,
                               .flags = f->overrun ? 0 : WIRE_USED_STOPPED });
+                break;
+        case WIRE_PREPARE:
+                f->prepare = m->prepare;
                 break;
         case WIRE_SHUTDOWN:
                 if (!f->linger)

@@ -196,7 +196,8 @@ static void test_idle_worker_ends(void **state) {
         daemon_stop(&d);
 }
 
-/* A model that is to stay loaded keeps its worker, as long as the user's limit says and no longer. */
+/* A model that is to stay loaded keeps its worker, as long as the user's limit says and no
+ * longer. */
 static void test_kept_worker_stays(void **state) {
         struct daemon d;
         pid_t pid;
