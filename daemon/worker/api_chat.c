@@ -23,22 +23,29 @@ static json_t *chunk(const struct exchange *x, json_t *choices, json_t *usage) {
         return v;
 }
 
-static void send_delta(struct exchange *x, json_t *delta, const char *finish) {
+/* Takes content: of the tokens that came, or NULL. */
+static json_t *logprobs(json_t *content) {
+        return content ? json_pack("{s:o,s:n}", "content", content, "refusal") : json_null();
+}
+
+/* Takes delta and content. */
+static void send_delta(struct exchange *x, json_t *delta, json_t *content, const char *finish) {
         json_t *reason = finish ? json_string(finish) : json_null();
 
         reply_event(x->conn, NULL,
                     chunk(x,
-                          json_pack("[{s:i,s:o,s:n,s:o}]", "index", 0, "delta", delta, "logprobs",
-                                    "finish_reason", reason),
+                          json_pack("[{s:i,s:o,s:o,s:o}]", "index", 0, "delta", delta, "logprobs",
+                                    logprobs(content), "finish_reason", reason),
                           NULL));
 }
 
 static void begin(struct exchange *x) {
-        send_delta(x, json_pack("{s:s,s:s}", "role", "assistant", "content", ""), NULL);
+        send_delta(x, json_pack("{s:s,s:s}", "role", "assistant", "content", ""), NULL, NULL);
 }
 
 static void text(struct exchange *x, const char *p, size_t n) {
-        send_delta(x, json_pack("{s:s%}", "content", p, n), NULL);
+        send_delta(x, json_pack("{s:s%}", "content", p, n), exchange_logprobs(x, NULL),
+                   NULL);
 }
 
 static json_t *call_id(const struct exchange *x) {
@@ -57,7 +64,7 @@ static void call(struct exchange *x, const char *arguments, size_t n) {
                 json_object_set_new(one, "id", call_id(x));
                 json_object_set_new(one, "type", json_string("function"));
         }
-        send_delta(x, json_pack("{s:[o]}", "tool_calls", one), NULL);
+        send_delta(x, json_pack("{s:[o]}", "tool_calls", one), NULL, NULL);
 }
 
 /* The message of an answer that is complete or was cut. */
@@ -74,7 +81,7 @@ static json_t *message(const struct exchange *x) {
 static void end(struct exchange *x, const struct job_result *r) {
         static const char done[] = "data: [DONE]\n\n";
 
-        send_delta(x, json_object(), exchange_finish(x, r));
+        send_delta(x, json_object(), exchange_logprobs(x, r), exchange_finish(x, r));
         if (x->include_usage)
                 reply_event(x->conn, NULL, chunk(x, json_array(), result_usage(r)));
         reply_bytes(x->conn, done, strlen(done));
@@ -82,8 +89,9 @@ static void end(struct exchange *x, const struct job_result *r) {
 
 static void whole(struct exchange *x, const struct job_result *r) {
         char id[64];
-        json_t *choices = json_pack("[{s:i,s:o,s:n,s:s}]", "index", 0, "message", message(x),
-                                    "logprobs", "finish_reason", exchange_finish(x, r));
+        json_t *choices = json_pack("[{s:i,s:o,s:o,s:s}]", "index", 0, "message", message(x),
+                                    "logprobs", logprobs(exchange_logprobs(x, r)),
+                                    "finish_reason", exchange_finish(x, r));
 
         reply_json(x->conn, 200,
                    json_pack("{s:s,s:s,s:I,s:s,s:s,s:o,s:o}", "id",

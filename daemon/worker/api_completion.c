@@ -21,21 +21,25 @@ static json_t *object(const struct exchange *x, json_t *choices, json_t *usage) 
         return v;
 }
 
-static json_t *choice(const char *p, size_t n, const char *finish) {
-        return json_pack("[{s:i,s:s%,s:n,s:o}]", "index", 0, "text", p ? p : "", n, "logprobs",
-                         "finish_reason", finish ? json_string(finish) : json_null());
+/* r: the answer ends here; NULL: not yet. */
+static json_t *choice(struct exchange *x, const char *p, size_t n, const struct job_result *r) {
+        json_t *odds = logprobs_lists(&x->logprobs, r && !r->stop_string);
+
+        return json_pack("[{s:i,s:s%,s:o,s:o}]", "index", 0, "text", p ? p : "", n, "logprobs",
+                         odds ? odds : json_null(), "finish_reason",
+                         r ? json_string(result_finish(r)) : json_null());
 }
 
 static void text(struct exchange *x, const char *p, size_t n) {
         reply_event(x->conn, NULL,
-                    object(x, choice(p, n, NULL), x->include_usage ? json_null() : NULL));
+                    object(x, choice(x, p, n, NULL), x->include_usage ? json_null() : NULL));
 }
 
 static void end(struct exchange *x, const struct job_result *r) {
         static const char done[] = "data: [DONE]\n\n";
 
         reply_event(x->conn, NULL,
-                    object(x, choice("", 0, result_finish(r)),
+                    object(x, choice(x, "", 0, r),
                            x->include_usage ? json_null() : NULL));
         if (x->include_usage)
                 reply_event(x->conn, NULL, object(x, json_array(), result_usage(r)));
@@ -44,7 +48,7 @@ static void end(struct exchange *x, const struct job_result *r) {
 
 static void whole(struct exchange *x, const struct job_result *r) {
         reply_json(x->conn, 200,
-                   object(x, choice(x->text.p, x->text.n, result_finish(r)), result_usage(r)),
+                   object(x, choice(x, x->text.p, x->text.n, r), result_usage(r)),
                    job_id(x->job));
 }
 

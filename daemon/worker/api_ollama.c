@@ -69,11 +69,18 @@ static json_t *answer(const struct exchange *x) {
         return v;
 }
 
+/* The line with what is known of its tokens. */
+static json_t *with_odds(json_t *v, json_t *odds) {
+        if (odds)
+                json_object_set_new(v, "logprobs", odds);
+        return v;
+}
+
 static void chat_text(struct exchange *x, const char *p, size_t n) {
         json_t *v = line(x->model, x->created, false);
 
         json_object_set_new(v, "message", message(p, n));
-        reply_line(x->conn, v);
+        reply_line(x->conn, with_odds(v, exchange_logprobs(x, NULL)));
 }
 
 static void chat_end(struct exchange *x, const struct job_result *r) {
@@ -86,35 +93,35 @@ static void chat_end(struct exchange *x, const struct job_result *r) {
         }
         v = last_line(x, r);
         json_object_set_new(v, "message", message("", 0));
-        reply_line(x->conn, v);
+        reply_line(x->conn, with_odds(v, exchange_logprobs(x, r)));
 }
 
 static void chat_whole(struct exchange *x, const struct job_result *r) {
         json_t *v = last_line(x, r);
 
         json_object_set_new(v, "message", answer(x));
-        reply_json(x->conn, 200, v, job_id(x->job));
+        reply_json(x->conn, 200, with_odds(v, exchange_logprobs(x, r)), job_id(x->job));
 }
 
 static void generate_text(struct exchange *x, const char *p, size_t n) {
         json_t *v = line(x->model, x->created, false);
 
         json_object_set_new(v, "response", json_stringn(p, n));
-        reply_line(x->conn, v);
+        reply_line(x->conn, with_odds(v, exchange_logprobs(x, NULL)));
 }
 
 static void generate_end(struct exchange *x, const struct job_result *r) {
         json_t *v = last_line(x, r);
 
         json_object_set_new(v, "response", json_string(""));
-        reply_line(x->conn, v);
+        reply_line(x->conn, with_odds(v, exchange_logprobs(x, r)));
 }
 
 static void generate_whole(struct exchange *x, const struct job_result *r) {
         json_t *v = last_line(x, r);
 
         json_object_set_new(v, "response", json_stringn(x->text.p ? x->text.p : "", x->text.n));
-        reply_json(x->conn, 200, v, job_id(x->job));
+        reply_json(x->conn, 200, with_odds(v, exchange_logprobs(x, r)), job_id(x->job));
 }
 
 static const struct exchange_format chat_format = {

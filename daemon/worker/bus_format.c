@@ -75,6 +75,8 @@ static int use_json(uint32_t format, const json_t *root, struct job_spec *spec,
         if (spec->params.grammar && spec->verb == WIRE_VERB_SUMMARIZE)
                 return request_fail(e, ERROR_UNSUPPORTED, "response_format",
                                     "A summary is text.");
+        if (spec->params.logprobs)
+                return request_fail(e, ERROR_UNSUPPORTED, "logprobs", NULL);
         if (messages || format == WIRE_INPUT_CHAT_JSON) {
                 if (spec->verb != WIRE_VERB_CHAT)
                         return request_fail(e, ERROR_INVALID_INPUT, "messages",

@@ -46,6 +46,8 @@ static void on_admitted(void *userdata) {
 static void give_text(struct exchange *x, const char *text, size_t n) {
         bool call = x->tools && tool_reader_calls(&x->call);
 
+        x->logprobs.text += n;
+
         if (!x->stream || (call && !x->format->call))
                 secure_buf_append(&x->text, text, n);
         else if (x->bare)
@@ -82,6 +84,14 @@ static void on_text(void *userdata, const char *text, size_t n) {
                 give_text(x, text, n);
 }
 
+static void on_token_odds(void *userdata, const struct token_odds *records, size_t n) {
+        struct exchange *x = userdata;
+
+        x->logprobs.vocab = job_vocab(x->job);
+        logprobs_add(&x->logprobs, records, n);
+        x->text.failed |= x->logprobs.records.failed;
+}
+
 static void on_progress(void *userdata, const struct job_progress *p) {
         struct exchange *x = userdata;
 
@@ -95,6 +105,7 @@ static void on_progress(void *userdata, const struct job_progress *p) {
 
 static struct exchange *exchange_free(struct exchange *x) {
         secure_buf_done(&x->text);
+        logprobs_done(&x->logprobs);
         tool_reader_done(&x->call);
         free(x);
         return NULL;
@@ -132,7 +143,8 @@ static void on_end(void *userdata, const struct job_result *r) {
 }
 
 static const struct job_events events = {
-        .admitted = on_admitted, .text = on_text, .progress = on_progress, .end = on_end,
+        .admitted = on_admitted, .text = on_text, .token_odds = on_token_odds,
+        .progress = on_progress, .end = on_end,
 };
 
 void exchange_start(struct conn *c, const struct exchange_format *format, struct job_spec *spec,
@@ -148,6 +160,8 @@ void exchange_start(struct conn *c, const struct exchange_format *format, struct
         x->stream = spec->params.stream;
         x->include_usage = spec->params.include_usage;
         x->tools = spec->params.tools.offered;
+        x->logprobs.wanted = spec->params.logprobs;
+        x->logprobs.n_top = spec->params.top_logprobs;
         x->bare = bare;
         x->created = (uint64_t)time(NULL);
         x->started = c->w->now;
@@ -216,6 +230,11 @@ void exchange_tick(struct exchange *x) {
 
 const char *exchange_finish(const struct exchange *x, const struct job_result *r) {
         return x->call.step == TOOL_WHOLE ? "tool_calls" : result_finish(r);
+}
+
+json_t *exchange_logprobs(struct exchange *x, const struct job_result *r) {
+        return tool_reader_calls(&x->call) ? NULL
+                                           : logprobs_content(&x->logprobs, r && !r->stop_string);
 }
 
 const char *exchange_id(const struct exchange *x, char *buf, size_t size) {

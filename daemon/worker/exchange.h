@@ -8,6 +8,7 @@
 
 #include "daemon/worker/conn.h"
 #include "daemon/worker/job.h"
+#include "daemon/worker/logprobs.h"
 
 struct exchange;
 
@@ -41,6 +42,7 @@ struct exchange {
         char model[WIRE_NAME_MAX];
         struct job_pace pace;
         struct secure_buf text;    /* not streamed: the answer, or the arguments of its call */
+        struct logprobs logprobs;
         bool tools;                /* the answer may be a call: */
         struct tool_reader call;
 };
@@ -56,4 +58,7 @@ void exchange_poll(const struct exchange *x, struct poller *p);
 
 /* finish_reason, in OpenAI's words. */
 const char *exchange_finish(const struct exchange *x, const struct job_result *r);
+/* What an answer's "logprobs" is, in the shape of chats. r: it ends here; NULL: not yet. A call has
+ * none. A reference, or NULL where there is nothing to tell. */
+json_t *exchange_logprobs(struct exchange *x, const struct job_result *r);
 const char *exchange_id(const struct exchange *x, char *buf, size_t size);

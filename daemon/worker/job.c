@@ -117,6 +117,10 @@ const char *job_model_name(const struct job *j) {
         return j->model_name;
 }
 
+const struct vocab *job_vocab(const struct job *j) {
+        return j->model ? j->model->vocab : NULL;
+}
+
 static void send_done(struct job *j) {
         const struct job_result *r = &j->result;
         const struct coverage *c = &r->coverage;
@@ -403,6 +407,13 @@ static void on_text(void *userdata, const char *text, size_t n) {
         give_text(j);
 }
 
+static void on_token_odds(void *userdata, const struct token_odds *records, size_t n) {
+        struct job *j = userdata;
+
+        if (j->ending == ENDING_NO && j->events && j->events->token_odds)
+                j->events->token_odds(j->userdata, records, n);
+}
+
 static void on_progress(void *userdata, uint32_t tokens_read, uint32_t tokens_out) {
         struct job *j = userdata;
 
@@ -423,6 +434,7 @@ static void on_end(void *userdata, enum finish how, const struct generation_usag
                 stop_filter_end(&j->stop, &j->out);
                 give_text(j);
         }
+        j->result.stop_string = j->ending == ENDING_STOP_STRING;
         j->result.length = j->ending == ENDING_NO && how == FINISH_LENGTH;
         if (j->ending == ENDING_NO && (how == FINISH_FAILED || how == FINISH_CANCELLED))
                 j->result.error.code = ERROR_FAILED;
@@ -438,7 +450,10 @@ static void start_generation(struct job *j) {
                 .sampling = j->spec.params.sampling,
                 .constraint = j->constraint,
                 .background = j->spec.params.priority == WIRE_PRIORITY_BACKGROUND,
+                .odds = j->spec.params.logprobs,
+                .n_top = MIN(j->spec.params.top_logprobs, j->model->hp.n_vocab),
                 .text = on_text,
+                .token_odds = on_token_odds,
                 .progress = on_progress,
                 .end = on_end,
                 .userdata = j,

@@ -48,6 +48,7 @@ bool job_progress_due(struct job_pace *pace, const struct job_progress *p, uint6
 struct job_result {
         struct request_error error;  /* code ERROR_NONE: success */
         bool length;                 /* ended by a limit, not by the model or a stop string */
+        bool stop_string;            /* ended by one; its tokens' odds were told, its text not */
         uint64_t tokens_in, tokens_out;
         uint64_t tokens_cached;      /* of tokens_in: not computed, but kept from before */
         struct coverage coverage;    /* summarize */
@@ -57,6 +58,8 @@ struct job_result {
 struct job_events {
         void (*admitted)(void *userdata);
         void (*text)(void *userdata, const char *text, size_t n); /* n > 0, whole characters */
+        /* Where params.logprobs says so: as generation_request.token_odds, n tokens. */
+        void (*token_odds)(void *userdata, const struct token_odds *records, size_t n);
         void (*progress)(void *userdata, const struct job_progress *progress);
         void (*end)(void *userdata, const struct job_result *result); /* once, last */
 };
@@ -72,6 +75,8 @@ void job_pause(struct job *j, bool pause);
 uint64_t job_id(const struct job *j);          /* 0 until the broker gave one */
 const struct job_progress *job_progress(const struct job *j);
 const char *job_model_name(const struct job *j); /* resolved; "" before the model is loaded */
+
+const struct vocab *job_vocab(const struct job *j); /* NULL before the model is loaded */
 
 /* Messages of the broker about a job; unknown refs and ids are ignored (it ended meanwhile). */
 void jobs_queued(struct worker *w, const struct wire_queued *m);

@@ -112,6 +112,8 @@ json_t *ollama_translate(const json_t *root, struct request_error *e) {
         copy_options(to, options);
         copy(to, "messages", root, "messages");
         copy(to, "tools", root, "tools");
+        copy(to, "logprobs", root, "logprobs");
+        copy(to, "top_logprobs", root, "top_logprobs");
         copy(to, "bn", root, "bn");
         copy(to, "keep_alive", root, "keep_alive");
         if (stream && !json_is_null(stream))

@@ -165,9 +165,6 @@ static int parse_numbers(const json_t *root, struct gen_params *p, struct reques
 static bool not_one(const json_t *v) { return json_number_value(v) != 1; }
 static bool not_empty(const json_t *v) { return json_object_size(v) > 0 || json_array_size(v) > 0; }
 static bool not_false(const json_t *v) { return !json_is_false(v) && !json_equal(v, json_null()); }
-static bool not_zero(const json_t *v) {
-        return !json_is_false(v) && !(json_is_number(v) && json_number_value(v) == 0);
-}
 static bool not_none(const json_t *v) {
         const char *s = json_string_value(v);
 
@@ -189,8 +186,6 @@ static const struct {
         { "functions", not_empty },
         { "function_call", not_none },
         { "logit_bias", not_empty },
-        { "logprobs", not_zero },
-        { "top_logprobs", not_zero },
         { "echo", not_false },
         { "suffix", any },
         { "grammar", any },
@@ -321,6 +316,39 @@ static int parse_format(const json_t *root, struct gen_params *p, struct request
         return r;
 }
 
+static int parse_odds_count(const json_t *v, const char *name, uint32_t *ret,
+                            struct request_error *e) {
+        json_int_t n = json_integer_value(v);
+
+        if (json_is_integer(v) && n >= 0 && n <= LOGPROBS_MAX) {
+                *ret = (uint32_t)n;
+                return 0;
+        }
+        return request_fail_range(e, ERROR_INVALID_INPUT, name,
+                                  "The number must be whole, 0 to 20.", (uint64_t)MAX(n, 0),
+                                  LOGPROBS_MAX);
+}
+
+/* A chat asks with "logprobs": true and "top_logprobs": N, a completion with "logprobs": N. */
+static int parse_logprobs(const json_t *root, struct gen_params *p, struct request_error *e) {
+        json_t *wanted = field(root, "logprobs"), *top = field(root, "top_logprobs");
+        int r = 0;
+
+        p->logprobs = wanted && !json_is_false(wanted);
+        if (json_is_number(wanted))
+                r = parse_odds_count(wanted, "logprobs", &p->top_logprobs, e);
+        else if (wanted && !json_is_boolean(wanted))
+                return request_fail(e, ERROR_INVALID_INPUT, "logprobs",
+                                    "The field is a boolean or a number.");
+        if (r < 0 || !top)
+                return r;
+        r = parse_odds_count(top, "top_logprobs", &p->top_logprobs, e);
+        if (r == 0 && p->top_logprobs > 0 && !p->logprobs)
+                return request_fail(e, ERROR_INVALID_INPUT, "top_logprobs",
+                                    "The field needs logprobs to be true.");
+        return r;
+}
+
 static int parse_tools(const json_t *root, struct gen_params *p, struct request_error *e) {
         struct grammar *calls = NULL;
         int r = tools_parse(root, &p->tools, &calls, e);
@@ -346,6 +374,7 @@ int params_parse(const json_t *root, struct gen_params *p, struct request_error 
             (r = parse_format(root, p, e)) < 0 || (r = parse_tools(root, p, e)) < 0 ||
             (field(root, "keep_alive") &&
              (r = keep_parse(field(root, "keep_alive"), &p->keep, e)) < 0) ||
+            (r = parse_logprobs(root, p, e)) < 0 ||
             (r = parse_bool(root, "stream", &p->stream, e)) < 0)
                 return r;
         if (options && !json_is_object(options))

@@ -15,7 +15,7 @@
 #include "engine/grammar/grammar.h"
 #include "engine/run/sampler.h"
 
-enum { JSON_VALUES_MAX = 65536 };
+enum { JSON_VALUES_MAX = 65536, LOGPROBS_MAX = 20 };
 
 struct gen_params {
         struct sampling sampling;
@@ -27,6 +27,8 @@ struct gen_params {
         struct tools tools;
         struct keep keep;        /* how long the model stays loaded after it */
         bool stream, include_usage;
+        bool logprobs;           /* how likely each token was, and how likely the likeliest: */
+        uint32_t top_logprobs;   /* so many, LOGPROBS_MAX at most */
 };
 
 /* Parse JSON text. Bounded: at most JSON_VALUES_MAX values. The error names the byte. Returns a

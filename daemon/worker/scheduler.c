@@ -106,6 +106,8 @@ static void generation_free(struct scheduler *s, struct generation *g) {
         constraint_free(g->request.constraint);
         tokens_done(&g->request.prompt);
         secure_buf_done(&g->text);
+        secure_buf_done(&g->records);
+        secure_buf_done(&g->fresh);
         explicit_bzero(g, sizeof(*g));
         free(g);
 }
@@ -220,6 +222,8 @@ static int check_request(const struct lane *l, const struct generation_request *
                 return -ENOENT;
         if (r->prompt.n == 0 || r->max_tokens == 0)
                 return -EINVAL;
+        if (r->n_top > MIN((uint32_t)ODDS_TOP_MAX, l->model->hp.n_vocab))
+                return -EINVAL;
         if (n > l->model->hp.n_ctx)
                 return -E2BIG;
         if (n > l->max_tokens)
@@ -322,7 +326,7 @@ int scheduler_fd(const struct scheduler *s) {
 
 /* What one generation's callbacks are to be told. */
 struct mail {
-        struct secure_buf text;
+        struct secure_buf text, records;
         uint32_t read;
         struct generation_usage usage;
         bool progressed, ended;
@@ -331,13 +335,13 @@ struct mail {
 
 /* Lock held. */
 static struct mail mailbox_take(struct scheduler *s, struct generation *g) {
-        struct mail m = {.text = g->text, .read = g->seen_read, .usage = g->usage,
-                         .progressed = g->progressed, .ended = g->stage == STAGE_ENDED,
-                         .finish = g->finish};
+        struct mail m = {.text = g->text, .records = g->records, .read = g->seen_read,
+                         .usage = g->usage, .progressed = g->progressed,
+                         .ended = g->stage == STAGE_ENDED, .finish = g->finish};
 
-        if (g->text.n >= MAILBOX_BYTES)
+        if (mailbox_full(g))
                 wake_engine(s);
-        g->text = (struct secure_buf){0};
+        g->text = g->records = (struct secure_buf){0};
         g->progressed = false;
         g->dirty = false;
         TAILQ_REMOVE(&s->dirty, g, in_dirty);
@@ -349,6 +353,10 @@ static void deliver(struct scheduler *s, struct generation *g, struct mail *m) {
 
         if (m->progressed && r->progress)
                 r->progress(r->userdata, m->read, m->usage.out);
+        if (m->records.n > 0 && r->token_odds)
+                r->token_odds(r->userdata, (const struct token_odds *)(const void *)m->records.p,
+                              m->records.n / odds_bytes(r));
+        secure_buf_done(&m->records);
         if (m->text.n > 0 && r->text)
                 r->text(r->userdata, m->text.p, m->text.n);
         secure_buf_done(&m->text);

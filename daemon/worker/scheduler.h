@@ -34,11 +34,16 @@ struct generation_request {
         struct sampling sampling;
         struct constraint *constraint; /* what the answer must be; taken over like the prompt, or
                                         * NULL. The answer ends where nothing may follow. */
+        bool odds;                     /* tell how likely tokens were, and how likely others: */
+        uint32_t n_top;                /* so many, ODDS_TOP_MAX at most */
         bool ignore_end;               /* benchmarks: do not stop at end tokens */
         bool background;               /* gives way: interactive ones are admitted and read first,
                                         * and the last free sequence is theirs */
         /* Called with whole UTF-8 characters; n > 0. */
         void (*text)(void *userdata, const char *text, size_t n);
+        /* With `odds`: n records of 1 + n_top each (sampler_odds) for as many tokens, in order, end
+         * tokens left out; before the text that they end up in. */
+        void (*token_odds)(void *userdata, const struct token_odds *records, size_t n);
         /* Prompt tokens read so far changed, or the first token came (NULL: not wanted). */
         void (*progress)(void *userdata, uint32_t tokens_read, uint32_t tokens_out);
         /* Exactly once, last; the generation is freed after it returns. */
@@ -77,7 +82,8 @@ struct scheduler_memory scheduler_memory(struct scheduler *s);
 uint32_t scheduler_max_tokens(const struct scheduler *s, const struct model *model);
 
 /* 0, or -E2BIG (over the context), -ENOMEM (over the whole KV budget, or no memory), -ENOENT (model
- * not added), -EINVAL (empty prompt, no tokens wanted, a token id that is none). On success the
+ * not added), -EINVAL (empty prompt, no tokens wanted, a token id that is none,
+ * too many odds). On success the
  * request's prompt and constraint belong to the scheduler. Waits inside for a sequence and KV pages
  * when all are taken, first come first served. */
 int scheduler_submit(struct scheduler *s, struct generation_request *request,

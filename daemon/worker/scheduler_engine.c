@@ -195,6 +195,22 @@ static int32_t next_token(struct generation *g, const float *logits, bool *ret_l
         return token;
 }
 
+/* Before the next step changes the logits. */
+static void note_odds(struct generation *g, const float *logits, int32_t token) {
+        const struct generation_request *r = &g->request;
+        size_t n = odds_bytes(r);
+        char *to;
+
+        if (!r->odds || token == TOKEN_NONE || is_end(g, token))
+                return;
+        to = secure_buf_reserve(&g->fresh, n);
+        if (!to)
+                return;
+        sampler_odds(logits, g->lane->model->hp.n_vocab, token, r->n_top,
+                     (struct token_odds *)(void *)to);
+        g->fresh.n += n;
+}
+
 /* The tokens of one generation's step into made[]: the next one, and as long as it is what was
  * guessed, the one after it, whose logits are there, too. The sampler sees what it would have seen
  * without guesses, so it chooses the same. Returns how many. */
@@ -204,6 +220,7 @@ static uint32_t sample(struct generation *g, const float **logits, uint32_t n, i
 
         do {
                 made[n_made] = next_token(g, logits[n_made], ret_last);
+                note_odds(g, logits[n_made], made[n_made]);
                 n_made++;
         } while (n_made < n && n_made < left && made[n_made - 1] == g->guess.ids[n_made - 1] &&
                  !is_end(g, made[n_made - 1]) && !*ret_last);
@@ -235,6 +252,9 @@ static void advance(struct scheduler *s, struct generation *g, const float ***lo
         }
         sequence_share(g->sequence);
         pthread_mutex_lock(&s->lock);
+        secure_buf_append(&g->records, g->fresh.p, g->fresh.n);
+        secure_buf_consume(&g->fresh, g->fresh.n);
+        g->text.failed |= g->records.failed || g->fresh.failed;
         for (uint32_t i = 0; i < n_made && !ended; i++)
                 ended = take_token(g, made[i], last && i + 1 == n_made, &finish);
         g->seen_read = g->read;

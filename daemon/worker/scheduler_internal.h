@@ -22,7 +22,7 @@ enum {
         GUESS_BATCH = 8,          /* with more generations decoding none guesses */
         LEAST_CHUNK = 3,          /* a prompt gets on, however long the step takes */
         CHUNK_UNIT = 4,           /* the kernels take rows by four */
-        MAILBOX_BYTES = 64 << 10, /* text that waits for the main thread; then tokens wait, too */
+        MAILBOX_BYTES = 64 << 10, /* text and odds for the main thread; then tokens wait, too */
 };
 
 enum stage { STAGE_WAITING, STAGE_RUNNING, STAGE_ENDED };
@@ -39,7 +39,7 @@ struct generation {
 
         enum stage stage;                 /* lock, as are these: */
         bool cancel, pause, dirty;
-        struct secure_buf text;           /* the mailbox: what callbacks will be given */
+        struct secure_buf text, records;  /* the mailbox: what callbacks will be given */
         uint32_t seen_read;
         struct generation_usage usage;
         bool progressed;
@@ -50,6 +50,7 @@ struct generation {
         uint32_t read, out;               /* prompt tokens read, tokens made */
         uint32_t rows;                    /* in the present step (lock: written there) */
         int32_t token;                    /* the last one made */
+        struct secure_buf fresh;          /* odds of tokens that are not taken yet */
         struct guess guess;               /* of what follows it */
         struct guess_odds odds;
         struct utf8_stream utf8;
@@ -115,6 +116,12 @@ uint64_t scheduler_now(void); /* CLOCK_MONOTONIC, microseconds */
 /* With the lock held: something in the mailbox. */
 void mailbox_mark(struct scheduler *s, struct generation *g);
 void scheduler_signal(struct scheduler *s);
+static inline size_t odds_bytes(const struct generation_request *r) {
+        return (1 + r->n_top) * sizeof(struct token_odds);
+}
+static inline bool mailbox_full(const struct generation *g) {
+        return g->text.n + g->records.n >= MAILBOX_BYTES;
+}
 
 /* scheduler_step.c, lock held: could the generation take part in a step? */
 bool generation_runnable(const struct generation *g);

@@ -7,7 +7,7 @@
 #include "engine/base/macro.h"
 
 bool generation_runnable(const struct generation *g) {
-        return !g->cancel && !g->pause && g->text.n < MAILBOX_BYTES;
+        return !g->cancel && !g->pause && !mailbox_full(g);
 }
 
 /* What was seen of one kind of step serves for the other until that was seen, too. */

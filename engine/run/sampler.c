@@ -422,3 +422,42 @@ int32_t sampler_next_of(struct sampler *s, const float *logits, const uint64_t *
         remember_sampled(s, token);
         return token;
 }
+
+/* Natural logarithm of a positive, normal number with a fixed order of operations: x = 2^e m with m
+ * around 1, and ln m = 2 artanh((m - 1) / (m + 1)), whose series ends below half a unit in the last
+ * place. */
+static double log_fixed(double x) {
+        int e;
+        double m = frexp(x, &e), z, sum = 0;
+
+        if (m < 0.70710678118654752) {
+                m *= 2;
+                e--;
+        }
+        z = (m - 1) / (m + 1);
+        for (int k = 23; k >= 1; k -= 2)
+                sum = sum * z * z + 2.0 / k;
+        return sum * z + (double)e * 0.69314718055994531;
+}
+
+static double logprob_of(float logit, float best, double log_sum) {
+        double x = (double)logit - (double)best - log_sum;
+
+        return x > ODDS_LEAST ? x : ODDS_LEAST;
+}
+
+void sampler_odds(const float *logits, uint32_t n_vocab, int32_t token, uint32_t n_top,
+                  struct token_odds *ret) {
+        float best = logits[find_best(logits, n_vocab)];
+        struct candidate top[ODDS_TOP_MAX];
+        double sum = 0;
+
+        for (uint32_t i = 0; i < n_vocab; i++)
+                sum += logits[i] - best > -80.0F ? (double)expf_fixed(logits[i] - best) : 0;
+        sum = log_fixed(MAX(sum, 1.0)); /* less only where no logit is a number */
+        if (n_top > 0)
+                select_best(top, n_top, logits, n_vocab);
+        ret[0] = (struct token_odds){token, logprob_of(logits[token], best, sum)};
+        for (uint32_t i = 0; i < n_top; i++)
+                ret[1 + i] = (struct token_odds){top[i].id, logprob_of(top[i].logit, best, sum)};
+}

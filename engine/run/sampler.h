@@ -35,5 +35,17 @@ int32_t sampler_next(struct sampler *s, const float *logits);
  * other limits act as if the rest of the vocabulary did not exist. NULL: among all of them. -1:
  * none is allowed. */
 int32_t sampler_next_of(struct sampler *s, const float *logits, const uint64_t *allowed);
+/* How likely a token was: the natural logarithm of its softmax over the whole vocabulary, at
+ * temperature 1, before penalties and masks; ODDS_LEAST at least (and for a NaN). */
+struct token_odds {
+        int32_t token;
+        double logprob;
+};
+#define ODDS_LEAST (-9999.0)
+enum { ODDS_TOP_MAX = 20 };
+/* ret[0]: of this token; ret[1..n_top]: of the likeliest ones, best first, ties by the lowest id
+ * (n_top <= ODDS_TOP_MAX, and <= n_vocab). */
+void sampler_odds(const float *logits, uint32_t n_vocab, int32_t token, uint32_t n_top,
+                  struct token_odds *ret);
 /* Let the repetition window know tokens that were not sampled (the prompt). */
 void sampler_accept(struct sampler *s, int32_t token);

@@ -92,3 +92,7 @@ struct view vocab_bytes(const struct vocab *v, int32_t id, bool first) {
                 return (struct view){.p = text.p + 1, .n = text.n - 1};
         return text;
 }
+
+struct view vocab_name(const struct vocab *v, int32_t id) {
+        return is_token(v, id) ? texts_at(&v->texts, (uint32_t)id) : (struct view){0};
+}

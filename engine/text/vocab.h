@@ -57,6 +57,9 @@ int vocab_encode(const struct vocab *v, const char *text, size_t n, bool parse_s
  * as the vocabulary. `first`: first token of a text (SPM drops the prefix space). */
 struct view vocab_bytes(const struct vocab *v, int32_t id, bool first);
 
+/* What the vocabulary calls a token: its bytes, or the name of a control token. */
+struct view vocab_name(const struct vocab *v, int32_t id);
+
 /* Streaming UTF-8: bytes in, whole characters out (formats-and-models 5.6). */
 struct utf8_stream {
         uint8_t pending[4];

@@ -15,7 +15,8 @@
 #include "kernels/cpu.h"
 #include "tests/tools/open_model.h"
 
-enum { PATIENCE_USEC = 60000000, LEASE = 200000, JOBS = 6 };
+enum { PATIENCE_USEC = 60000000, LEASE = 200000, JOBS = 6, TOP = 3 };
+#define RECORD ((1 + TOP) * sizeof(struct token_odds))
 
 static struct model *model;
 
@@ -102,7 +103,7 @@ static void tries_where_it_pays(void **state) {
 struct result {
         struct generation *g;
         struct scheduler *s;
-        struct secure_buf text;
+        struct secure_buf text, records;
         struct generation_usage usage;
         enum finish finish;
         uint32_t cancel_at;
@@ -113,6 +114,13 @@ static void on_text(void *userdata, const char *text, size_t n) {
         struct result *r = userdata;
 
         secure_buf_append(&r->text, text, n);
+}
+
+static void on_token_odds(void *userdata, const struct token_odds *records, size_t n) {
+        struct result *r = userdata;
+
+        assert_true(n > 0 && records[0].logprob <= 0);
+        secure_buf_append(&r->records, (const char *)records, n * RECORD);
 }
 
 static void on_progress(void *userdata, uint32_t tokens_read, uint32_t tokens_out) {
@@ -161,7 +169,8 @@ static void submit(struct scheduler *s, struct result *r, unsigned seed, uint32_
                    const struct sampling *sampling, bool ignore_end) {
         struct generation_request q = {
                 .model = model, .owner = seed % 3, .max_tokens = max_tokens, .sampling = *sampling,
-                .ignore_end = ignore_end, .text = on_text, .progress = on_progress, .end = on_end,
+                .ignore_end = ignore_end, .odds = true, .n_top = TOP, .text = on_text,
+                .token_odds = on_token_odds, .progress = on_progress, .end = on_end,
                 .userdata = r,
         };
 
@@ -183,12 +192,24 @@ static void finish(struct scheduler *s, const struct result *r) {
         }
 }
 
+static const struct token_odds *odds_at(const struct result *r, size_t i) {
+        return (const struct token_odds *)(const void *)r->records.p + i;
+}
+
 static void assert_same(struct result *a, struct result *b) {
         assert_int_equal(a->finish, b->finish);
         assert_int_equal(a->usage.out, b->usage.out);
         assert_int_equal(a->text.n, b->text.n);
         if (a->text.n > 0)
                 assert_memory_equal(a->text.p, b->text.p, a->text.n);
+        assert_int_equal(a->records.n, a->usage.out * RECORD);
+        assert_int_equal(b->records.n, a->records.n);
+        for (size_t i = 0; i < a->records.n / sizeof(struct token_odds); i++) {
+                assert_int_equal(odds_at(a, i)->token, odds_at(b, i)->token);
+                assert_true(odds_at(a, i)->logprob == odds_at(b, i)->logprob);
+        }
+        secure_buf_done(&a->records);
+        secure_buf_done(&b->records);
         secure_buf_done(&a->text);
         secure_buf_done(&b->text);
 }
@@ -281,6 +302,7 @@ static void company_and_cancel(void **state) {
                         if (r[i].cancel_at > 0) {
                                 assert_true(r[i].usage.out >= r[i].cancel_at);
                                 secure_buf_done(&r[i].text);
+                                secure_buf_done(&r[i].records);
                                 continue;
                         }
                         submit(never, &a, i + round, 80, &samplings[(i + round) % 8], true);

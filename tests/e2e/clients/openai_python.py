@@ -90,6 +90,14 @@ bound = c.chat.completions.create(model=MODEL, messages=FRANCE, response_format=
     "type": "json_schema", "json_schema": {"name": "answer", "strict": True, "schema": schema}})
 assert list(json.loads(bound.choices[0].message.content)) == ["capital"], bound
 
+odds = c.chat.completions.create(model=MODEL, messages=FRANCE, logprobs=True, top_logprobs=2)
+told = odds.choices[0].logprobs.content
+assert "".join(t.token for t in told) == answer, told
+assert all(len(t.top_logprobs) == 2 and t.logprob <= 0 for t in told)
+told = c.completions.create(model=MODEL, prompt="The capital of France is", max_tokens=3,
+                            logprobs=2).choices[0].logprobs
+assert len(told.tokens) == len(told.token_logprobs) == len(told.top_logprobs) == 3, told
+
 # A stream that is left ends its job: the next request is served at once.
 stream = client().chat.completions.create(
     model=MODEL, stream=True, max_tokens=4000, temperature=1, seed=1,

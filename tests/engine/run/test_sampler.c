@@ -394,6 +394,52 @@ static void test_refused_options(void **state) {
         assert_null(sampler_free(NULL));
 }
 
+/* Against the C library in double; the token itself is the same number as among the best. */
+static void test_odds(void **state) {
+        float logits[VOCAB];
+        struct token_odds odds[1 + ODDS_TOP_MAX];
+        double sum = 0, mass = 0;
+
+        (void)state;
+        some_logits(logits, VOCAB);
+        for (int i = 0; i < VOCAB; i++)
+                sum += exp((double)logits[i]);
+        for (int i = 0; i < VOCAB; i++) {
+                sampler_odds(logits, VOCAB, i, 0, odds);
+                assert_int_equal(odds[0].token, i);
+                assert_true(fabs(odds[0].logprob - ((double)logits[i] - log(sum))) < 1e-6);
+                mass += exp(odds[0].logprob);
+        }
+        assert_true(fabs(mass - 1) < 1e-6);
+        sampler_odds(logits, VOCAB, 7, ODDS_TOP_MAX, odds);
+        for (int i = 1; i <= ODDS_TOP_MAX; i++) {
+                struct token_odds alone;
+
+                sampler_odds(logits, VOCAB, odds[i].token, 0, &alone);
+                assert_true(alone.logprob == odds[i].logprob);
+                assert_true(i == 1 || odds[i - 1].logprob > odds[i].logprob ||
+                            (odds[i - 1].logprob == odds[i].logprob &&
+                             odds[i - 1].token < odds[i].token));
+        }
+}
+
+static void test_odds_of_strange_logits(void **state) {
+        const float few[] = {NAN, 3, -INFINITY, 3, -1e30F}, none[] = {NAN, NAN};
+        struct token_odds odds[3];
+
+        (void)state;
+        sampler_odds(few, 5, 3, 2, odds);
+        assert_true(fabs(odds[0].logprob + log(2)) < 1e-12);
+        assert_int_equal(odds[1].token, 1);
+        assert_int_equal(odds[2].token, 3);
+        for (int32_t i = 0; i < 5; i += 2) {
+                sampler_odds(few, 5, i, 0, odds);
+                assert_true(odds[0].logprob == ODDS_LEAST);
+        }
+        sampler_odds(none, 2, 0, 2, odds);
+        assert_true(odds[0].logprob == ODDS_LEAST && odds[2].logprob == ODDS_LEAST);
+}
+
 int main(void) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(test_greedy),
@@ -408,6 +454,8 @@ int main(void) {
                 cmocka_unit_test(test_loops_in_long_text),
                 cmocka_unit_test(test_strange_logits),
                 cmocka_unit_test(test_refused_options),
+                cmocka_unit_test(test_odds),
+                cmocka_unit_test(test_odds_of_strange_logits),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);
