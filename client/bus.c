@@ -6,10 +6,13 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "client/bus.h"
 #include "client/term.h"
 #include "engine/base/macro.h"
+
+enum { ADMIN_USEC = 150000000 };
 
 static int open_private(const struct options *o, sd_bus **ret) {
         char path[160], address[512];
@@ -49,6 +52,24 @@ int bus_open(const struct options *o, sd_bus **ret) {
                 return 0;
         fprintf(stderr, "bnctl: cannot reach bitnetd at %s: is it running?\n", o->socket);
         return error_row(ERROR_UNAVAILABLE)->exit_status;
+}
+
+/* On the private socket of somebody else's daemon only root may administer; on a message bus polkit
+ * may allow it to others. */
+static bool needs_polkit(const struct options *o, const char *path) {
+        struct stat st;
+
+        return o->socket == o->path && geteuid() != 0 && stat(path, &st) == 0 &&
+               st.st_uid != geteuid();
+}
+
+int bus_open_admin(const struct options *o, sd_bus **ret) {
+        if (!needs_polkit(o, o->socket) || sd_bus_open_system(ret) < 0)
+                return bus_open(o, ret);
+        /* A person may have to find a password. */
+        sd_bus_set_allow_interactive_authorization(*ret, true);
+        sd_bus_set_method_call_timeout(*ret, ADMIN_USEC);
+        return 0;
 }
 
 int bus_report(const sd_bus_error *error) {

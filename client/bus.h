@@ -16,6 +16,9 @@
 
 /* 0 with an open connection, or an exit status with the message printed. */
 int bus_open(const struct options *o, sd_bus **ret);
+/* The same for what administrators may do: by way of the system bus, where polkit can be asked, for
+ * those whom the daemon does not know as one already. */
+int bus_open_admin(const struct options *o, sd_bus **ret);
 
 /* Print a D-Bus error and give its exit status. */
 int bus_report(const sd_bus_error *error);

@@ -64,7 +64,7 @@ static void print_table(const struct options *o, const json_t *list) {
 int cmd_ps(struct options *o) {
         json_t *list = json_array();
         sd_bus *bus = NULL;
-        int status = bus_open(o, &bus);
+        int status = o->all ? bus_open_admin(o, &bus) : bus_open(o, &bus);
 
         if (!status)
                 status = bus_each_job(bus, o->all, collect, list);

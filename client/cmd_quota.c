@@ -371,7 +371,7 @@ int cmd_quota(struct options *o) {
                 free(q);
                 return EXIT_USAGE;
         }
-        status = bus_open(o, &bus);
+        status = o->uid || action->takes_arguments ? bus_open_admin(o, &bus) : bus_open(o, &bus);
         if (!status)
                 status = get_quota(bus, uid, q);
         if (!status)
@@ -384,7 +384,7 @@ int cmd_quota(struct options *o) {
 int cmd_reload(struct options *o) {
         sd_bus_error error = SD_BUS_ERROR_NULL;
         sd_bus *bus = NULL;
-        int status = bus_open(o, &bus), r;
+        int status = bus_open_admin(o, &bus), r;
 
         if (status)
                 return status;

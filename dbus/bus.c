@@ -47,6 +47,7 @@ static void peer_free(struct peer *p) {
         *i = p->next;
         job_peer_gone(p);
         residency_peer_gone(p);
+        authorize_peer_gone(p);
         sd_event_source_disable_unref(p->gone);
         sd_bus_close_unref(p->bus);
         charge_done(&p->charge);

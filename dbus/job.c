@@ -377,7 +377,8 @@ static int get_progress(sd_bus *bus, const char *path, const char *interface, co
         return sd_bus_message_append(reply, "d", progress);
 }
 
-/* Own jobs and, for root, all; the same error for what is missing and what is foreign. */
+/* Own jobs and, for root and whom polkit lets inspect others, all; the same error for what is
+ * missing and what is foreign. */
 static int find(sd_bus *bus, const char *path, const char *interface, void *userdata,
                 void **ret_found, sd_bus_error *e) {
         struct peer *p = userdata;
@@ -398,7 +399,7 @@ static int find(sd_bus *bus, const char *path, const char *interface, void *user
         id = strtoull(name, &end, 10);
         if (errno == 0 && *name >= '1' && *name <= '9' && *end == '\0')
                 job = jobs_find(p->owner->jobs, id);
-        if (!job || (job->uid != uid && uid != 0))
+        if (!job || (job->uid != uid && uid != 0 && !authorized(p, m, ACTION_INSPECT_OTHERS)))
                 return bus_error(e, ERROR_NO_SUCH_OBJECT, 0, 0);
         *ret_found = job;
         return 1;

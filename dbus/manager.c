@@ -1,6 +1,6 @@
 /* org.bitnetd.Bitnetd1.Manager: starting, listing and cancelling jobs; the catalogue; numbers.
- * Methods return at once. What they show of jobs is the caller's own, unless the caller is root and
- * asks for all. */
+ * Methods return at once. What they show of jobs is the caller's own, unless an administrator asks
+ * for all. */
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
@@ -104,7 +104,7 @@ static int method_list_models(sd_bus_message *m, void *userdata, sd_bus_error *e
         return r < 0 ? r : sd_bus_message_send(reply);
 }
 
-/* {"all": true} is for root. */
+/* {"all": true} is for administrators. */
 static int read_filter(sd_bus_message *m, bool *ret_all) {
         int r = sd_bus_message_enter_container(m, 'a', "{sv}");
 
@@ -133,21 +133,14 @@ static int append_job(sd_bus_message *reply, const struct job *job) {
                 job->progress.tokens_out);
 }
 
-static int method_list_jobs(sd_bus_message *m, void *userdata, sd_bus_error *e) {
-        struct peer *p = userdata;
+static int list_jobs(sd_bus_message *m, struct peer *p, bool all, sd_bus_error *e) {
         _cleanup_(message_unrefp) sd_bus_message *reply = NULL;
         const struct job *job;
         uid_t uid;
-        bool all;
         int r = peer_uid(p, m, &uid);
 
-        if (r < 0)
-                return r;
-        if (read_filter(m, &all) < 0)
-                return bus_error(e, ERROR_INVALID_INPUT, 0, 0);
-        if (all && uid != 0)
-                return bus_error(e, ERROR_NOT_AUTHORIZED, 0, 0);
-        r = sd_bus_message_new_method_return(m, &reply);
+        if (r >= 0)
+                r = sd_bus_message_new_method_return(m, &reply);
         if (r >= 0)
                 r = sd_bus_message_open_container(reply, 'a', "(oussssttt)");
         for (uint32_t i = 0; r >= 0 && (job = jobs_at(p->owner->jobs, i)); i++)
@@ -156,6 +149,20 @@ static int method_list_jobs(sd_bus_message *m, void *userdata, sd_bus_error *e) 
         if (r >= 0)
                 r = sd_bus_message_close_container(reply);
         return r < 0 ? r : sd_bus_message_send(reply);
+}
+
+static int list_all_jobs(sd_bus_message *m, struct peer *p, sd_bus_error *e) {
+        return list_jobs(m, p, true, e);
+}
+
+static int method_list_jobs(sd_bus_message *m, void *userdata, sd_bus_error *e) {
+        bool all;
+
+        if (read_filter(m, &all) < 0)
+                return bus_error(e, ERROR_INVALID_INPUT, 0, 0);
+        if (all)
+                return authorize(userdata, m, ACTION_INSPECT_OTHERS, list_all_jobs, e);
+        return list_jobs(m, userdata, false, e);
 }
 
 static int method_cancel_all(sd_bus_message *m, void *userdata, sd_bus_error *e) {

@@ -20,6 +20,8 @@ struct bus {
         struct peer *peers;
         struct residency *residencies; /* residency.c */
         struct quota_view view; /* the quota object that a call is about */
+        struct check *checks;   /* of authorize.c, newest first */
+        uint64_t last_check;
 };
 
 struct peer {
@@ -43,15 +45,26 @@ int peer_uid(const struct peer *p, sd_bus_message *m, uid_t *ret);
 int bus_error(sd_bus_error *e, enum error_code code, uint64_t value, uint64_t limit);
 int bus_refuse(sd_bus_error *e, const struct refusal *why);
 
-/* Whether whoever sent the message may do something for administrators. run reads the arguments
- * and replies, like a handler of sd-bus, or nothing of it happens and the sender is refused; it may
- * be called after authorize has returned, when somebody has to be asked first. action: a name of
- * polkit. Returns what a handler returns. */
-int authorize(struct peer *p, sd_bus_message *m, const char *action,
-              int (*run)(sd_bus_message *m, struct peer *p, sd_bus_error *e), sd_bus_error *e);
+/* What was asked for, once it is allowed: reads the arguments and replies, like a handler of
+ * sd-bus. */
+typedef int (*authorized_run)(sd_bus_message *m, struct peer *p, sd_bus_error *e);
+
+/* Whether whoever sent the message may do something for administrators: run is called, or nothing
+ * of it happens and the sender is refused. It may be called after authorize has returned, when
+ * polkit has to be asked first. action: a name of org.bitnetd.policy. Returns what a handler
+ * returns. */
+int authorize(struct peer *p, sd_bus_message *m, const char *action, authorized_run run,
+              sd_bus_error *e);
+/* The sender was authorised for this action a moment ago, on the same connection: objects that
+ * exist for administrators only exist for him too. Asks nobody. */
+bool authorized(const struct peer *p, sd_bus_message *m, const char *action);
+/* Whatever is still being asked about is dropped. */
+void authorize_peer_gone(struct peer *p);
 /* Root, and the user whose daemon this is. */
 bool is_administrator(uid_t uid);
-#define ACTION_MANAGE_QUOTA "org.bitnetd.manage-quota"
+#define ACTION_MANAGE_MODELS  "org.bitnetd.manage-models"
+#define ACTION_MANAGE_QUOTA   "org.bitnetd.manage-quota"
+#define ACTION_INSPECT_OTHERS "org.bitnetd.inspect-others"
 
 /* Methods of the manager about quotas (quota.c). */
 int quota_method_get(sd_bus_message *m, void *userdata, sd_bus_error *e);

@@ -158,8 +158,9 @@ static int get_origins(sd_bus *bus, const char *path, const char *interface, con
 }
 
 /* True when the sender may see the quota of this uid. */
-static bool may_see(uid_t sender, uid_t uid) {
-        return sender == uid || is_administrator(sender);
+static bool may_see(const struct peer *p, sd_bus_message *m, uid_t sender, uid_t uid) {
+        return sender == uid || is_administrator(sender) ||
+               authorized(p, m, ACTION_MANAGE_QUOTA);
 }
 
 /* The same error for what is foreign and for what is no uid at all. */
@@ -181,33 +182,45 @@ static int find(sd_bus *bus, const char *path, const char *interface, void *user
         errno = 0;
         uid = strtoull(name, &end, 10);
         if (errno || *name < '0' || *name > '9' || *end || (*name == '0' && name[1]) ||
-            uid >= UID_SELF || !may_see(sender, (uid_t)uid))
+            uid >= UID_SELF || !may_see(p, m, sender, (uid_t)uid))
                 return bus_error(e, ERROR_NO_SUCH_OBJECT, 0, 0);
         quota_view_read(p->owner->settings.broker, (uid_t)uid, &p->owner->view);
         *ret_found = &p->owner->view;
         return 1;
 }
 
-int quota_method_get(sd_bus_message *m, void *userdata, sd_bus_error *e) {
-        struct peer *p = userdata;
+static int get(sd_bus_message *m, struct peer *p, sd_bus_error *e) {
         struct quota_view *v = &p->owner->view;
         _cleanup_(message_unrefp) sd_bus_message *reply = NULL;
+        uint32_t uid;
+        uid_t sender;
+        int r = sd_bus_message_rewind(m, true);
+
+        if (r >= 0)
+                r = peer_uid(p, m, &sender);
+        if (r >= 0)
+                r = sd_bus_message_read(m, "u", &uid);
+        if (r < 0)
+                return r;
+        quota_view_read(p->owner->settings.broker, uid == UID_SELF ? sender : uid, v);
+        r = sd_bus_message_new_method_return(m, &reply);
+        if (r >= 0)
+                r = append_everything(reply, v);
+        return r < 0 ? r : sd_bus_message_send(reply);
+}
+
+int quota_method_get(sd_bus_message *m, void *userdata, sd_bus_error *e) {
         uid_t sender;
         uint32_t uid;
-        int r = peer_uid(p, m, &sender);
+        int r = peer_uid(userdata, m, &sender);
 
         if (r >= 0)
                 r = sd_bus_message_read(m, "u", &uid);
         if (r < 0)
                 return r;
-        uid = uid == UID_SELF ? sender : uid;
-        if (!may_see(sender, uid))
-                return bus_error(e, ERROR_NO_SUCH_OBJECT, 0, 0);
-        quota_view_read(p->owner->settings.broker, uid, v);
-        r = sd_bus_message_new_method_return(m, &reply);
-        if (r >= 0)
-                r = append_everything(reply, v);
-        return r < 0 ? r : sd_bus_message_send(reply);
+        if (uid == UID_SELF || uid == sender)
+                return get(m, userdata, e);
+        return authorize(userdata, m, ACTION_MANAGE_QUOTA, get, e);
 }
 
 struct changes {

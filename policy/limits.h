@@ -79,3 +79,11 @@ enum { LIMIT_FAULTS = 16 };
 /* Private connections to the bus, of one uid, and the replies that may wait on one of them for a
  * client that does not read. */
 enum { LIMIT_BUS_PEERS = 8, LIMIT_BUS_REPLIES = 64 };
+
+/* Questions to polkit that are open at once, and of one uid (grants count there). How long a yes
+ * opens the objects for administrators, and how long one waits for polkit: where it may ask a
+ * person, and where not. */
+enum { LIMIT_CHECKS = 16, LIMIT_CHECKS_PER_UID = 4 };
+#define LIMIT_GRANT_USEC  UINT64_C(300000000)
+#define LIMIT_DIALOG_USEC UINT64_C(120000000)
+#define LIMIT_POLKIT_USEC UINT64_C(10000000)

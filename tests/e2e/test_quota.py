@@ -209,7 +209,7 @@ class Bnctl(Case):
 
             self.assertEqual(json.loads(as_user("quota", "--json").stdout)["uid"], 40001)
             self.assertEqual(as_user("quota", "explain").returncode, 0)
-            self.assertEqual(as_user("quota", "show", "--uid", "0").returncode, 1)
+            self.assertEqual(as_user("quota", "show", "--uid", "0").returncode, 77)
             self.assertEqual(as_user("quota", "set", "Weight=10000").returncode, 77)
             self.assertEqual(as_user("reload").returncode, 77)
             self.run_ok(d, "quota", "set", "--uid", "40001", "Weight=3")
