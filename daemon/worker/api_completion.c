@@ -59,6 +59,8 @@ static const struct exchange_format format = {
 static int parse_prompt(const json_t *root, struct job_spec *spec, struct request_error *e) {
         json_t *prompt = json_object_get(root, "prompt");
 
+        if (json_array_size(prompt) == 1) /* several would need several answers */
+                prompt = json_array_get(prompt, 0);
         if (spec->params.tools.offered)
                 return request_fail(e, ERROR_UNSUPPORTED, "tools", "Tools are for chats.");
         if (!json_is_string(prompt) || json_string_length(prompt) == 0)

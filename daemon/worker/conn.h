@@ -25,7 +25,7 @@ struct conn {
         struct conn *next;
         struct worker *w;
         int fd, place;
-        uint64_t id;
+        uint64_t id, answers;       /* the broker's number; answers begun */
         enum conn_state state;
         bool eof;                   /* the client sends no more (it may still read) */
         bool dead;                  /* to be closed and freed at the end of the pass */

@@ -41,6 +41,9 @@ void http_head(struct secure_buf *out, const struct http_head *h) {
                 secure_buf_printf(out, "Content-Length: %zu\r\n", h->length);
         if (h->job != 0)
                 secure_buf_printf(out, "x-request-id: %" PRIu64 "\r\n", h->job);
+        else if (h->nth != 0)
+                secure_buf_printf(out, "x-request-id: conn-%" PRIu64 "-%" PRIu64 "\r\n", h->conn,
+                                  h->nth);
         if (h->retry_after_ms != 0)
                 secure_buf_printf(out, "Retry-After: %u\r\nretry-after-ms: %u\r\n",
                                   h->retry_after_ms / 1000 + (h->retry_after_ms % 1000 != 0),

@@ -18,7 +18,8 @@ struct http_head {
         bool stream;               /* no length: chunked, or until close */
         bool chunked;              /* stream only: HTTP/1.1 peer */
         bool close;                /* the connection ends after this answer */
-        uint64_t job;              /* x-request-id; 0: none */
+        uint64_t job;              /* x-request-id; 0: there is none, and it is instead */
+        uint64_t conn, nth;        /* the nth answer on a connection; nth 0: no x-request-id */
         uint32_t retry_after_ms;   /* 0: none */
         struct rates *rates;       /* NULL: none */
         uint64_t now;              /* for rates: CLOCK_MONOTONIC, microseconds */

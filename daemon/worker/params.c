@@ -250,6 +250,27 @@ static int parse_bool(const json_t *root, const char *name, bool *ret, struct re
         return 0;
 }
 
+/* Unlike other servers' fields, ours are never ignored. */
+static int check_own(json_t *bn, struct request_error *e) {
+        static const char *const known[] = { "priority", "deadline_ms", "on_overflow" };
+        const char *overflow = json_string_value(json_object_get(bn, "on_overflow")), *key;
+        json_t *v;
+
+        json_object_foreach(bn, key, v) {
+                bool found = false;
+
+                for (size_t i = 0; i < ARRAY_SIZE(known); i++)
+                        found |= strcmp(key, known[i]) == 0;
+                if (!found)
+                        return request_fail(e, ERROR_UNSUPPORTED, "bn",
+                                            "Its fields: priority, deadline_ms, on_overflow.");
+        }
+        if (field(bn, "on_overflow") && (!overflow || strcmp(overflow, "error") != 0))
+                return request_fail(e, ERROR_UNSUPPORTED, "bn.on_overflow",
+                                    "What is too long is always an error.");
+        return 0;
+}
+
 /* Our own fields, under one key: {"bn": {"priority": "background", "deadline_ms": 5000}}. */
 static int parse_own(const json_t *root, struct gen_params *p, struct request_error *e) {
         json_t *bn = field(root, "bn"), *priority, *deadline;
@@ -259,6 +280,8 @@ static int parse_own(const json_t *root, struct gen_params *p, struct request_er
                 return 0;
         if (!json_is_object(bn))
                 return request_fail(e, ERROR_INVALID_INPUT, "bn", "The field must be an object.");
+        if (check_own(bn, e) < 0)
+                return -EBADMSG;
         priority = field(bn, "priority");
         deadline = field(bn, "deadline_ms");
         name = json_string_value(priority);

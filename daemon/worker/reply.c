@@ -17,6 +17,8 @@ static bool http11(const struct conn *c) {
 }
 
 static void head(struct conn *c, struct http_head *h) {
+        h->conn = c->id;
+        h->nth = ++c->answers;
         h->rates = &c->w->rates;
         h->now = c->w->now;
         http_head(&c->out, h);

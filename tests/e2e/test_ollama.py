@@ -108,13 +108,16 @@ class Ollama(unittest.TestCase):
             ("GET", "/api/chat", None, 405, ""),
             ("GET", "/api/nothing", None, 404, "path"),
         ]
+        ids = set()
         for method, path, body, wanted, word in cases:
             with self.subTest(path=path, wanted=wanted):
-                status, _, data = self.d.request(method, path, body)
+                status, headers, data = self.d.request(method, path, body)
+                ids.add(headers["x-request-id"])
                 v = json.loads(data)
                 self.assertEqual(status, wanted)
                 self.assertEqual(list(v), ["error"])
                 self.assertIn(word, v["error"])
+        self.assertEqual(len(ids), len(cases))
 
 
 if __name__ == "__main__":

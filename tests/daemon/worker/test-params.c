@@ -60,6 +60,9 @@ static const struct {
         { "{\"stop\":\"\"}", ERROR_INVALID_INPUT, "stop" },
         { "{\"stop\":[1]}", ERROR_INVALID_INPUT, "stop" },
         { "{\"bn\":{\"priority\":\"first\"}}", ERROR_INVALID_INPUT, "bn.priority" },
+        { "{\"bn\":{\"on_overflow\":\"error\"}}", ERROR_NONE, "" },
+        { "{\"bn\":{\"on_overflow\":\"head\"}}", ERROR_UNSUPPORTED, "bn.on_overflow" },
+        { "{\"bn\":{\"receipt\":true}}", ERROR_UNSUPPORTED, "bn" },
         { "{\"bn\":{\"deadline_ms\":0}}", ERROR_INVALID_INPUT, "bn.deadline_ms" },
         /* silence would change the meaning */
         { "{\"n\":2}", ERROR_UNSUPPORTED, "n" },
