@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "daemon/broker/log.h"
+#include "daemon/broker/metrics.h"
 #include "dbus/peer.h"
 #include "engine/base/macro.h"
 
@@ -74,9 +75,11 @@ static bool does_not_read(const struct peer *p) {
 /* The connection must not be freed while sd-bus is dispatching from it. */
 static int on_message(sd_bus_message *m, void *userdata, sd_bus_error *ret_error) {
         struct peer *p = userdata;
+        struct metrics *metrics = peer_broker(p)->metrics;
         bool over = does_not_read(p) ||
                     sd_bus_message_is_signal(m, "org.freedesktop.DBus.Local", "Disconnected") > 0;
 
+        metrics->bus_calls += sd_bus_message_is_method_call(m, NULL, NULL) > 0;
         if (over && !p->gone)
                 sd_event_add_defer(p->owner->event, &p->gone, on_gone, p);
         return over;
@@ -179,6 +182,21 @@ void bus_drop_idle(struct bus *b) {
                 if (!p->message_bus && !job_peer_owns(p) && !residency_peer_owns(p))
                         peer_free(p);
         }
+}
+
+bool bus_has_peers(const struct bus *b) {
+        for (const struct peer *p = b->peers; p; p = p->next)
+                if (!p->message_bus)
+                        return true;
+        return false;
+}
+
+/* When the bus daemon has answered, everything that was sent to the name lies in our queue. */
+void bus_release_name(struct bus *b) {
+        for (struct peer *p = b->peers; p; p = p->next)
+                if (p->message_bus && sd_bus_release_name(p->bus, BUS_NAME) >= 0)
+                        while (sd_bus_process(p->bus, NULL) > 0)
+                                continue;
 }
 
 void bus_stop_accepting(struct bus *b) {

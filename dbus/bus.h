@@ -24,6 +24,10 @@ struct bus_settings {
 int bus_new(struct bus **ret, sd_event *event, int listening, const struct bus_settings *settings);
 /* The end is near: no new private connection. */
 void bus_stop_accepting(struct bus *b);
+/* Give up the name on the message bus and handle what came before. */
+void bus_release_name(struct bus *b);
+/* Private clients are connected. */
+bool bus_has_peers(const struct bus *b);
 /* Descriptors have run out: drop the private connections without unfinished jobs and leases. */
 void bus_drop_idle(struct bus *b);
 /* Before the workers end: models are kept for nobody any more. */

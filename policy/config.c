@@ -190,14 +190,19 @@ static int set_broker(struct reading *r, const char *name, const char *value) {
 
         if (strcmp(name, "CPU") == 0)
                 return config_cpu_level(value, &b->cpu) < 0 ? refuse(r, "not a CPU level") : 1;
-        if (strcmp(name, "Threads") != 0)
+        if (strcmp(name, "Threads") != 0 && strcmp(name, "IdleExitSec") != 0)
                 return refuse(r, "unknown key");
         n = strtoul(value, &end, 10);
         if (*value < '0' || *value > '9' || *end)
                 return refuse(r, "not a number");
-        if (n > LIMIT_THREADS)
+        if (n > (name[0] == 'T' ? (unsigned long)LIMIT_THREADS : CONFIG_IDLE_EXIT_MAX))
                 return refuse(r, "number out of range");
-        b->threads = (uint32_t)n;
+        if (name[0] == 'T')
+                b->threads = (uint32_t)n;
+        else {
+                b->idle_given = true;
+                b->idle_exit = (uint32_t)n;
+        }
         return 1;
 }
 

@@ -19,7 +19,11 @@ enum cpu_level { CPU_LEVEL_C, CPU_LEVEL_AVX2, CPU_LEVEL_AVXVNNI, CPU_LEVEL_AVX51
 struct config_broker {
         uint32_t threads;       /* 0 = one per CPU */
         enum cpu_level cpu;     /* the most that kernels may use */
+        bool idle_given;
+        uint32_t idle_exit;     /* seconds without a client, then the daemon ends; 0 = never */
 };
+
+enum { CONFIG_IDLE_EXIT_MAX = 604800 };
 
 enum { CONFIG_PATH_MAX = 512 };
 

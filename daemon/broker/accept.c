@@ -136,6 +136,11 @@ static int on_connection(sd_event_source *source, int fd, uint32_t revents, void
         return 0;
 }
 
+void listener_pause(struct listener *l) {
+        accept_pause_done(&l->pause);
+        sd_event_source_set_enabled(l->io, SD_EVENT_OFF);
+}
+
 void listener_stop(struct listener *l, bool inherited) {
         l->stopping = true;
         accept_pause_done(&l->pause);

@@ -17,6 +17,9 @@ struct listener *listener_free(struct listener *l);
  * one wait there for the next instance. */
 void listener_stop(struct listener *l, bool inherited);
 
+/* Takes no more connections; they wait in the socket. */
+void listener_pause(struct listener *l);
+
 /* Constant HTTP answer of an error, then the connection is closed (the descriptor is taken). */
 void listener_refuse(struct listener *l, int fd, enum error_code code);
 

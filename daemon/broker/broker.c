@@ -16,6 +16,7 @@
 
 #include "daemon/broker/broker.h"
 #include "daemon/broker/control.h"
+#include "daemon/broker/idle.h"
 #include "daemon/broker/log.h"
 #include "engine/base/macro.h"
 #include "kernels/cpu.h"
@@ -115,6 +116,42 @@ static void on_exhausted(void *userdata) {
 
         if (b->bus)
                 bus_drop_idle(b->bus);
+}
+
+static bool in_use(const struct store_model *model, void *userdata) {
+        const struct broker *b = userdata;
+
+        return workers_use_model(b->workers, model->name);
+}
+
+/* In the order of what it costs to have it back: a beginning is read again, a worker starts in
+ * tens of milliseconds, weights come from the disk. */
+static void on_pressure(enum pressure_step step, void *userdata) {
+        struct broker *b = userdata;
+
+        if (step != b->pressure_step)
+                log_event(LOG_PRESSURE, step, workers_count(b->workers), 0);
+        b->pressure_step = step;
+        b->metrics.relief[step]++;
+        if (step >= PRESSURE_CACHES)
+                workers_drop_caches(b->workers);
+        if (step >= PRESSURE_WORKERS)
+                workers_end_idle(b->workers, step >= PRESSURE_WEIGHTS);
+        if (step >= PRESSURE_WEIGHTS)
+                store_forget_unused(b->store, in_use, b);
+}
+
+/* Without such a file (a kernel without PSI) there is nothing to react to. */
+static int watch_pressure(struct broker *b) {
+        const char *path = b->options.pressure_file;
+        int r;
+
+        if (path && !*path)
+                return 0;
+        r = pressure_new(&b->pressure, b->event, path, on_pressure, b);
+        if (r < 0)
+                log_event(LOG_NO_PRESSURE, (uint64_t)-r, 0, 0);
+        return r < 0 && path ? r : 0;
 }
 
 static void add_models(struct broker *b) {
@@ -274,6 +311,15 @@ static void remove_sockets(struct broker *b) {
                 unlink(b->places.admin_socket);
 }
 
+void broker_close_sockets(struct broker *b) {
+        remove_sockets(b);
+        if (!b->own_api_socket)
+                listener_pause(b->api);
+        if (!b->own_bus_socket)
+                bus_stop_accepting(b->bus);
+        b->own_api_socket = b->own_bus_socket = b->own_admin_socket = false;
+}
+
 static int on_stop_timer(sd_event_source *source, uint64_t usec, void *userdata) {
         return sd_event_exit(sd_event_source_get_event(source), 0);
 }
@@ -328,6 +374,17 @@ static int read_settings(struct broker *b) {
         return EX_CONFIG;
 }
 
+/* Whoever starts the daemon by hand ends it by hand. */
+static uint64_t idle_seconds(const struct broker *b) {
+        const struct config_broker *config = config_broker(b->settings.config);
+
+        if (b->options.idle_given)
+                return b->options.idle_exit;
+        if (config->idle_given)
+                return config->idle_exit;
+        return b->options.user || b->own_api_socket ? 0 : IDLE_EXIT_SEC;
+}
+
 static int prepare(struct broker *b) {
         int r = spawn_init(&b->spawn, !b->options.user, b->options.debug);
 
@@ -347,6 +404,12 @@ static int prepare(struct broker *b) {
         r = open_sockets(b);
         if (r < 0)
                 return fail(EX_CANTCREAT, "sockets", r);
+        r = watch_pressure(b);
+        if (r < 0)
+                return fail(EX_NOINPUT, "pressure file", r);
+        r = idle_watch(b, idle_seconds(b));
+        if (r < 0)
+                return fail(EX_OSERR, "start", r);
         add_models(b);
         return 0;
 }
@@ -354,6 +417,8 @@ static int prepare(struct broker *b) {
 static void tear_down(struct broker *b) {
         remove_sockets(b);
         b->stop_timer = sd_event_source_disable_unref(b->stop_timer);
+        b->idle.timer = sd_event_source_disable_unref(b->idle.timer);
+        b->pressure = pressure_free(b->pressure);
         b->api = listener_free(b->api);
         b->admin = admin_free(b->admin);
         b->store = store_free(b->store); /* with its packer: the next line waits for all children */

@@ -8,10 +8,19 @@
 #include "daemon/broker/metrics.h"
 #include "daemon/broker/options.h"
 #include "daemon/broker/places.h"
+#include "daemon/broker/pressure.h"
 #include "daemon/broker/quota_file.h"
 #include "daemon/broker/settings.h"
 #include "daemon/broker/worker.h"
 #include "dbus/bus.h"
+
+/* Of leaving when idle (idle.c). */
+struct idle {
+        sd_event_source *timer;
+        uint64_t tick_usec, seen;
+        unsigned ticks;                 /* without a client, one after the other */
+        bool leaving;
+};
 
 struct broker {
         struct options options;
@@ -31,6 +40,9 @@ struct broker {
         sd_event_source *stop_timer;
         struct metrics metrics;
         struct holds holds;
+        struct pressure *pressure;
+        enum pressure_step pressure_step; /* the last one taken */
+        struct idle idle;
         bool own_api_socket, own_bus_socket, own_admin_socket; /* to be removed at the end */
 };
 
@@ -40,6 +52,10 @@ int broker_reload(struct broker *b, struct config_problem *ret_problem);
 /* The same with the quota of a user changed (settings_change). */
 int broker_set_quota(struct broker *b, uid_t uid, const struct settings_change *changes, size_t n,
                      bool persistent, struct config_problem *ret_problem);
+
+/* Nobody new comes: own sockets are removed (what waits in them is still served), those of systemd
+ * are left alone. */
+void broker_close_sockets(struct broker *b);
 
 /* On failure a message was printed; the result is an exit status (sysexits.h). */
 int broker_run(struct broker *b);

@@ -27,6 +27,8 @@ void link_answer_model(struct worker *w, const char *asked) {
         const struct store_model *model = worker_model(w, asked);
         union wire_message m = { .model = { .h.type = WIRE_MODEL } };
 
+        if (model && worker_knows_models(w))
+                store_wanted(workers_settings(w->owner)->store, model);
         /* Later; beyond that many the answer is that it is loading. */
         if (model && (model->state == ERROR_MODEL_LOADING || !worker_knows_models(w)) &&
             w->n_wants < WORKER_MAX_WANTS) {

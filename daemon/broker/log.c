@@ -50,6 +50,12 @@ static const struct row rows[_LOG_MAX] = {
                                    { "uid", "errno" } },
         [LOG_QUOTA_FILE] = { "0031", LOG_WARNING, 1, "cannot keep what was used today",
                              { "errno" } },
+        [LOG_IDLE] = { "0008", LOG_INFO, 0, "nobody is there, ending", {} },
+        [LOG_PRESSURE] = { "0009", LOG_NOTICE, 2, "memory pressure", { "step", "workers" } },
+        [LOG_NO_PRESSURE] = { "000a", LOG_INFO, 1, "memory pressure cannot be read",
+                              { "errno" } },
+        [LOG_MODEL_COLD] = { "0025", LOG_INFO, 2, "reading a packed model again",
+                             { "index", "bytes" } },
 };
 
 static bool to_journal;

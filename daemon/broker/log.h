@@ -31,6 +31,10 @@ enum log_event {
         LOG_PACK_FAILED,     /* index, errno, attempt */
         LOG_IDENTITY_UNKNOWN,/* uid, errno: the user database did not answer */
         LOG_QUOTA_FILE,      /* errno: what was used today cannot be read or written */
+        LOG_IDLE,            /* the daemon ends, nobody was there */
+        LOG_PRESSURE,        /* enum pressure_step, workers */
+        LOG_NO_PRESSURE,     /* errno: nothing says how short memory is */
+        LOG_MODEL_COLD,      /* index, bytes: read again, the page cache had lost it */
         _LOG_MAX,
 };
 

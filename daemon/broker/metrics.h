@@ -8,13 +8,15 @@
 #include "daemon/broker/jobs.h"
 #include "policy/error.h"
 
+enum { _METRICS_RELIEF_MAX = 4 };
 enum metrics_result { METRICS_DONE, METRICS_CANCELLED, METRICS_FAILED, _METRICS_RESULT_MAX };
 
 struct metrics {
         uint64_t jobs[_WIRE_VERB_MAX][_METRICS_RESULT_MAX];
         uint64_t tokens_in, tokens_out;
         uint64_t refusals[_ERROR_MAX];
-        uint64_t connections, workers_started, workers_failed;
+        uint64_t connections, bus_calls, workers_started, workers_failed;
+        uint64_t relief[_METRICS_RELIEF_MAX]; /* by enum pressure_step */
 };
 
 /* What is so at this moment. */

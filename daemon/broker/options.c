@@ -9,7 +9,8 @@
 #include "daemon/wire/proto.h"
 
 enum { OPT_USER = 256, OPT_DEBUG, OPT_MODEL, OPT_MODEL_DIR, OPT_SOCKET, OPT_STATE_DIR, OPT_CONFIG,
-       OPT_THREADS, OPT_CPU, OPT_I2S, OPT_PACKING, OPT_SOCKET_MODE, OPT_VERSION, OPT_HELP };
+       OPT_THREADS, OPT_CPU, OPT_I2S, OPT_PACKING, OPT_SOCKET_MODE, OPT_IDLE_EXIT,
+       OPT_PRESSURE_FILE, OPT_VERSION, OPT_HELP };
 
 static const struct option table[] = {
         { "user", no_argument, NULL, OPT_USER },
@@ -24,6 +25,8 @@ static const struct option table[] = {
         { "i2s-layout", required_argument, NULL, OPT_I2S },
         { "packing", required_argument, NULL, OPT_PACKING },
         { "socket-mode", required_argument, NULL, OPT_SOCKET_MODE },
+        { "idle-exit", required_argument, NULL, OPT_IDLE_EXIT },
+        { "pressure-file", required_argument, NULL, OPT_PRESSURE_FILE },
         { "version", no_argument, NULL, OPT_VERSION },
         { "help", no_argument, NULL, OPT_HELP },
         {},
@@ -46,6 +49,11 @@ static void help(void) {
              "                      64/16 (made on ARM since 2025-11), 1x4\n"
              "  --packing P         bits of a ternary weight: 2, 1.6, or auto (measured when a\n"
              "                      model is packed; default)\n"
+             "  --idle-exit SECONDS end when nobody was there for so long (0: never; default:\n"
+             "                      1800 when systemd holds the sockets, else 0)\n"
+             "  --pressure-file F   memory pressure in the kernel's PSI format (default:\n"
+             "                      /proc/pressure/memory or the root cgroup's; \"\": do\n"
+             "                      not watch)\n"
              "  --debug             workers keep standard error\n"
              "  --version, --help");
 }
@@ -139,6 +147,14 @@ static int parse_one(int c, struct options *o) {
                 if (!parse_unsigned(optarg, 8, 0777, &mode) || !mode)
                         return usage("--socket-mode takes an octal mode such as 0666");
                 o->socket_mode = (mode_t)mode;
+                return 0;
+        case OPT_IDLE_EXIT:
+                o->idle_given = true;
+                if (!parse_unsigned(optarg, 10, CONFIG_IDLE_EXIT_MAX, &o->idle_exit))
+                        return usage("--idle-exit takes a number of seconds");
+                return 0;
+        case OPT_PRESSURE_FILE:
+                o->pressure_file = optarg;
                 return 0;
         case OPT_VERSION:
                 puts("bitnetd " BITNETD_VERSION);

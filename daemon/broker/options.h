@@ -26,6 +26,9 @@ struct options {
         enum wire_i2s i2s;
         enum wire_packing packing;
         mode_t socket_mode;     /* 0: not given */
+        const char *pressure_file; /* NULL: the machine's */
+        bool idle_given;
+        uint32_t idle_exit;     /* seconds, 0: never */
 };
 
 /* Documented outcomes. */

@@ -1,6 +1,8 @@
 /* Files of the state directory: HEX.packed and HEX.digest for each source digest HEX. */
 #pragma once
 
+#include <stdbool.h>
+
 #include <stdint.h>
 
 #include "daemon/broker/hash.h"
@@ -16,3 +18,5 @@ void packed_file_abandon(int dir, const uint8_t source[HASH_SIZE]);
 /* The new file is complete and has this digest: both reach the disk, then take their names. */
 int packed_file_commit(int dir, const uint8_t source[HASH_SIZE], int fd,
                        const uint8_t digest[HASH_SIZE]);
+/* Most of the file is in the page cache (or the kernel does not say). */
+bool packed_file_cached(int fd, uint64_t size);

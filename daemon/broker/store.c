@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "daemon/broker/hash.h"
+#include "daemon/broker/jobs.h"
 #include "daemon/broker/log.h"
 #include "daemon/broker/packed_file.h"
 #include "daemon/broker/packer.h"
@@ -21,7 +22,7 @@
 #include "engine/base/macro.h"
 #include "engine/base/model_error.h"
 
-enum { PACK_ATTEMPTS = 3, RETRY_USEC = 1000000 };
+enum { PACK_ATTEMPTS = 3, RETRY_USEC = 1000000, READ_AGAIN_USEC = 2000000 };
 #define FALLBACK_DEFAULT "smollm2-135m-instruct-trit"
 
 struct model {
@@ -31,6 +32,8 @@ struct model {
         bool named;              /* given by name: comes first in the choice of the default */
         unsigned attempts;
         uint8_t digest[HASH_SIZE]; /* of the source and the pack version */
+        uint8_t packed_digest[HASH_SIZE];
+        uint64_t read_at;        /* when the packed file was last read as a whole */
 };
 
 struct store {
@@ -253,6 +256,7 @@ static void settle(struct store *s) {
                 close(s->output);
         s->output = -1;
         s->current = NULL;
+        m->read_at = now_monotonic();
         if (m->public.state == ERROR_NONE)
                 log_event(LOG_MODEL_READY, index_of(s, m), m->public.size, 0);
         else
@@ -283,7 +287,7 @@ static bool source_unchanged(const struct model *m) {
 }
 
 /* s->output is a packed file of the right digest: from here on workers may have it, read-only. */
-static void accept_packed(struct store *s, int fd) {
+static void accept_packed(struct store *s, int fd, const uint8_t digest[HASH_SIZE]) {
         struct model *m = s->current;
         struct stat st;
 
@@ -293,6 +297,7 @@ static void accept_packed(struct store *s, int fd) {
                 return;
         }
         m->public.packed = fd;
+        memcpy(m->packed_digest, digest, HASH_SIZE);
         m->public.size = (uint64_t)st.st_size;
         m->public.state = ERROR_NONE;
         close(m->source);
@@ -313,7 +318,7 @@ static void on_new_hash(void *userdata, int error, const uint8_t digest[HASH_SIZ
         if (r < 0)
                 refuse(s, MODEL_E_IO, 0, 0, 0);
         else
-                accept_packed(s, fd);
+                accept_packed(s, fd, digest);
 }
 
 static void pack(struct store *s);
@@ -386,7 +391,7 @@ static void on_verified(void *userdata, int error, const uint8_t digest[HASH_SIZ
 
         s->hash = NULL;
         if (error == 0 && memcmp(digest, s->recorded, HASH_SIZE) == 0) {
-                accept_packed(s, TAKE_FD(s->output));
+                accept_packed(s, TAKE_FD(s->output), digest);
                 return;
         }
         log_event(LOG_MODEL_CHANGED, index_of(s, s->current), 0, 0);
@@ -412,6 +417,29 @@ static void on_source_hash(void *userdata, int error, const uint8_t digest[HASH_
                 refuse(s, MODEL_E_IO, 0, 0, 0);
 }
 
+/* Somebody wrote into the packed file, or the disk is failing: there is no source to pack anew. */
+static void on_read_again(void *userdata, int error, const uint8_t digest[HASH_SIZE]) {
+        struct store *s = userdata;
+        struct model *m = s->current;
+
+        s->hash = NULL;
+        if (error < 0 || memcmp(digest, m->packed_digest, HASH_SIZE) != 0) {
+                log_event(LOG_MODEL_CHANGED, index_of(s, m), 0, 0);
+                refuse(s, MODEL_E_IO, 0, 0, 0);
+                return;
+        }
+        m->public.state = ERROR_NONE;
+        settle(s);
+}
+
+static int begin(struct store *s) {
+        const struct model *m = s->current;
+        bool packed = m->public.packed >= 0;
+
+        return hash_start(&s->hash, s->event, packed ? m->public.packed : m->source, salt_of(s),
+                          false, packed ? on_read_again : on_source_hash, s);
+}
+
 void store_start(struct store *s) {
         const struct model *first = default_model(s);
 
@@ -423,7 +451,35 @@ void store_start(struct store *s) {
                 if (m->public.state == ERROR_MODEL_LOADING && (!s->current || m == first))
                         s->current = m;
         }
-        if (s->current && hash_start(&s->hash, s->event, s->current->source, salt_of(s),
-                                     false, on_source_hash, s) < 0)
+        if (s->current && begin(s) < 0)
                 refuse(s, MODEL_E_IO, 0, 0, 0);
+}
+
+bool store_busy(const struct store *s) {
+        return s->current;
+}
+
+/* The kernel keeps what is mapped, so a file in use that was taken for an unused one loses
+ * nothing. */
+void store_forget_unused(struct store *s,
+                         bool (*in_use)(const struct store_model *model, void *userdata),
+                         void *userdata) {
+        for (uint32_t i = 0; i < s->count; i++) {
+                const struct model *m = s->models[i];
+
+                if (m->public.packed >= 0 && m != s->current && !in_use(&m->public, userdata))
+                        (void)posix_fadvise(m->public.packed, 0, 0, POSIX_FADV_DONTNEED);
+        }
+}
+
+void store_wanted(struct store *s, const struct store_model *model) {
+        struct model *m = find(s, model->name);
+
+        /* A file that does not fit into memory would be read for ever. */
+        if (m->public.state != ERROR_NONE || now_monotonic() - m->read_at < READ_AGAIN_USEC ||
+            packed_file_cached(m->public.packed, m->public.size))
+                return;
+        log_event(LOG_MODEL_COLD, index_of(s, m), m->public.size, 0);
+        m->public.state = ERROR_MODEL_LOADING;
+        store_start(s);
 }

@@ -4,6 +4,7 @@
  * anew by a throw-away worker. */
 #pragma once
 
+#include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
 #include <systemd/sd-event.h>
@@ -46,6 +47,16 @@ int store_add_file(struct store *s, const char *path);
 int store_add_dir(struct store *s, const char *path);
 /* Prepare whatever is not ready yet, one after the other. */
 void store_start(struct store *s);
+
+/* A model is being prepared. */
+bool store_busy(const struct store *s);
+/* Let the page cache forget the packed files of models that nobody uses. */
+void store_forget_unused(struct store *s,
+                         bool (*in_use)(const struct store_model *model, void *userdata),
+                         void *userdata);
+/* Somebody is about to load this model: when its file is no longer in memory, it is read (and
+ * verified) again in order, and until then the model is loading. */
+void store_wanted(struct store *s, const struct store_model *model);
 
 /* Name from the configuration, "" = choose. Unknown names are kept: the file may come later. */
 void store_set_default(struct store *s, const char *name);

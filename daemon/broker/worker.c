@@ -253,10 +253,12 @@ static int start(struct worker *w) {
         return 0;
 }
 
-static bool idle(const struct worker *w) {
-        const struct workers_settings *s = &w->owner->settings;
+static bool has_work(const struct worker *w) {
+        return w->conns || jobs_of_worker(w->owner->settings.jobs, w);
+}
 
-        return !w->conns && !jobs_of_worker(s->jobs, w) && !holds_has(s->holds, w->account, NULL);
+static bool idle(const struct worker *w) {
+        return !has_work(w) && !holds_has(w->owner->settings.holds, w->account, NULL);
 }
 
 static void shut_down(struct worker *w) {
@@ -677,4 +679,27 @@ void workers_limits_changed(struct workers *ws) {
                         leases_set_weight(ws->settings.leases, &w->lease,
                                           (uint32_t)w->account->limits.v[QUOTA_WEIGHT]);
                 }
+}
+
+void workers_drop_caches(struct workers *ws) {
+        union wire_message m = { .plain.h.type = WIRE_DROP_CACHES };
+
+        for (struct worker *w = ws->first; w; w = w->next)
+                if (w->state == WORKER_SERVING)
+                        worker_send(w, &m, -1);
+}
+
+void workers_end_idle(struct workers *ws, bool held_too) {
+        for (struct worker *w = ws->first; w; w = w->next)
+                if (w->state == WORKER_SERVING && !w->doom && !ws->stopping &&
+                    (held_too ? !has_work(w) : idle(w)))
+                        shut_down(w);
+}
+
+bool workers_use_model(const struct workers *ws, const char *name) {
+        for (const struct worker *w = ws->first; w; w = w->next)
+                if (w->resident.models > 1 ||
+                    (w->resident.models == 1 && strcmp(w->resident.name, name) == 0))
+                        return true;
+        return false;
 }

@@ -157,6 +157,13 @@ int workers_hold(struct workers *w, struct account *account, const char *name, s
 /* The lease ends (NULL is fine); returns NULL. */
 struct hold *workers_let_go(struct workers *w, struct hold *hold);
 
+/* Memory is short: what is kept only for speed; workers without work, with held_too also those
+ * that a lease keeps. */
+void workers_drop_caches(struct workers *w);
+void workers_end_idle(struct workers *w, bool held_too);
+/* As far as is known, some worker has the model loaded. */
+bool workers_use_model(const struct workers *w, const char *name);
+
 /* Tell all serving workers: models changed (and answer those who wait), limits changed. */
 void workers_models_changed(struct workers *w);
 void workers_limits_changed(struct workers *w);

@@ -42,7 +42,7 @@ class Daemon:
         self.socket = os.path.join(self.dir, "api.sock")
         self.log = open(os.path.join(self.dir, "log"), "w+", encoding="utf-8")
         args = [BITNETD, "--user", "--model-dir", model_dir, "--state-dir", state,
-                "--socket", self.socket, *options]
+                "--socket", self.socket, "--pressure-file", "", *options]
         if config is not None:
             path = os.path.join(self.dir, "bitnetd.conf")
             with open(path, "w", encoding="utf-8") as f:

@@ -4,7 +4,7 @@
  *
  * Lines of a connection:  pid | job [TOKENS] | background | end [TOKENS] | exit | hang |
  *                         illegal N | close | nap | linger | overrun | faults |
- *                         keep USEC | prepared
+ *                         keep USEC | prepared | drops | want NAME
  * Inputs of a bus job:    ok | wait | flood | hang | early | exit | illegal N */
 #undef NDEBUG
 #include <assert.h>
@@ -45,6 +45,7 @@ struct fake {
         bool overrun;            /* keeps its lease, but wants no more */
         bool linger;             /* SHUTDOWN is not the end */
         struct wire_prepare prepare; /* the last one that came */
+        unsigned drops;          /* DROP_CACHES that came */
 };
 
 static void say(union wire_message m) {
@@ -129,7 +130,16 @@ static void on_line(struct fake *f, struct conn *c, const char *line) {
                 SAY(.used = { .h.type = WIRE_USED, .flags = WIRE_USED_WANT });
         } else if (strncmp(line, "end", 3) == 0)
                 end_conn_job(c, ERROR_NONE, number_after(line, 3, 0));
-        else if (strncmp(line, "prepared", 8) == 0) {
+        else if (strncmp(line, "drops", 5) == 0) {
+                snprintf(text, sizeof(text), "%u\n", f->drops);
+                answer(c, text);
+        } else if (strncmp(line, "want ", 5) == 0) {
+                union wire_message m = { .want_model.h.type = WIRE_WANT_MODEL };
+
+                snprintf(m.want_model.name, sizeof(m.want_model.name), "%.*s",
+                         (int)strcspn(line + 5, "\n"), line + 5);
+                say(m);
+        } else if (strncmp(line, "prepared", 8) == 0) {
                 snprintf(text, sizeof(text), "%s %.40s\n", f->prepare.keep ? "keep" : "drop",
                          f->prepare.name);
                 answer(c, text);
@@ -280,6 +290,17 @@ static void on_refused(struct fake *f, const struct wire_refused *m) {
         answer(c, text);
 }
 
+/* Everybody is told. */
+static void on_model(struct fake *f, const struct wire_model *m, int fd) {
+        char text[64];
+
+        if (fd >= 0)
+                close(fd);
+        snprintf(text, sizeof(text), "model %u\n", m->error);
+        for (unsigned i = 0; i < f->n_conns; i++)
+                answer(&f->conns[i], text);
+}
+
 static void on_message(struct fake *f, const union wire_message *m, int fd) {
         switch (m->h.type) {
         case WIRE_CONN:
@@ -309,6 +330,12 @@ static void on_message(struct fake *f, const union wire_message *m, int fd) {
         case WIRE_LEASE:
                 SAY(.used = { .h.type = WIRE_USED, .seq = m->lease.seq,
                               .flags = f->overrun ? 0 : WIRE_USED_STOPPED });
+                break;
+        case WIRE_MODEL:
+                on_model(f, &m->model, fd);
+                break;
+        case WIRE_DROP_CACHES:
+                f->drops++;
                 break;
         case WIRE_PREPARE:
                 f->prepare = m->prepare;

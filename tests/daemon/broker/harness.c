@@ -60,8 +60,9 @@ static void limit_descriptors(unsigned n) {
 static void exec_daemon(const struct daemon *d, const char *const *options) {
         char models[96], state[96], conf[96], log[96];
         const char *argv[MAX_ARGS] = { BITNETD_PATH, "--user", "--socket", d->api, "--state-dir",
-                                       state, "--model-dir", models };
-        size_t n = 8;
+                                       state, "--model-dir", models,
+                                       "--pressure-file", "" };
+        size_t n = 10;
 
         snprintf(models, sizeof(models), "%s/models", d->dir);
         snprintf(state, sizeof(state), "%s/state", d->dir);
