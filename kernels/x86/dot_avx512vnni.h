@@ -109,17 +109,6 @@ INLINE void start_sums(__m512i d[8], __m512i factor, const struct block *b, uint
                                            _mm512_set1_epi32(b->sum[(t + i) * b->groups]));
 }
 
-/* sums += dot products */
-INLINE void add_sums(const struct block *b, uint32_t t, unsigned m) {
-        __m512i d[8];
-
-        UNROLL for (unsigned i = 0; i < m; i++)
-                d[i] = b->sums[t + i];
-        dot_tokens(d, b, t, m);
-        UNROLL for (unsigned i = 0; i < m; i++)
-                b->sums[t + i] = d[i];
-}
-
 /* sums += factor * dot products. A dot product fits 16 bits (|sum| <= 3 * 127 * 64), so one
  * vpdpwssd does it exactly. */
 INLINE void add_scaled_sums(const struct block *b, uint32_t t, unsigned m) {
@@ -130,4 +119,42 @@ INLINE void add_scaled_sums(const struct block *b, uint32_t t, unsigned m) {
         dot_tokens(d, b, t, m);
         UNROLL for (unsigned i = 0; i < m; i++)
                 b->sums[t + i] = _mm512_dpwssd_epi32(b->sums[t + i], d[i], b->factor);
+}
+
+/* Accumulators. Members, since gcc keeps an array that a loop carries along in memory. */
+struct sums {
+        __m512i t0, t1, t2, t3, t4, t5, t6, t7;
+};
+
+INLINE struct sums no_sums(void) {
+        const __m512i zero = _mm512_setzero_si512();
+
+        return (struct sums){ zero, zero, zero, zero, zero, zero, zero, zero };
+}
+
+/* One step of two tiles and one token: the broadcast serves both. */
+INLINE void dot_pair(__m512i *a, __m512i *b, __m512i u0, __m512i u1, const int8_t *q) {
+        __m512i v = broadcast_q(q);
+
+        OPAQUE_VECTOR(v);
+        *a = _mm512_dpbusd_epi32(*a, u0, v);
+        *b = _mm512_dpbusd_epi32(*b, u1, v);
+}
+
+/* The same for m of at most eight tokens. */
+INLINE void dot_pairs(struct sums *a, struct sums *b, __m512i u0, __m512i u1, const int8_t *q,
+                      size_t stride, unsigned m) {
+        dot_pair(&a->t0, &b->t0, u0, u1, q);
+        if (m > 1)
+                dot_pair(&a->t1, &b->t1, u0, u1, q + stride);
+        if (m > 2) {
+                dot_pair(&a->t2, &b->t2, u0, u1, q + 2 * stride);
+                dot_pair(&a->t3, &b->t3, u0, u1, q + 3 * stride);
+        }
+        if (m > 4) {
+                dot_pair(&a->t4, &b->t4, u0, u1, q + 4 * stride);
+                dot_pair(&a->t5, &b->t5, u0, u1, q + 5 * stride);
+                dot_pair(&a->t6, &b->t6, u0, u1, q + 6 * stride);
+                dot_pair(&a->t7, &b->t7, u0, u1, q + 7 * stride);
+        }
 }

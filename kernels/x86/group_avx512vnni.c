@@ -1,11 +1,15 @@
 /* Matrices of 8, 6 and 4 bits with group scales on 512 bits. The codes of 64 columns are spread to
  * bytes once, in registers, and meet every token of the chunk; what a code stands for is the byte
- * minus a power of two, which is one subtraction of that power times the activation sum. */
+ * minus a power of two, which is one subtraction of that power times the activation sum. Those sums
+ * are the same for all tiles; doing them for each cost a third of the time with many tokens. */
 #include "kernels/x86/ahead.h"
 #include "kernels/x86/dot_avx512vnni.h"
 #include "kernels/x86/x86.h"
 
-enum { SCALES_MAX = 4 }; /* weight groups in 64 columns */
+enum {
+        SCALES_MAX = 4,   /* weight groups in 64 columns */
+        SPAN_GROUPS = 64, /* groups of 64 columns whose activation sums are kept for all tiles */
+};
 
 /* The weights of one tile and 64 columns: codes as bytes, scales of each weight group. */
 struct weights {
@@ -104,6 +108,17 @@ INLINE void load_scales(struct weights *ret, const struct weight_matrix *w, uint
         }
 }
 
+/* What the sums of a weight group begin with, for every group of a span and every token of a chunk,
+ * [group of 64][token][weight group]: minus what the codes are too large by, or with minimums the
+ * activation sum as a float. */
+struct starts {
+        int32_t at[SPAN_GROUPS * TOKENS_MAX * SCALES_MAX];
+};
+
+INLINE uint32_t scales_of(struct kind k) {
+        return GROUP_COLS / group_cols(k);
+}
+
 /* The exact sums of 64 activations by weight group: lane block i (four lanes of 32 bits) of the
  * result holds the sum of columns 16 i .. 16 i + 15, or with 32 columns of the pair it is in. */
 INLINE __m512i group_sums(const int8_t *q, uint32_t cols) {
@@ -121,78 +136,155 @@ INLINE __m512i pick_sum(__m512i sums, uint32_t lane_block) {
         return _mm512_permutexvar_epi32(_mm512_set1_epi32((int)(4 * lane_block)), sums);
 }
 
-/* One weight group: `dot` holds sum of code * q, `sum` the sum of q. */
-INLINE __m512 add_group(__m512 a, __m512i dot, __m512i sum, __m512 xs, __m512 d, __m512 min,
-                        struct kind k) {
-        __m512 v;
+/* Groups [g, g_end) of n tokens from t0 on. */
+INLINE void prepare(struct starts *ret, const struct activations *x, uint32_t t0, uint32_t n,
+                         uint32_t g, uint32_t g_end, struct kind k) {
+        const __m512i lanes = _mm512_setr_epi32(0, group_cols(k) == 32 ? 8 : 4, 8, 12, 0, 0, 0, 0,
+                                                0, 0, 0, 0, 0, 0, 0, 0);
+        int32_t *to = ret->at;
 
-        if (bias_shift(k) >= 0)
-                dot = _mm512_sub_epi32(dot, _mm512_slli_epi32(sum, (unsigned)bias_shift(k)));
-        v = _mm512_cvtepi32_ps(dot);
+        for (; g < g_end; g++)
+                for (uint32_t t = t0; t < t0 + n; t++, to += scales_of(k)) {
+                        __m512i v = group_sums(x->q + (size_t)t * x->stride +
+                                                       (size_t)g * GROUP_COLS, group_cols(k));
+
+                        v = _mm512_permutexvar_epi32(lanes, v);
+                        if (k.mins)
+                                v = _mm512_castps_si512(_mm512_cvtepi32_ps(v));
+                        else
+                                v = _mm512_sub_epi32(_mm512_setzero_si512(),
+                                                     _mm512_slli_epi32(v, (unsigned)bias_shift(k)));
+                        memcpy(to, &v, scales_of(k) * sizeof(*to));
+                }
+}
+
+/* One weight group: dot is I, or with minimums the sum of code * q, and `sum` that of q. */
+INLINE __m512 add_group(__m512 a, __m512i dot, __m512 sum, __m512 xs, __m512 d, __m512 min,
+                        struct kind k) {
+        __m512 v = _mm512_cvtepi32_ps(dot);
+
         if (!k.mins)
                 return _mm512_add_ps(a, _mm512_mul_ps(_mm512_mul_ps(v, xs), d));
-        v = _mm512_add_ps(_mm512_mul_ps(v, d), _mm512_mul_ps(_mm512_cvtepi32_ps(sum), min));
+        v = _mm512_add_ps(_mm512_mul_ps(v, d), _mm512_mul_ps(sum, min));
         return _mm512_add_ps(a, _mm512_mul_ps(v, xs));
 }
 
-/* 64 columns of tokens t .. t + m - 1; a belongs to token t. */
-INLINE void add_tokens(__m512 *a, const struct weights *w, const struct activations *x, uint32_t t,
-                       uint32_t g, unsigned m, struct kind k) {
+/* 64 columns of tokens t .. t + m - 1; a and start belong to token t. */
+INLINE void add_tokens(__m512 *a, const struct weights *w, const struct activations *x,
+                       const int32_t *start, uint32_t t, uint32_t g, unsigned m, struct kind k) {
         const uint32_t steps = group_cols(k) / 4, groups = groups_of(x->cols);
         const int8_t *q = x->q + (size_t)t * x->stride + (size_t)g * GROUP_COLS;
+        const float *xs = x->scale + (size_t)t * groups + g;
         size_t stride = x->stride;
-        __m512i sums[4];
-        __m512 xs[4];
 
         OPAQUE(stride);
         OPAQUE(q);
-        UNROLL for (unsigned i = 0; i < m; i++) {
-                sums[i] = group_sums(q + i * stride, group_cols(k));
-                xs[i] = _mm512_set1_ps(x->scale[(size_t)(t + i) * groups + g]);
-        }
-        UNROLL for (uint32_t b = 0; b < GROUP_COLS / group_cols(k); b++) {
+        UNROLL for (uint32_t b = 0; b < scales_of(k); b++) {
                 __m512i dot[4];
 
                 if (b >= w->used)
                         break;
                 UNROLL for (unsigned i = 0; i < m; i++)
-                        dot[i] = _mm512_setzero_si512();
+                        dot[i] = k.mins ? _mm512_setzero_si512()
+                                        : _mm512_set1_epi32(start[i * scales_of(k) + b]);
                 UNROLL for (uint32_t s = b * steps; s < (b + 1) * steps; s++) {
                         UNROLL for (unsigned i = 0; i < m; i++)
                                 dot[i] = _mm512_dpbusd_epi32(dot[i], w->u[s],
                                                              broadcast_q(q + i * stride + 4 * s));
                 }
                 UNROLL for (unsigned i = 0; i < m; i++)
-                        a[i] = add_group(a[i], dot[i], pick_sum(sums[i], b * group_cols(k) / 16),
-                                         xs[i], w->d[b], w->min[b], k);
+                        a[i] = add_group(a[i], dot[i], _mm512_castsi512_ps(_mm512_set1_epi32(
+                                                               start[i * scales_of(k) + b])),
+                                         _mm512_set1_ps(xs[(size_t)i * groups]), w->d[b],
+                                         w->min[b], k);
         }
 }
 
-INLINE void group_tile(float *y, size_t y_stride, const struct weight_matrix *w,
-                       const struct activations *x, uint32_t t0, uint32_t n, uint32_t tile,
-                       struct kind k) {
-        uint32_t groups = groups_of(w->cols);
-        const uint8_t *codes = (const uint8_t *)w->codes + (size_t)tile * groups * group_bytes(k);
-        __m512 a[TOKENS_MAX];
+/* 64 columns of the only token. Its activation sums are found beside the products: prepared, as a
+ * second stream, they cost a quarter of the bandwidth. */
+INLINE __m512 add_alone(__m512 a, const struct weights *w, const int8_t *q, float xs,
+                        struct kind k) {
+        const uint32_t steps = group_cols(k) / 4;
+        const __m512i sums = group_sums(q, group_cols(k));
 
-        for (uint32_t t = 0; t < n; t++)
-                a[t] = _mm512_setzero_ps();
+        UNROLL for (uint32_t b = 0; b < scales_of(k); b++) {
+                __m512i dot = _mm512_setzero_si512(), sum = pick_sum(sums, b * group_cols(k) / 16);
+
+                if (b >= w->used)
+                        break;
+                UNROLL for (uint32_t s = b * steps; s < (b + 1) * steps; s++)
+                        dot = _mm512_dpbusd_epi32(dot, w->u[s], broadcast_q(q + 4 * s));
+                if (!k.mins)
+                        dot = _mm512_sub_epi32(dot,
+                                               _mm512_slli_epi32(sum, (unsigned)bias_shift(k)));
+                a = add_group(a, dot, _mm512_cvtepi32_ps(sum), _mm512_set1_ps(xs), w->d[b],
+                              w->min[b], k);
+        }
+        return a;
+}
+
+INLINE void group_gemv(float *y, const struct weight_matrix *w, const struct activations *x,
+                       uint32_t tile, struct kind k) {
+        const uint32_t groups = groups_of(w->cols);
+        const uint8_t *codes = (const uint8_t *)w->codes + (size_t)tile * groups * group_bytes(k);
+        __m512 a = _mm512_setzero_ps();
+
         for (uint32_t g = 0; g < groups; g++, codes += group_bytes(k)) {
+                struct weights part;
+
+                if (k.form != WEIGHT_S8)
+                        fetch_ahead(codes, group_bytes(k));
+                load_codes(part.u, codes, k);
+                load_scales(&part, w, tile, g * scales_of(k), k);
+                a = add_alone(a, &part, x->q + (size_t)g * GROUP_COLS, x->scale[g], k);
+        }
+        _mm512_storeu_ps(y + (size_t)tile * TILE_ROWS,
+                         _mm512_mul_ps(a, _mm512_set1_ps(w->factor)));
+}
+
+/* Groups [g, g_end) of one tile. Between the spans of a row y holds what has been added up. */
+INLINE void group_tile(float *y, size_t y_stride, const struct weight_matrix *w,
+                       const struct activations *x, const struct starts *starts, uint32_t t0,
+                       uint32_t n, uint32_t tile, uint32_t g, uint32_t g_end, struct kind k) {
+        const uint32_t groups = groups_of(w->cols);
+        const uint8_t *codes = (const uint8_t *)w->codes +
+                               ((size_t)tile * groups + g) * group_bytes(k);
+        const int32_t *start = starts->at;
+        __m512 a[TOKENS_MAX], factor = _mm512_set1_ps(g_end == groups ? w->factor : 1);
+
+        y += (size_t)tile * TILE_ROWS;
+        for (uint32_t t = 0; t < n; t++)
+                a[t] = g == 0 ? _mm512_setzero_ps() : _mm512_loadu_ps(y + t * y_stride);
+        for (; g < g_end; g++, codes += group_bytes(k), start += n * scales_of(k)) {
                 struct weights part;
                 uint32_t t = 0;
 
-                if (k.form != WEIGHT_S8 || n > 1)
-                        fetch_ahead(codes, group_bytes(k));
+                fetch_ahead(codes, group_bytes(k));
                 load_codes(part.u, codes, k);
-                load_scales(&part, w, tile, g * (GROUP_COLS / group_cols(k)), k);
+                load_scales(&part, w, tile, g * scales_of(k), k);
                 for (; t + 4 <= n; t += 4)
-                        add_tokens(a + t, &part, x, t0 + t, g, 4, k);
+                        add_tokens(a + t, &part, x, start + t * scales_of(k), t0 + t, g, 4, k);
                 for (; t < n; t++)
-                        add_tokens(a + t, &part, x, t0 + t, g, 1, k);
+                        add_tokens(a + t, &part, x, start + t * scales_of(k), t0 + t, g, 1, k);
         }
         for (uint32_t t = 0; t < n; t++)
-                _mm512_storeu_ps(y + t * y_stride + (size_t)tile * TILE_ROWS,
-                                 _mm512_mul_ps(a[t], _mm512_set1_ps(w->factor)));
+                _mm512_storeu_ps(y + t * y_stride, _mm512_mul_ps(a[t], factor));
+}
+
+/* n of at most TOKENS_MAX tokens; y belongs to the first of them. */
+INLINE void group_chunk(float *y, size_t y_stride, const struct weight_matrix *w,
+                        const struct activations *x, uint32_t t0, uint32_t n, uint32_t tile_begin,
+                        uint32_t tile_end, struct kind k) {
+        const uint32_t groups = groups_of(w->cols);
+        struct starts starts;
+
+        for (uint32_t g = 0; g < groups; g += SPAN_GROUPS) {
+                uint32_t g_end = groups - g > SPAN_GROUPS ? g + SPAN_GROUPS : groups;
+
+                prepare(&starts, x, t0, n, g, g_end, k);
+                for (uint32_t tile = tile_begin; tile < tile_end; tile++)
+                        group_tile(y, y_stride, w, x, &starts, t0, n, tile, g, g_end, k);
+        }
 }
 
 INLINE void group_matrix(float *y, size_t y_stride, const struct weight_matrix *w,
@@ -200,15 +292,13 @@ INLINE void group_matrix(float *y, size_t y_stride, const struct weight_matrix *
                          struct kind k) {
         if (x->n == 1) { /* one stream, everything in registers */
                 for (uint32_t tile = tile_begin; tile < tile_end; tile++)
-                        group_tile(y, y_stride, w, x, 0, 1, tile, k);
+                        group_gemv(y, w, x, tile, k);
                 return;
         }
-        for (uint32_t t0 = 0; t0 < x->n; t0 += TOKENS_MAX) {
-                uint32_t n = x->n - t0 < TOKENS_MAX ? x->n - t0 : TOKENS_MAX;
-
-                for (uint32_t tile = tile_begin; tile < tile_end; tile++)
-                        group_tile(y + t0 * y_stride, y_stride, w, x, t0, n, tile, k);
-        }
+        for (uint32_t t0 = 0; t0 < x->n; t0 += TOKENS_MAX)
+                group_chunk(y + t0 * y_stride, y_stride, w, x, t0,
+                            x->n - t0 < TOKENS_MAX ? x->n - t0 : TOKENS_MAX, tile_begin, tile_end,
+                            k);
 }
 
 void matmul_s8_group_avx512vnni(float *y, size_t y_stride, const struct weight_matrix *w,

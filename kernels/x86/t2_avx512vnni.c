@@ -66,31 +66,74 @@ static void row_gemv(float *y, const struct weight_matrix *w, const struct activ
                   w->scales + (size_t)tile * TILE_ROWS);
 }
 
-static void row_gemm(float *y, size_t y_stride, const struct weight_matrix *w,
-                     const struct activations *x, uint32_t t0, uint32_t n,
-                     const int32_t *correction, uint32_t tile) {
-        uint32_t groups = groups_of(w->cols);
-        const uint8_t *plane = (const uint8_t *)w->codes + (size_t)tile * groups * T2_PLANE_BYTES;
-        const int8_t *q = x->q + (size_t)t0 * x->stride;
-        __m512i sums[TOKENS_MAX], u[STEPS];
+/* Tokens of a chunk. */
+struct chunk {
+        const struct weight_matrix *w;
+        const struct activations *x;
+        uint32_t first; /* its first token */
+        float *y;       /* of that token */
+        size_t y_stride;
+        int32_t correction[TOKENS_MAX];
+};
 
-        for (uint32_t t = 0; t < n; t++)
-                sums[t] = _mm512_set1_epi32(-correction[t]);
-        for (uint32_t g = 0; g < groups; g++, plane += T2_PLANE_BYTES, q += GROUP_COLS) {
-                unpack(u, plane);
-                each_block(add_sums, &(struct block){ .u = u, .q = q, .stride = x->stride,
-                                                      .sums = sums }, n);
+/* Two tiles (or twice the same) and m of at most eight tokens from t on stay in registers: a load
+ * of activations serves two products, and codes are unpacked as they come. */
+INLINE void row_pair(const struct chunk *c, const uint32_t tiles[2], uint32_t t, unsigned m) {
+        const size_t tile_bytes = (size_t)groups_of(c->w->cols) * T2_PLANE_BYTES;
+        const uint8_t *p0 = (const uint8_t *)c->w->codes + tiles[0] * tile_bytes;
+        const uint8_t *p1 = (const uint8_t *)c->w->codes + tiles[1] * tile_bytes;
+        const int8_t *q = c->x->q + (size_t)(c->first + t) * c->x->stride;
+        const size_t stride = c->x->stride, ahead = t == 0 ? 2 * tile_bytes : 0;
+        const __m512i mask = _mm512_set1_epi8(3);
+        struct sums a = no_sums(), b = a;
+
+        for (size_t at = 0; at < tile_bytes; at += BLOCK_BYTES, q += 16) {
+                __m512i v0 = _mm512_loadu_si512(p0 + at), v1 = _mm512_loadu_si512(p1 + at);
+
+                OPAQUE_VECTOR(v0);
+                OPAQUE_VECTOR(v1);
+                _mm_prefetch(p0 + at + ahead, _MM_HINT_T1);
+                _mm_prefetch(p1 + at + ahead, _MM_HINT_T1);
+                UNROLL for (unsigned k = 0; k < 4; k++) {
+                        dot_pairs(&a, &b, _mm512_and_si512(v0, mask), _mm512_and_si512(v1, mask),
+                                  q + 4 * k, stride, m);
+                        v0 = _mm512_srli_epi16(v0, 2);
+                        v1 = _mm512_srli_epi16(v1, 2);
+                }
         }
-        for (uint32_t t = 0; t < n; t++)
-                store_row(y + t * y_stride + (size_t)tile * TILE_ROWS, sums[t], x->inverse[t0 + t],
-                          w->scales + (size_t)tile * TILE_ROWS);
+        const __m512i all[2][8] = { { a.t0, a.t1, a.t2, a.t3, a.t4, a.t5, a.t6, a.t7 },
+                                    { b.t0, b.t1, b.t2, b.t3, b.t4, b.t5, b.t6, b.t7 } };
+
+        UNROLL for (unsigned f = 0; f < 2; f++) {
+                UNROLL for (unsigned i = 0; i < m; i++)
+                        store_row(c->y + (t + i) * c->y_stride + (size_t)tiles[f] * TILE_ROWS,
+                                  _mm512_sub_epi32(all[f][i],
+                                                   _mm512_set1_epi32(c->correction[t + i])),
+                                  c->x->inverse[c->first + t + i],
+                                  c->w->scales + (size_t)tiles[f] * TILE_ROWS);
+        }
+}
+
+static void row_gemm(const struct chunk *c, uint32_t n, const uint32_t tiles[2]) {
+        uint32_t t = 0;
+
+        for (; t + 8 <= n; t += 8)
+                row_pair(c, tiles, t, 8);
+        if (n & 4) {
+                row_pair(c, tiles, t, 4);
+                t += 4;
+        }
+        if (n & 2) {
+                row_pair(c, tiles, t, 2);
+                t += 2;
+        }
+        if (n & 1)
+                row_pair(c, tiles, t, 1);
 }
 
 void matmul_t2_row_avx512vnni(float *y, size_t y_stride, const struct weight_matrix *w,
                               const struct activations *x, uint32_t tile_begin,
                               uint32_t tile_end) {
-        int32_t correction[TOKENS_MAX];
-
         if (x->n == 1) {
                 int32_t sum = total_sum(x, 0);
 
@@ -100,11 +143,14 @@ void matmul_t2_row_avx512vnni(float *y, size_t y_stride, const struct weight_mat
         }
         for (uint32_t t0 = 0; t0 < x->n; t0 += TOKENS_MAX) {
                 uint32_t n = x->n - t0 < TOKENS_MAX ? x->n - t0 : TOKENS_MAX;
+                struct chunk c = { .w = w, .x = x, .first = t0, .y = y + t0 * y_stride,
+                                   .y_stride = y_stride };
 
                 for (uint32_t t = 0; t < n; t++)
-                        correction[t] = total_sum(x, t0 + t);
-                for (uint32_t tile = tile_begin; tile < tile_end; tile++)
-                        row_gemm(y + t0 * y_stride, y_stride, w, x, t0, n, correction, tile);
+                        c.correction[t] = total_sum(x, t0 + t);
+                for (uint32_t tile = tile_begin; tile < tile_end; tile += 2)
+                        row_gemm(&c, n, (const uint32_t[]){
+                                                tile, tile + 1 < tile_end ? tile + 1 : tile });
         }
 }
 

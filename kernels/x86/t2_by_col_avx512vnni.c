@@ -139,41 +139,20 @@ struct chunk {
         __m512i *sums;
 };
 
-INLINE void add_token(__m512i *a, __m512i *b, __m512i u0, __m512i u1, const int8_t *q) {
-        __m512i v = broadcast_q(q);
-
-        OPAQUE_VECTOR(v);
-        *a = _mm512_dpbusd_epi32(*a, u0, v);
-        *b = _mm512_dpbusd_epi32(*b, u1, v);
-}
-
-/* Two tiles, eight tokens. */
-INLINE void add_eight(struct sums *a, struct sums *b, const __m512i u[4], const int8_t *q,
-                      size_t stride) {
-        add_token(&a->t0, &b->t0, u[0], u[1], q);
-        add_token(&a->t1, &b->t1, u[0], u[1], q + stride);
-        add_token(&a->t2, &b->t2, u[0], u[1], q + 2 * stride);
-        add_token(&a->t3, &b->t3, u[0], u[1], q + 3 * stride);
-        add_token(&a->t4, &b->t4, u[0], u[1], q + 4 * stride);
-        add_token(&a->t5, &b->t5, u[0], u[1], q + 5 * stride);
-        add_token(&a->t6, &b->t6, u[0], u[1], q + 6 * stride);
-        add_token(&a->t7, &b->t7, u[0], u[1], q + 7 * stride);
-}
-
 /* Four tiles, m of at most four tokens; tiles 0 and 1 are in a, 2 and 3 in b. */
 INLINE void add_four(struct sums *a, struct sums *b, const __m512i u[4], const int8_t *q,
                      size_t stride, unsigned m) {
-        add_token(&a->t0, &a->t4, u[0], u[1], q);
-        add_token(&b->t0, &b->t4, u[2], u[3], q);
+        dot_pair(&a->t0, &a->t4, u[0], u[1], q);
+        dot_pair(&b->t0, &b->t4, u[2], u[3], q);
         if (m > 1) {
-                add_token(&a->t1, &a->t5, u[0], u[1], q + stride);
-                add_token(&b->t1, &b->t5, u[2], u[3], q + stride);
+                dot_pair(&a->t1, &a->t5, u[0], u[1], q + stride);
+                dot_pair(&b->t1, &b->t5, u[2], u[3], q + stride);
         }
         if (m > 2) {
-                add_token(&a->t2, &a->t6, u[0], u[1], q + 2 * stride);
-                add_token(&b->t2, &b->t6, u[2], u[3], q + 2 * stride);
-                add_token(&a->t3, &a->t7, u[0], u[1], q + 3 * stride);
-                add_token(&b->t3, &b->t7, u[2], u[3], q + 3 * stride);
+                dot_pair(&a->t2, &a->t6, u[0], u[1], q + 2 * stride);
+                dot_pair(&b->t2, &b->t6, u[2], u[3], q + 2 * stride);
+                dot_pair(&a->t3, &a->t7, u[0], u[1], q + 3 * stride);
+                dot_pair(&b->t3, &b->t7, u[2], u[3], q + 3 * stride);
         }
 }
 
@@ -197,7 +176,7 @@ INLINE void add_span(const struct chunk *c, unsigned j, unsigned k, uint32_t beg
                 UNROLL for (unsigned i = 0; i < tiles; i++)
                         u[i] = _mm512_and_si512(v[j], code_mask(k + i));
                 if (m > 4)
-                        add_eight(&a, &b, u, q, c->q_stride);
+                        dot_pairs(&a, &b, u[0], u[1], q, c->q_stride, 8);
                 else
                         add_four(&a, &b, u, q, c->q_stride, m);
         }

@@ -29,14 +29,3 @@ INLINE uint32_t put_wanted(uint32_t *list, uint32_t first, __mmask16 wanted) {
                                                                    lanes)));
         return (uint32_t)__builtin_popcount(wanted);
 }
-
-/* Accumulators. Members, since gcc keeps an array that a loop carries along in memory. */
-struct sums {
-        __m512i t0, t1, t2, t3, t4, t5, t6, t7;
-};
-
-INLINE struct sums no_sums(void) {
-        const __m512i zero = _mm512_setzero_si512();
-
-        return (struct sums){ zero, zero, zero, zero, zero, zero, zero, zero };
-}
