@@ -90,6 +90,12 @@ static const struct error_row rows[] = {
         [ERROR_CONFIG] = { NAME("InvalidConfiguration"), 500, "server_error",
                            "invalid_configuration", EXIT_CONFIG,
                            "The configuration is wrong; the old one stays.", NULL },
+        [ERROR_SESSIONS] = { NAME("TooManySessions"), 429, "rate_limit_error",
+                             "too_many_sessions", EXIT_TRY_LATER, "You have too many sessions.",
+                             "sessions" },
+        [ERROR_SESSION_BUSY] = { NAME("SessionBusy"), 409, "invalid_request_error",
+                                 "session_busy", EXIT_TRY_LATER,
+                                 "The session is doing something else; wait for its end.", NULL },
 };
 
 _Static_assert(ARRAY_SIZE(rows) == _ERROR_MAX, "every error has a row");

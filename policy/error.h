@@ -35,6 +35,8 @@ enum error_code {
         ERROR_BUDGET_TOKENS,    /* of the day */
         ERROR_BUDGET_CPU,       /* the same, spelled alike */
         ERROR_CONFIG,           /* the configuration is wrong and was not taken */
+        ERROR_SESSIONS,         /* the caller's own sessions */
+        ERROR_SESSION_BUSY,     /* does one thing at a time */
         _ERROR_MAX,
 };
 

@@ -61,7 +61,8 @@ static int check_job(const union wire_message *m) {
                j->input_format < _WIRE_INPUT_MAX && j->output_format < _WIRE_OUTPUT_MAX &&
                j->summary_type < _WIRE_SUMMARY_TYPE_MAX && j->summary_length < _WIRE_LENGTH_MAX &&
                j->text_format < _WIRE_FORMAT_MAX && in_range(j->temperature, -1, 2) &&
-               in_range(j->top_p, -1, 1) && in_range(j->min_p, -1, 1) && j->has_seed <= 1;
+               in_range(j->top_p, -1, 1) && in_range(j->min_p, -1, 1) && j->has_seed <= 1 &&
+               (j->session == 0 || (bus_ref(j->session) && j->verb == WIRE_VERB_CHAT));
 }
 
 static int check_job_output(const union wire_message *m) {
@@ -126,6 +127,19 @@ static int check_resident(const union wire_message *m) {
                r->models <= WIRE_MAX_MODELS && r->reserved == 0;
 }
 
+static int check_session_open(const union wire_message *m) {
+        return bus_ref(m->session_open.session) && wire_name_valid(m->session_open.model);
+}
+
+static int check_session_append(const union wire_message *m) {
+        return bus_ref(m->session_append.session) && m->session_append.initial <= 1 &&
+               m->session_append.reserved == 0;
+}
+
+static int check_session_command(const union wire_message *m) {
+        return bus_ref(m->session_command.session);
+}
+
 static int check_ready(const union wire_message *m) {
         return m->ready.threads >= 1 && m->ready.threads <= WIRE_MAX_THREADS &&
                m->ready.seccomp <= 2;
@@ -163,6 +177,16 @@ static int check_packed(const union wire_message *m) {
         return m->packed.model_error < _MODEL_E_MAX && m->packed.reserved == 0;
 }
 
+/* The numbers are what a client is shown and what an account is charged. */
+static int check_session(const union wire_message *m) {
+        const struct wire_session *s = &m->session;
+
+        return bus_ref(s->session) && s->event >= WIRE_SESSION_DONE &&
+               s->event < _WIRE_SESSION_EVENT_MAX && s->error < _ERROR_MAX &&
+               (s->error == ERROR_NONE || s->event == WIRE_SESSION_DONE) &&
+               s->turns <= UINT32_MAX && s->kv_bytes <= INT64_MAX;
+}
+
 static const struct row rows[] = {
         [WIRE_HELLO] = { sizeof(struct wire_hello), FD_NONE, check_hello },
         [WIRE_CATALOG] = { sizeof(struct wire_catalog), FD_NONE, check_catalog },
@@ -182,6 +206,15 @@ static const struct row rows[] = {
         [WIRE_RATES] = { sizeof(struct wire_rates), FD_NONE, check_rates },
         [WIRE_SET_PRIORITY] = { sizeof(struct wire_set_priority), FD_NONE, check_set_priority },
         [WIRE_PREPARE] = { sizeof(struct wire_prepare), FD_NONE, check_prepare },
+        [WIRE_SESSION_OPEN] = { sizeof(struct wire_session_open), FD_NONE, check_session_open },
+        [WIRE_SESSION_APPEND] = { sizeof(struct wire_session_append), FD_REQUIRED,
+                                  check_session_append },
+        [WIRE_SESSION_CLEAR] = { sizeof(struct wire_session_command), FD_NONE,
+                                 check_session_command },
+        [WIRE_SESSION_FORGET] = { sizeof(struct wire_session_command), FD_NONE,
+                                  check_session_command },
+        [WIRE_SESSION_CLOSE] = { sizeof(struct wire_session_command), FD_NONE,
+                                 check_session_command },
         [WIRE_READY] = { sizeof(struct wire_ready), FD_NONE, check_ready },
         [WIRE_WANT_MODEL] = { sizeof(struct wire_want_model), FD_NONE, check_want_model },
         [WIRE_ADMIT] = { sizeof(struct wire_admit), FD_NONE, check_admit },
@@ -192,6 +225,7 @@ static const struct row rows[] = {
         [WIRE_CONN_CLOSED] = { sizeof(struct wire_conn_closed), FD_NONE, check_conn_closed },
         [WIRE_PACKED] = { sizeof(struct wire_packed), FD_NONE, check_packed },
         [WIRE_RESIDENT] = { sizeof(struct wire_resident), FD_NONE, check_resident },
+        [WIRE_SESSION] = { sizeof(struct wire_session), FD_NONE, check_session },
 };
 
 size_t wire_size(uint32_t type) {

@@ -26,6 +26,9 @@ union wire_message {
         struct wire_set_priority set_priority;
         struct wire_prepare prepare;
         struct wire_plain plain;
+        struct wire_session_open session_open;
+        struct wire_session_append session_append;
+        struct wire_session_command session_command;
         struct wire_ready ready;
         struct wire_want_model want_model;
         struct wire_admit admit;
@@ -36,6 +39,7 @@ union wire_message {
         struct wire_conn_closed conn_closed;
         struct wire_packed packed;
         struct wire_resident resident;
+        struct wire_session session;
         uint8_t bytes[WIRE_MAX_MESSAGE];
 };
 

@@ -43,6 +43,11 @@ enum wire_type {
         WIRE_RATES,      /* what is left of this minute; before an answer to ADMIT, and on change */
         WIRE_SET_PRIORITY,
         WIRE_PREPARE,    /* keep a model loaded, or no longer */
+        WIRE_SESSION_OPEN,   /* a conversation; answered, like the next two, before another one */
+        WIRE_SESSION_APPEND, /* + descriptor: messages for it (chat-json) */
+        WIRE_SESSION_CLEAR,  /* back to its initial messages */
+        WIRE_SESSION_FORGET, /* keep no keys and values of it; the text stays */
+        WIRE_SESSION_CLOSE,  /* wipe it; at any time, also during a turn */
         /* worker to broker */
         WIRE_READY = 64,
         WIRE_WANT_MODEL,
@@ -54,6 +59,7 @@ enum wire_type {
         WIRE_CONN_CLOSED,
         WIRE_PACKED,     /* pack mode: finished */
         WIRE_RESIDENT,   /* what it keeps in memory and for how long; on change */
+        WIRE_SESSION,    /* what has happened to a session, and how it is now */
 };
 
 enum wire_mode { WIRE_MODE_SERVE = 1, WIRE_MODE_PACK = 2 };
@@ -138,6 +144,7 @@ struct wire_job {
         uint32_t has_seed;
         uint64_t seed;
         uint64_t deadline_usec;       /* from now, 0 = none */
+        uint64_t session;             /* a turn of this one (chat only), 0 = none */
 };
 
 struct wire_job_output { struct wire_header h; uint64_t ref; };
@@ -191,6 +198,20 @@ struct wire_rates { struct wire_header h; struct wire_rate requests, tokens; };
 struct wire_plain { struct wire_header h; }; /* DROP_CACHES, SHUTDOWN */
 /* The whole will of the broker about this model: a later message replaces it. */
 struct wire_prepare { struct wire_header h; char name[WIRE_NAME_MAX]; uint32_t keep, reserved; };
+
+/* Sessions have ids of the broker's, never 0 and without the top bit. */
+struct wire_session_open {
+        struct wire_header h;
+        uint64_t session;
+        char model[WIRE_NAME_MAX];    /* resolved, never "" */
+};
+struct wire_session_append {
+        struct wire_header h;
+        uint64_t session;
+        uint32_t initial;             /* 1: CLEAR keeps these messages */
+        uint32_t reserved;
+};
+struct wire_session_command { struct wire_header h; uint64_t session; }; /* CLEAR, FORGET, CLOSE */
 
 struct wire_ready {
         struct wire_header h;
@@ -265,12 +286,31 @@ struct wire_resident {
         uint64_t kv_kept_bytes;   /* of those: only kept for reuse */
 };
 
+enum wire_session_event {
+        WIRE_SESSION_DONE = 1, /* the answer to OPEN, APPEND, CLEAR; an error: all is as before */
+        WIRE_SESSION_TURN,     /* a turn has ended; its DONE, which has the error, follows */
+        WIRE_SESSION_KV,       /* keys and values have gone */
+        WIRE_SESSION_CLOSED,   /* wiped; the id is unknown from here on */
+        _WIRE_SESSION_EVENT_MAX,
+};
+struct wire_session {
+        struct wire_header h;
+        uint64_t session;
+        uint32_t event;           /* enum wire_session_event */
+        uint32_t error;           /* enum error_code, of OPEN, APPEND and CLEAR only */
+        uint64_t value, limit;    /* of the error */
+        uint64_t tokens;          /* of the conversation, as the next turn would read it */
+        uint64_t tokens_max;      /* that and the answer together */
+        uint64_t turns;
+        uint64_t kv_bytes;        /* of keys and values kept, at most: short memory takes them */
+};
+
 static_assert(sizeof(struct wire_header) == 8, "wire");
 static_assert(sizeof(struct wire_limits) == 48, "wire");
 static_assert(sizeof(struct wire_hello) == 80, "wire");
 static_assert(sizeof(struct wire_catalog) == 104, "wire");
 static_assert(sizeof(struct wire_conn) == 24, "wire");
-static_assert(sizeof(struct wire_job) == 160, "wire");
+static_assert(sizeof(struct wire_job) == 168, "wire");
 static_assert(sizeof(struct wire_model) == 168, "wire");
 static_assert(sizeof(struct wire_pack_output) == 24, "wire");
 static_assert(sizeof(struct wire_queued) == 48, "wire");
@@ -289,6 +329,10 @@ static_assert(sizeof(struct wire_fault) == 48, "wire");
 static_assert(sizeof(struct wire_packed) == 48, "wire");
 static_assert(sizeof(struct wire_prepare) == 80, "wire");
 static_assert(sizeof(struct wire_resident) == 120, "wire");
+static_assert(sizeof(struct wire_session_open) == 80, "wire");
+static_assert(sizeof(struct wire_session_append) == 24, "wire");
+static_assert(sizeof(struct wire_session_command) == 16, "wire");
+static_assert(sizeof(struct wire_session) == 72, "wire");
 
 /* "queued", "loading", …; never NULL. */
 const char *wire_state_name(uint32_t state);

@@ -1,32 +1,24 @@
-/* Jobs from the bus. A job reads its input to the end (never more than the byte limit, never
- * longer than 30 seconds without a byte), then runs, then writes what is left and closes. The
- * descriptors come from a client and are hostile: only kinds that cannot block for ever or raise
- * signals are taken, reads and writes never wait, and a regular file is read from its beginning,
- * wherever its position was. An output whose reader is gone cancels the job.
+/* Jobs from the bus. A job reads its input to the end (input.h), then runs, then writes what is
+ * left and closes. The output comes from a client, too, and is hostile: it is a pipe or a socket,
+ * writes never wait, and one whose reader is gone cancels the job.
  *
  * DONE is sent once: here while the input is read, by job.c afterwards. */
 #include <errno.h>
-#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "daemon/worker/bus.h"
 #include "daemon/worker/bus_format.h"
 #include "daemon/worker/conn.h"
+#include "daemon/worker/input.h"
 #include "daemon/worker/job.h"
 #include "daemon/worker/link.h"
+#include "daemon/worker/session.h"
 #include "engine/base/macro.h"
 
-enum { READ_SIZE = 64 * 1024, READS_PER_PASS = 16 };
-
-static const uint64_t INPUT_STALL_USEC = 30 * USEC_PER_SEC;
 static const uint64_t OUTPUT_STALL_USEC = 60 * USEC_PER_SEC;
-
-enum fd_kind { KIND_NONE, KIND_FILE, KIND_PIPE, KIND_SOCKET };
 
 enum bus_step {
         BUS_OUTPUT,  /* waits for JOB_OUTPUT, which is the next message */
@@ -41,40 +33,15 @@ struct bus_job {
         struct worker *w;
         struct wire_job message;
         enum bus_step step;
-        int input, output;
-        enum fd_kind input_kind, output_kind;
-        int input_place, output_place;
-        uint64_t deadline;           /* of the input's next byte */
+        struct input in;
+        int output;
+        enum fd_kind output_kind;
+        int output_place;
         uint64_t write_deadline;
-        off_t offset;                /* KIND_FILE */
-        struct secure_buf in, out;
+        struct secure_buf out;
         struct job *job;
         struct job_pace pace;
 };
-
-static enum fd_kind kind_of(int fd) {
-        struct stat st;
-
-        /* the call itself: libc's fstat is another call that the filter refuses */
-        if (syscall(SYS_fstat, fd, &st) < 0)
-                return KIND_NONE;
-        if (S_ISREG(st.st_mode))
-                return KIND_FILE;
-        if (S_ISFIFO(st.st_mode))
-                return KIND_PIPE;
-        return S_ISSOCK(st.st_mode) ? KIND_SOCKET : KIND_NONE;
-}
-
-/* Sockets take a flag per call; a pipe has only its descriptor's. */
-static enum fd_kind prepare(int fd) {
-        enum fd_kind kind = kind_of(fd);
-        int flags;
-
-        if (kind != KIND_PIPE)
-                return kind;
-        flags = fcntl(fd, F_GETFL);
-        return flags >= 0 && fcntl(fd, F_SETFL, flags | O_NONBLOCK) >= 0 ? kind : KIND_NONE;
-}
 
 int bus_job_new(struct worker *w, const struct wire_job *m, int input) {
         struct bus_job *b = calloc(1, sizeof(*b));
@@ -85,9 +52,9 @@ int bus_job_new(struct worker *w, const struct wire_job *m, int input) {
         }
         b->w = w;
         b->message = *m;
-        b->input = input;
+        input_init(&b->in, input);
         b->output = -1;
-        b->input_place = b->output_place = POLLER_NONE;
+        b->output_place = POLLER_NONE;
         b->next = w->bus_jobs;
         w->bus_jobs = b;
         return 0;
@@ -114,7 +81,7 @@ static void write_end(struct bus_job *b, const struct job_result *r) {
 static void fail(struct bus_job *b, const struct request_error *e) {
         struct job_result r = { .error = *e };
         union wire_message m = { .done = { .h.type = WIRE_DONE, .job = b->message.ref,
-                                           .error = e->code, .bytes_in = b->in.n,
+                                           .error = e->code, .bytes_in = b->in.bytes.n,
                                            .value = e->value, .limit = e->limit } };
 
         link_send(b->w->link, &m);
@@ -131,6 +98,7 @@ static void fail_code(struct bus_job *b, enum error_code code, const char *detai
 
 int bus_job_output(struct worker *w, const struct wire_job_output *m, int output) {
         struct bus_job *b = w->bus_jobs;
+        struct request_error e;
 
         while (b && !(b->message.ref == m->ref && b->step == BUS_OUTPUT))
                 b = b->next;
@@ -139,15 +107,12 @@ int bus_job_output(struct worker *w, const struct wire_job_output *m, int output
                 return -EBADMSG;
         }
         b->output = output;
-        b->output_kind = prepare(output);
-        b->input_kind = prepare(b->input);
+        b->output_kind = fd_prepare(output);
         b->step = BUS_READING;
-        b->deadline = w->now + INPUT_STALL_USEC;
         if (!can_write(b))
                 fail_code(b, ERROR_INVALID_INPUT, "The output is no pipe and no socket.", 0, 0);
-        else if (b->input_kind == KIND_NONE)
-                fail_code(b, ERROR_INVALID_INPUT,
-                          "The input is no memory file, pipe, socket or regular file.", 0, 0);
+        else if (input_start(&b->in, w->now, &e) < 0)
+                fail(b, &e);
         return 0;
 }
 
@@ -197,12 +162,15 @@ static const struct job_events events = { .text = on_text, .progress = on_progre
 static void start(struct bus_job *b) {
         struct job_spec spec = {};
         struct request_error e = {};
-        int r = bus_format_input(&b->message, &b->in, &b->w->seed_state, &spec, &e);
+        int r = b->message.session
+                        ? session_begin_turn(b->w, &b->message, &b->in.bytes, &spec, &e)
+                        : bus_format_input(&b->message, &b->in.bytes, NULL, &b->w->seed_state,
+                                           &spec, NULL, &e);
 
-        close(b->input);
-        b->input = -1;
         if (r == 0) {
                 r = job_start(b->w, &spec, &events, b, &b->job);
+                if (r < 0 && b->message.session)
+                        session_take_back_turn(b->w, b->message.session);
                 job_spec_done(&spec);
         }
         if (r == 0)
@@ -213,47 +181,16 @@ static void start(struct bus_job *b) {
                 fail_code(b, ERROR_OVERLOADED, NULL, 0, 0);
 }
 
-static ssize_t read_some(struct bus_job *b, char *to) {
-        ssize_t n;
+static void read_input(struct bus_job *b, const struct poller *p) {
+        struct request_error e = {};
+        int r = input_handle(&b->in, p, b->w->limits.max_input_bytes, b->w->now, &e);
 
-        switch (b->input_kind) {
-        case KIND_FILE:
-                n = pread(b->input, to, READ_SIZE, b->offset);
-                b->offset += MAX(n, 0);
-                return n;
-        case KIND_SOCKET:
-                return recv(b->input, to, READ_SIZE, MSG_DONTWAIT);
-        case KIND_PIPE:
-                return read(b->input, to, READ_SIZE);
-        case KIND_NONE:
-                break;
-        }
-        errno = EINVAL;
-        return -1;
-}
-
-static void read_input(struct bus_job *b) {
-        uint64_t limit = b->w->limits.max_input_bytes;
-
-        for (unsigned i = 0; i < READS_PER_PASS && b->step == BUS_READING; i++) {
-                char *to = secure_buf_reserve(&b->in, READ_SIZE);
-                ssize_t n = to ? read_some(b, to) : -1;
-
-                if (!to) {
-                        fail_code(b, ERROR_OVERLOADED, NULL, 0, 0);
-                } else if (n > 0) {
-                        b->in.n += (size_t)n;
-                        b->deadline = b->w->now + INPUT_STALL_USEC;
-                        if (b->in.n > limit)
-                                fail_code(b, ERROR_INPUT_TOO_LARGE, NULL, b->in.n, limit);
-                } else if (n == 0) {
-                        start(b);
-                } else if (errno == EAGAIN || errno == EINTR) {
-                        return;
-                } else {
-                        fail_code(b, ERROR_INVALID_INPUT, "The input cannot be read.", 0, 0);
-                }
-        }
+        if (r == INPUT_END)
+                start(b);
+        else if (r == -ENOMEM)
+                fail_code(b, ERROR_OVERLOADED, NULL, 0, 0);
+        else if (r < 0)
+                fail(b, &e);
 }
 
 /* --- output --- */
@@ -303,10 +240,8 @@ static void write_output(struct bus_job *b) {
 void bus_jobs_poll(struct worker *w, struct poller *p) {
         for (struct bus_job *b = w->bus_jobs; b; b = b->next) {
                 b->output_place = poller_add(p, b->output, b->out.n > 0 ? POLLOUT : 0);
-                b->input_place = b->step == BUS_READING ? poller_add(p, b->input, POLLIN)
-                                                        : POLLER_NONE;
                 if (b->step == BUS_READING)
-                        poller_deadline(p, b->deadline);
+                        input_poll(&b->in, p);
                 poller_deadline(p, b->write_deadline);
                 if (b->out.failed || (b->step == BUS_WRITING && b->out.n == 0))
                         poller_deadline(p, w->now); /* to be closed */
@@ -318,10 +253,8 @@ static void handle(struct bus_job *b, const struct poller *p) {
                 hung_up(b);
                 return;
         }
-        if (b->step == BUS_READING && poller_events(p, b->input_place))
-                read_input(b);
-        if (b->step == BUS_READING && b->w->now >= b->deadline)
-                fail_code(b, ERROR_INVALID_INPUT, "No input came for 30 seconds.", 0, 0);
+        if (b->step == BUS_READING)
+                read_input(b, p);
         if (b->out.failed || (b->write_deadline && b->w->now >= b->write_deadline)) {
                 hung_up(b);
                 return;
@@ -331,11 +264,9 @@ static void handle(struct bus_job *b, const struct poller *p) {
 }
 
 static void bus_job_free(struct bus_job *b) {
-        if (b->input >= 0)
-                close(b->input);
+        input_done(&b->in);
         if (b->output >= 0)
                 close(b->output);
-        secure_buf_done(&b->in);
         secure_buf_done(&b->out);
         free(b);
 }
@@ -345,7 +276,7 @@ void bus_jobs_handle(struct worker *w, const struct poller *p) {
                 struct bus_job *b = *at;
 
                 handle(b, p);
-                b->input_place = b->output_place = POLLER_NONE;
+                b->in.place = b->output_place = POLLER_NONE;
                 if (b->step != BUS_OVER) {
                         at = &b->next;
                         continue;

@@ -22,8 +22,7 @@ static int single_message(struct secure_buf *text, struct messages *ret) {
         return 0;
 }
 
-/* Plain text, taken over, for any verb. */
-static int use_text(struct secure_buf *text, struct job_spec *spec, struct request_error *e) {
+static int check_text(const struct secure_buf *text, struct request_error *e) {
         size_t valid = text->n ? text_valid_prefix(text->p, text->n) : 0;
 
         if (text->n == 0)
@@ -33,6 +32,15 @@ static int use_text(struct secure_buf *text, struct job_spec *spec, struct reque
                                           "The input is not UTF-8; the value is the byte, the "
                                           "limit the size.",
                                           valid, text->n);
+        return 0;
+}
+
+/* Plain text, taken over, for any verb. */
+static int use_text(struct secure_buf *text, struct job_spec *spec, struct request_error *e) {
+        int r = check_text(text, e);
+
+        if (r < 0)
+                return r;
         if (spec->verb == WIRE_VERB_CHAT)
                 return single_message(text, &spec->messages);
         spec->text = *text;
@@ -111,16 +119,90 @@ static void use_options(const struct wire_job *m, struct job_spec *spec) {
                 p->sampling.seed = m->seed;
 }
 
-int bus_format_input(const struct wire_job *m, struct secure_buf *input, uint64_t *seed_state,
-                     struct job_spec *ret, struct request_error *e) {
+static json_t *user_message(const char *text, size_t n) {
+        return json_pack("{s:[{s:s,s:s%}]}", "messages", "role", "user", "content", text, n);
+}
+
+/* The input of a turn as a request with messages. A new reference, or NULL. */
+static json_t *turn_request(uint32_t format, const struct secure_buf *text,
+                            struct request_error *e) {
+        json_t *root, *message, *v;
+
+        if (format == WIRE_INPUT_TEXT)
+                return check_text(text, e) == 0 ? user_message(text->p, text->n) : NULL;
+        root = params_load(text->p ? text->p : "", text->n, e);
+        if (!root || json_object_get(root, "messages") || format == WIRE_INPUT_CHAT_JSON)
+                return root;
+        v = json_object_get(root, "text");
+        v = v ? v : json_object_get(root, "prompt");
+        message = json_is_string(v)
+                          ? user_message(json_string_value(v), json_string_length(v))
+                          : NULL;
+        if (!message || json_object_update(root, message) < 0) {
+                if (!json_is_string(v))
+                        request_fail(e, ERROR_INVALID_INPUT, "text", "The field must be a string.");
+                json_decref(root);
+                root = NULL;
+        }
+        json_decref(message);
+        return root;
+}
+
+/* A turn is the request that a client would make who keeps the conversation himself. What is new
+ * is looked at alone first, so that an error names its message as the client counts. */
+static int use_turn(const struct wire_job *m, const struct secure_buf *text, const json_t *history,
+                    struct job_spec *spec, json_t **ret_messages, struct request_error *e) {
+        _cleanup_(messages_done) struct messages parsed = {};
+        json_t *root = turn_request(m->input_format, text, e), *all, *messages = NULL;
+        int r = root ? messages_parse(root, NULL, &parsed, e) : -EBADMSG;
+
+        if (r == 0) {
+                messages = json_incref(json_object_get(root, "messages"));
+                all = json_copy((json_t *)history);
+                r = !all || json_array_extend(all, messages) < 0 ||
+                                    json_object_set(root, "messages", all) < 0
+                            ? -ENOMEM
+                            : use_json(m->input_format, root, spec, e);
+                json_decref(all);
+        }
+        json_decref(root);
+        if (r < 0)
+                json_decref(messages);
+        else
+                *ret_messages = messages;
+        return r < 0 && e->code == ERROR_NONE ? -ENOMEM : r;
+}
+
+int bus_format_messages(struct secure_buf *input, json_t **ret, struct request_error *e) {
         _cleanup_(secure_buf_done) struct secure_buf text = *input;
-        struct job_spec spec = { .verb = m->verb, .ref = m->ref, .input_bytes = text.n };
+        _cleanup_(messages_done) struct messages parsed = {};
+        json_t *root = params_load(text.p ? text.p : "", text.n, e);
+        int r;
+
+        *input = (struct secure_buf){};
+        if (!root)
+                return -EBADMSG;
+        r = messages_parse(root, NULL, &parsed, e);
+        if (r == 0)
+                *ret = json_incref(json_object_get(root, "messages"));
+        json_decref(root);
+        return r;
+}
+
+int bus_format_input(const struct wire_job *m, struct secure_buf *input, const json_t *history,
+                     uint64_t *seed_state, struct job_spec *ret, json_t **ret_messages,
+                     struct request_error *e) {
+        _cleanup_(secure_buf_done) struct secure_buf text = *input;
+        struct job_spec spec = { .verb = m->verb, .ref = m->ref, .input_bytes = text.n,
+                                 .session = m->session };
         json_t *root;
         int r;
 
         *input = (struct secure_buf){};
         spec.params.sampling = default_sampling(m->verb, seed_state);
-        if (m->input_format == WIRE_INPUT_TEXT) {
+        if (history) {
+                r = use_turn(m, &text, history, &spec, ret_messages, e);
+        } else if (m->input_format == WIRE_INPUT_TEXT) {
                 r = use_text(&text, &spec, e);
         } else {
                 root = params_load(text.p ? text.p : "", text.n, e);

@@ -5,9 +5,15 @@
 #include "daemon/worker/job.h"
 
 /* Turn the bytes read (taken over) into a job specification, with the options of the message on
- * top. 0, -ENOMEM, or -EBADMSG with *e. */
-int bus_format_input(const struct wire_job *m, struct secure_buf *input, uint64_t *seed_state,
-                     struct job_spec *ret, struct request_error *e);
+ * top. history: an array of messages, as in a request, that come before those of the input, which
+ * are returned as a new array in *ret_messages; both NULL without a session. 0, -ENOMEM, or
+ * -EBADMSG with *e. */
+int bus_format_input(const struct wire_job *m, struct secure_buf *input, const json_t *history,
+                     uint64_t *seed_state, struct job_spec *ret, json_t **ret_messages,
+                     struct request_error *e);
+
+/* The messages in chat-json (taken over), found legal: a new array. 0, -ENOMEM, or -EBADMSG. */
+int bus_format_messages(struct secure_buf *input, json_t **ret, struct request_error *e);
 
 /* One line of JSON each, appended to out. */
 void bus_format_text(struct secure_buf *out, const char *text, size_t n);

@@ -18,14 +18,12 @@
 #include "daemon/worker/job.h"
 #include "daemon/worker/link.h"
 #include "daemon/worker/models.h"
+#include "daemon/worker/prompt.h"
 #include "daemon/worker/scheduler.h"
+#include "daemon/worker/session.h"
 #include "daemon/worker/summarize_prompt.h"
 #include "engine/base/macro.h"
 #include "engine/grammar/constraint.h"
-#include "engine/text/chat.h"
-
-/* Prompts are counted to here even when they do not fit, so that the error can name their size. */
-enum { COUNT_TOKENS_MAX = 1 << 20, COUNT_BYTES_MAX = 1 << 18 };
 
 static const uint64_t PROGRESS_INTERVAL = 200 * USEC_PER_MSEC; /* to the broker */
 static const uint64_t TELL_INTERVAL = 500 * USEC_PER_MSEC;     /* to a client */
@@ -95,6 +93,7 @@ int job_start(struct worker *w, struct job_spec *spec, const struct job_events *
         *spec = (struct job_spec){};
         j->ref = j->spec.ref ? j->spec.ref : (++w->next_ref | WIRE_REF_WORKER);
         j->id = j->spec.ref;
+        j->result.kv_kept = GENERATION_KEPT_UNKNOWN;
         j->stop.list = &j->spec.params.stops;
         j->progress.state = WIRE_STATE_LOADING;
         if (j->spec.params.deadline_usec)
@@ -154,6 +153,8 @@ static void finish(struct job *j) {
         if (j->step >= STEP_ZOMBIE)
                 return;
         j->step = unanswered ? STEP_ZOMBIE : STEP_ENDED;
+        if (j->spec.session)
+                session_end_turn(j->w, j->spec.session, &j->result);
         if (!unanswered && j->id != 0)
                 send_done(j);
         if (events)
@@ -204,58 +205,15 @@ void job_pause(struct job *j, bool pause) {
 
 /* --- counting and admission --- */
 
-static int encode_prompt(struct job *j, size_t max) {
-        const struct vocab *v = j->model->vocab;
-        int r;
-
-        if (j->spec.verb == WIRE_VERB_CHAT)
-                return chat_encode(v, (enum chat_format)vocab_chat_format(v),
-                                   j->spec.messages.items, j->spec.messages.n, max, &j->prompt);
-        if (vocab_add_bos(v) && (r = tokens_push(&j->prompt, vocab_bos(v))) < 0)
-                return r;
-        return vocab_encode(v, j->spec.text.p ? j->spec.text.p : "", j->spec.text.n, false, max,
-                            &j->prompt);
-}
-
-/* The fewest tokens that the text can have. Encoding takes seconds for megabytes without a break,
- * in which nobody of this worker is heard: what cannot fit is refused without it. */
-static size_t fewest_tokens(const struct job *j) {
-        size_t n = j->spec.verb == WIRE_VERB_CHAT ? j->spec.messages.text.n : j->spec.text.n;
-        size_t longest = 1;
-
-        if (n <= COUNT_BYTES_MAX)
-                return 0;
-        for (uint32_t i = 0; i < j->model->hp.n_vocab; i++)
-                longest = MAX(longest, vocab_bytes(j->model->vocab, (int32_t)i, true).n);
-        return n / longest;
-}
-
-static int fail_too_long(const struct job *j, size_t tokens, size_t limit, bool at_least,
-                         struct request_error *e) {
-        return request_fail_range(e, ERROR_CONTEXT_TOO_LONG,
-                                  j->spec.verb == WIRE_VERB_CHAT ? "messages" : "prompt",
-                                  at_least ? "There are at least that many tokens." : NULL, tokens,
-                                  limit);
-}
-
 /* 0, -EBADMSG with *e, or another negative errno. */
 static int count_prompt(struct job *j, struct request_error *e) {
         uint32_t n_ctx = scheduler_max_tokens(j->w->scheduler, j->model);
         uint64_t wanted = j->spec.params.max_tokens ? j->spec.params.max_tokens
                                                     : default_max_tokens(j->spec.verb);
-        size_t most = MAX((size_t)n_ctx, (size_t)COUNT_TOKENS_MAX);
-        size_t fewest = fewest_tokens(j);
-        int r;
+        int r = prompt_encode(j->model, &j->spec, n_ctx, &j->prompt, e);
 
-        if (fewest > n_ctx)
-                return fail_too_long(j, fewest, n_ctx, true, e);
-        r = encode_prompt(j, most);
-        if (r == -E2BIG)
-                return fail_too_long(j, most, n_ctx, true, e);
         if (r < 0)
                 return r;
-        if (j->prompt.n >= n_ctx)
-                return fail_too_long(j, j->prompt.n, n_ctx, false, e);
         if (j->prompt.n == 0)
                 return request_fail(e, ERROR_INVALID_INPUT, "prompt", "The prompt is empty.");
         if (j->w->limits.max_output_tokens)
@@ -274,9 +232,10 @@ static uint32_t summary_max_tokens(const struct job *j) {
         return limit ? MIN(n, limit) : n;
 }
 
-/* Whose kept keys a job may use: 0 would be nobody's. */
+/* Whose kept keys a job may use: 0 would be nobody's. A session shares with nobody, so that all of
+ * it can be wiped. */
 static uint64_t owner_of(const struct job *j) {
-        return (uint64_t)j->w->uid + 1;
+        return j->spec.session ? session_owner(j->spec.session) : (uint64_t)j->w->uid + 1;
 }
 
 static struct summarize_request summary_request(struct job *j) {
@@ -384,6 +343,8 @@ static void report(struct job *j) {
 }
 
 static void give_text(struct job *j) {
+        if (j->out.n > 0 && j->spec.session)
+                session_text(j->w, j->spec.session, j->out.p, j->out.n);
         if (j->out.n > 0 && j->events)
                 j->events->text(j->userdata, j->out.p, j->out.n);
         secure_buf_consume(&j->out, j->out.n);
@@ -430,6 +391,7 @@ static void on_end(void *userdata, enum finish how, const struct generation_usag
         j->result.tokens_in = j->tokens_in;
         j->result.tokens_out = usage->out;
         j->result.tokens_cached = usage->cached;
+        j->result.kv_kept = usage->kept;
         if (j->ending == ENDING_NO) {
                 stop_filter_end(&j->stop, &j->out);
                 give_text(j);

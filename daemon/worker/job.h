@@ -24,6 +24,7 @@ struct job_spec {
         char *context;               /* summarize: what the reader wants to know, or NULL */
         uint32_t type, length, format; /* summarize */
         uint64_t input_bytes;        /* as received */
+        uint64_t session;            /* whose turn it is; 0: none's */
 };
 void job_spec_done(struct job_spec *s);
 
@@ -51,6 +52,7 @@ struct job_result {
         bool stop_string;            /* ended by one; its tokens' odds were told, its text not */
         uint64_t tokens_in, tokens_out;
         uint64_t tokens_cached;      /* of tokens_in: not computed, but kept from before */
+        uint64_t kv_kept;            /* as in generation_usage */
         struct coverage coverage;    /* summarize */
 };
 

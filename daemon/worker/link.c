@@ -17,6 +17,7 @@
 #include "daemon/worker/link.h"
 #include "daemon/worker/models.h"
 #include "daemon/worker/scheduler.h"
+#include "daemon/worker/session.h"
 #include "engine/base/macro.h"
 
 enum { MESSAGES_PER_PASS = 64, QUEUE_MAX = 65536 };
@@ -181,8 +182,29 @@ static int on_prepare(struct link *l, const union wire_message *m, int fd) {
 /* Keys and values that are kept for reuse, and what the allocator keeps. */
 static int on_drop_caches(struct link *l, const union wire_message *m, int fd) {
         scheduler_drop_caches(l->w->scheduler);
+        sessions_caches_dropped(l->w);
         malloc_trim(0);
         return 0;
+}
+
+static int on_session_open(struct link *l, const union wire_message *m, int fd) {
+        return session_open(l->w, &m->session_open);
+}
+
+static int on_session_append(struct link *l, const union wire_message *m, int fd) {
+        return session_append(l->w, &m->session_append, fd);
+}
+
+static int on_session_clear(struct link *l, const union wire_message *m, int fd) {
+        return session_clear(l->w, &m->session_command);
+}
+
+static int on_session_forget(struct link *l, const union wire_message *m, int fd) {
+        return session_forget(l->w, &m->session_command);
+}
+
+static int on_session_close(struct link *l, const union wire_message *m, int fd) {
+        return session_close(l->w, &m->session_command);
 }
 
 static int on_shutdown(struct link *l, const union wire_message *m, int fd) {
@@ -203,6 +225,11 @@ static int (*const handlers[])(struct link *l, const union wire_message *m, int 
         [WIRE_SHUTDOWN] = on_shutdown,     [WIRE_RATES] = on_rates,
         [WIRE_SET_PRIORITY] = on_set_priority,
         [WIRE_PREPARE] = on_prepare,
+        [WIRE_SESSION_OPEN] = on_session_open,
+        [WIRE_SESSION_APPEND] = on_session_append,
+        [WIRE_SESSION_CLEAR] = on_session_clear,
+        [WIRE_SESSION_FORGET] = on_session_forget,
+        [WIRE_SESSION_CLOSE] = on_session_close,
 };
 
 static int dispatch(struct link *l, const union wire_message *m, int fd) {

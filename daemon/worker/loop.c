@@ -11,6 +11,7 @@
 #include "daemon/worker/models.h"
 #include "daemon/worker/poller.h"
 #include "daemon/worker/resident.h"
+#include "daemon/worker/session.h"
 #include "daemon/worker/worker.h"
 
 static int wait_for_work(struct worker *w, struct poller *p) {
@@ -22,6 +23,7 @@ static int wait_for_work(struct worker *w, struct poller *p) {
         poller_add(p, scheduler_fd(w->scheduler), POLLIN);
         conns_poll(w, p);
         bus_jobs_poll(w, p);
+        sessions_poll(w, p);
         jobs_poll(w, p);
         models_poll(w->models, p);
         resident_poll(w, p);
@@ -45,6 +47,7 @@ static int pass(struct worker *w, struct poller *p) {
         bus_jobs_handle(w, p);
         jobs_run(w);
         models_run(w->models);
+        sessions_run(w, p);
         resident_run(w);
         link_sync_lease(w->link);
         return 0;
@@ -65,5 +68,6 @@ int loop_run(int link_fd, const struct wire_hello *hello, struct scheduler *sche
                 r = models_new(&w.models, &w);
         while (r == 0 && !stopped(&w))
                 r = pass(&w, &p);
+        sessions_done(&w);
         return r == -ECONNRESET ? 0 : r;
 }

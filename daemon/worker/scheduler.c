@@ -249,6 +249,7 @@ int scheduler_submit(struct scheduler *s, struct generation_request *request,
         g->lane = l;
         g->request = *request;
         g->prompt_n = (uint32_t)request->prompt.n;
+        g->usage.kept = GENERATION_KEPT_UNKNOWN;
         g->request.sampling.masked = request->constraint != NULL;
         request->prompt = (struct tokens){0};
         request->constraint = NULL;
@@ -307,6 +308,16 @@ void scheduler_set_guessing(struct scheduler *s, enum guessing guessing) {
 void scheduler_drop_caches(struct scheduler *s) {
         pthread_mutex_lock(&s->lock);
         s->drop = true;
+        wake_engine(s);
+        pthread_mutex_unlock(&s->lock);
+}
+
+void scheduler_forget(struct scheduler *s, uint64_t owner) {
+        pthread_mutex_lock(&s->lock);
+        if (s->n_forget < FORGET_MOST)
+                s->forget[s->n_forget++] = owner;
+        else
+                s->drop = true;
         wake_engine(s);
         pthread_mutex_unlock(&s->lock);
 }

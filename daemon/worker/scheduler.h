@@ -24,6 +24,9 @@ struct generation_usage {
         uint32_t out;                  /* tokens made */
         uint32_t cached;               /* prompt tokens whose keys were there already */
         uint32_t guessed, right;       /* tokens tried beside the next one, and how many fitted */
+        uint64_t kept;                 /* bytes of keys and values kept for the owner at the end, if
+                                        * it is a lasting one (ENGINE_OWNER_LASTING) */
+#define GENERATION_KEPT_UNKNOWN UINT64_MAX /* it never began */
 };
 
 struct generation_request {
@@ -97,6 +100,8 @@ enum guessing { GUESSING_NEVER, GUESSING_WHERE_IT_PAYS, GUESSING_ALWAYS };
 void scheduler_set_guessing(struct scheduler *s, enum guessing guessing);
 /* Forget what is kept for reuse, soon: what no generation uses is wiped. */
 void scheduler_drop_caches(struct scheduler *s);
+/* The same for one owner. */
+void scheduler_forget(struct scheduler *s, uint64_t owner);
 /* A reader that does not read pauses its own generation: no tokens are made while paused. */
 void scheduler_pause(struct scheduler *s, struct generation *g, bool pause);
 

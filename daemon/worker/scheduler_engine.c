@@ -16,6 +16,7 @@ static void retire(struct scheduler *s, struct generation *g, enum finish finish
         struct sampler *sampler = TAKE_PTR(g->sampler);
         struct sequence *sequence = TAKE_PTR(g->sequence);
         struct constraint *constraint = TAKE_PTR(g->request.constraint);
+        uint64_t kept = 0;
 
         TAILQ_REMOVE(&g->lane->running, g, in_stage);
         s->n_running--;
@@ -24,7 +25,10 @@ static void retire(struct scheduler *s, struct generation *g, enum finish finish
         sampler_free(sampler);
         constraint_free(constraint);
         tokens_done(&g->request.prompt);
+        if (g->request.owner & ENGINE_OWNER_LASTING)
+                kept = engine_kept(g->lane->engine, g->request.owner);
         pthread_mutex_lock(&s->lock);
+        g->usage.kept = kept;
         if (secure_buf_reserve(&g->text, sizeof(g->utf8.pending)))
                 g->text.n += utf8_stream_end(&g->utf8, g->text.p + g->text.n);
         g->finish = g->text.failed ? FINISH_FAILED : finish;
@@ -108,13 +112,16 @@ static void admit_waiting(struct scheduler *s) {
 
 /* Lock held: the engines are this thread's, and no step runs. */
 static void drop_caches(struct scheduler *s) {
-        if (!s->drop)
-                return;
-        s->drop = false;
         for (size_t i = 0; i < s->n_lanes; i++) {
-                engine_drop_prefixes(s->lanes[i]->engine);
-                engine_trim(s->lanes[i]->engine);
+                if (s->drop) {
+                        engine_drop_prefixes(s->lanes[i]->engine);
+                        engine_trim(s->lanes[i]->engine);
+                }
+                for (unsigned k = 0; k < s->n_forget; k++)
+                        engine_forget(s->lanes[i]->engine, s->forget[k]);
         }
+        s->drop = false;
+        s->n_forget = 0;
 }
 
 /* Lock held: what the main thread may be asked for. */

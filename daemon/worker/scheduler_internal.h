@@ -22,6 +22,7 @@ enum {
         GUESS_BATCH = 8,          /* with more generations decoding none guesses */
         LEAST_CHUNK = 3,          /* a prompt gets on, however long the step takes */
         CHUNK_UNIT = 4,           /* the kernels take rows by four */
+        FORGET_MOST = 16,         /* owners at once; of more, everything is forgotten */
         MAILBOX_BYTES = 64 << 10, /* text and odds for the main thread; then tokens wait, too */
 };
 
@@ -90,7 +91,9 @@ struct scheduler {
         bool fresh;                       /* no step was started under this grant yet */
         bool look;                        /* something changed: the engine thread must look */
         enum guessing guessing;
-        bool drop;                        /* forget what is kept for reuse */
+        bool drop;                        /* forget what is kept for reuse, */
+        uint64_t forget[FORGET_MOST];     /* or what is kept for these owners */
+        unsigned n_forget;
         bool quit;
         struct generation *members[SCHEDULER_MAX_SEQUENCES]; /* of the step that runs, */
         uint32_t n_members;               /* in the order of its rows; 0: no step runs */

@@ -16,6 +16,7 @@ struct job;
 struct link;
 struct models;
 struct scheduler;
+struct session;
 
 struct worker {
         struct link *link;
@@ -24,6 +25,7 @@ struct worker {
         struct conn *conns;        /* lists; each entry is freed by its own module's reaper */
         struct job *jobs;
         struct bus_job *bus_jobs;
+        struct session *sessions;
         size_t n_conns;
         struct wire_limits limits;
         struct rates rates;

@@ -134,6 +134,14 @@ size_t engine_kv_free(const struct engine *e) {
         return (e->kv.n_free + prefixes_idle(&e->prefixes)) * kv_page_bytes(&e->kv);
 }
 
+size_t engine_kept(const struct engine *e, uint64_t owner) {
+        return prefixes_of(&e->prefixes, owner) * kv_page_bytes(&e->kv);
+}
+
+void engine_forget(struct engine *e, uint64_t owner) {
+        prefixes_forget(&e->prefixes, owner);
+}
+
 void engine_drop_prefixes(struct engine *e) {
         prefixes_drop(&e->prefixes);
 }

@@ -21,6 +21,9 @@ struct sequence;
 
 enum { ENGINE_MAX_ROWS = 512 }; /* rows in one step */
 
+/* Of an owner (sequence_resume): what is kept for it goes after what is kept for others. */
+#define ENGINE_OWNER_LASTING (UINT64_C(1) << 63)
+
 /* model, ops and pool are borrowed and must outlive the engine. kv_form: how keys and values are
  * kept (KV_F16 unless memory or bandwidth is short); kv_bytes: budget for all sequences. Scratch
  * for ENGINE_MAX_ROWS rows is taken here, nothing per token. */
@@ -31,6 +34,10 @@ struct engine *engine_free(struct engine *e);
 size_t engine_kv_bytes(const struct engine *e, size_t tokens); /* what a sequence would take */
 /* What new sequences may take: free pages, and those that are only kept for reuse. */
 size_t engine_kv_free(const struct engine *e);
+/* Bytes of the pages that are kept for sequences of this owner. */
+size_t engine_kept(const struct engine *e, uint64_t owner);
+/* Forget what is kept for this owner: wiped at once, or when its last sequence is freed. */
+void engine_forget(struct engine *e, uint64_t owner);
 /* Forget everything that is kept for reuse. */
 void engine_drop_prefixes(struct engine *e);
 /* Give back to the kernel what no sequence and no kept prefix needs. */

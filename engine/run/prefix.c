@@ -16,6 +16,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "engine/run/engine.h"
+
 int prefixes_init(struct prefixes *p, struct kv_pool *kv) {
         *p = (struct prefixes){.kv = kv, .most_idle = kv->n_pages / 2};
         LIST_INIT(&p->first);
@@ -41,6 +43,17 @@ void prefixes_drop(struct prefixes *p) {
                 leave(p, node);
 }
 
+/* All nodes of a tree have one owner, so children go before their parents here, too. */
+void prefixes_forget(struct prefixes *p, uint64_t owner) {
+        struct prefix_page *node = TAILQ_FIRST(&p->by_use), *next;
+
+        for (; node; node = next) {
+                next = TAILQ_NEXT(node, in_use);
+                if (node->owner == owner)
+                        leave(p, node);
+        }
+}
+
 void prefixes_done(struct prefixes *p) {
         if (!p->nodes)
                 return;
@@ -62,16 +75,33 @@ size_t prefixes_idle(const struct prefixes *p) {
         return n;
 }
 
-void prefixes_shrink(struct prefixes *p, size_t n) {
+size_t prefixes_of(const struct prefixes *p, uint64_t owner) {
+        const struct prefix_page *node;
+        size_t n = 0;
+
+        TAILQ_FOREACH(node, &p->by_use, in_use)
+                n += node->owner == owner;
+        return n;
+}
+
+/* Of `idle` idle pages n shall stay. Returns how many are idle then. */
+static size_t leave_idle(struct prefixes *p, size_t idle, size_t n, bool lasting) {
         struct prefix_page *node = TAILQ_FIRST(&p->by_use), *next;
 
-        for (size_t idle = prefixes_idle(p); idle > n; node = next) {
+        for (; node && idle > n; node = next) {
                 next = TAILQ_NEXT(node, in_use);
-                if (is_idle(p, node)) {
+                if (is_idle(p, node) && (lasting || !(node->owner & ENGINE_OWNER_LASTING))) {
                         leave(p, node);
                         idle--;
                 }
         }
+        return idle;
+}
+
+void prefixes_shrink(struct prefixes *p, size_t n) {
+        size_t idle = leave_idle(p, prefixes_idle(p), n, false);
+
+        leave_idle(p, idle, n, true);
 }
 
 static struct prefix_page *find(const struct prefix_list *list, uint64_t owner,

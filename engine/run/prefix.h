@@ -47,7 +47,10 @@ void prefixes_add(struct prefixes *p, uint64_t owner, const int32_t *ids, uint8_
                   size_t n);
 
 size_t prefixes_idle(const struct prefixes *p);
-/* Forget the longest unused until at most n pages are idle. */
+/* Pages that are remembered for this owner. */
+size_t prefixes_of(const struct prefixes *p, uint64_t owner);
+/* Forget the longest unused until at most n pages are idle; those of lasting owners last. */
 void prefixes_shrink(struct prefixes *p, size_t n);
-/* Forget all. Sequences keep the pages they hold. */
+/* Forget all of one owner, or of all. Sequences keep the pages they hold. */
+void prefixes_forget(struct prefixes *p, uint64_t owner);
 void prefixes_drop(struct prefixes *p);

@@ -49,6 +49,11 @@ static const struct sample {
         { { .rates = { .h.type = WIRE_RATES, .requests.per_minute = 2, .tokens.per_minute = 1 } },
           0 },
         { { .prepare = { .h.type = WIRE_PREPARE, .name = "m" } }, 0 },
+        { { .session_open = { .h.type = WIRE_SESSION_OPEN, .session = 1, .model = "m" } }, 0 },
+        { { .session_append = { .h.type = WIRE_SESSION_APPEND, .session = 1 } }, WITH_FD },
+        { { .session_command = { .h.type = WIRE_SESSION_CLEAR, .session = 1 } }, 0 },
+        { { .session_command = { .h.type = WIRE_SESSION_FORGET, .session = 1 } }, 0 },
+        { { .session_command = { .h.type = WIRE_SESSION_CLOSE, .session = 1 } }, 0 },
         { { .ready = { .h.type = WIRE_READY, .threads = 1, .seccomp = 2 } }, 0 },
         { { .want_model = { .h.type = WIRE_WANT_MODEL } }, 0 },
         { { .set_priority = { .h.type = WIRE_SET_PRIORITY, .job = 1, .priority = 1 } }, 0 },
@@ -60,6 +65,7 @@ static const struct sample {
         { { .conn_closed = { .h.type = WIRE_CONN_CLOSED, .conn = 1 } }, 0 },
         { { .packed = { .h.type = WIRE_PACKED } }, 0 },
         { { .resident = { .h.type = WIRE_RESIDENT } }, 0 },
+        { { .session = { .h.type = WIRE_SESSION, .session = 1, .event = WIRE_SESSION_DONE } }, 0 },
 };
 
 struct link {
@@ -250,6 +256,7 @@ static void test_ranges_to_worker(void **state) {
         BAD(job.top_p, WIRE_JOB, 1, 1.01);
         BAD(job.min_p, WIRE_JOB, 1, (double)INFINITY);
         BAD(job.has_seed, WIRE_JOB, 1, 2);
+        BAD(job.session, WIRE_JOB, 1, WIRE_REF_WORKER | 1);
         BAD(job_output.ref, WIRE_JOB_OUTPUT, 1, 0);
         BAD(model.error, WIRE_MODEL, 0, _ERROR_MAX);
         BAD(model.error, WIRE_MODEL, 1, ERROR_MODEL_BAD); /* with a descriptor */
@@ -272,6 +279,14 @@ static void test_ranges_to_worker(void **state) {
         BAD(rates.tokens.level, WIRE_RATES, 0, BUCKET_UNIT + 1);
         BAD(rates.requests, WIRE_RATES, 0, (struct wire_rate){ 2, 1, 1 });
         BAD(prepare.keep, WIRE_PREPARE, 0, 2);
+        BAD(session_open.session, WIRE_SESSION_OPEN, 0, 0);
+        BAD(session_open.session, WIRE_SESSION_OPEN, 0, WIRE_REF_WORKER | 1);
+        BAD(session_append.session, WIRE_SESSION_APPEND, 1, 0);
+        BAD(session_append.initial, WIRE_SESSION_APPEND, 1, 2);
+        BAD(session_append.reserved, WIRE_SESSION_APPEND, 1, 1);
+        BAD(session_command.session, WIRE_SESSION_CLEAR, 0, 0);
+        BAD(session_command.session, WIRE_SESSION_FORGET, 0, 0);
+        BAD(session_command.session, WIRE_SESSION_CLOSE, 0, WIRE_REF_WORKER);
 }
 
 static void test_ranges_to_broker(void **state) {
@@ -293,6 +308,12 @@ static void test_ranges_to_broker(void **state) {
         BAD(conn_closed.conn, WIRE_CONN_CLOSED, 0, 0);
         BAD(packed.model_error, WIRE_PACKED, 0, _MODEL_E_MAX);
         BAD(resident.models, WIRE_RESIDENT, 0, 1); /* without a name */
+        BAD(session.session, WIRE_SESSION, 0, 0);
+        BAD(session.event, WIRE_SESSION, 0, 0);
+        BAD(session.event, WIRE_SESSION, 0, _WIRE_SESSION_EVENT_MAX);
+        BAD(session.error, WIRE_SESSION, 0, _ERROR_MAX);
+        BAD(session.turns, WIRE_SESSION, 0, UINT64_MAX);
+        BAD(session.kv_bytes, WIRE_SESSION, 0, UINT64_MAX);
 }
 
 static void check_names(uint32_t type, size_t offset, bool may_be_empty, int fd) {
@@ -319,10 +340,26 @@ static void test_names(void **state) {
         check_names(WIRE_JOB, offsetof(struct wire_job, model), true, 1);
         check_names(WIRE_MODEL, offsetof(struct wire_model, name), false, 1);
         check_names(WIRE_MODEL, offsetof(struct wire_model, asked), true, 1);
+        check_names(WIRE_SESSION_OPEN, offsetof(struct wire_session_open, model), false, 0);
         check_names(WIRE_WANT_MODEL, offsetof(struct wire_want_model, name), true, 0);
         check_names(WIRE_ADMIT, offsetof(struct wire_admit, model), true, 0);
         check_names(WIRE_PREPARE, offsetof(struct wire_prepare, name), false, 0);
         assert_int_equal(wire_name_valid("bitnet-2b_4t.v1"), 1);
+}
+
+/* A turn's error comes with its DONE, and only chats have turns. */
+static void test_sessions(void **state) {
+        union wire_message m = legal(WIRE_SESSION);
+
+        m.session.error = ERROR_CONTEXT_TOO_LONG;
+        assert_int_equal(wire_check(&m, sizeof(m.session), -1), 0);
+        m.session.event = WIRE_SESSION_TURN;
+        assert_int_equal(wire_check(&m, sizeof(m.session), -1), -EBADMSG);
+        m = legal(WIRE_JOB);
+        m.job.session = 1;
+        assert_int_equal(wire_check(&m, sizeof(m.job), 0), 0);
+        m.job.verb = WIRE_VERB_COMPLETE;
+        assert_int_equal(wire_check(&m, sizeof(m.job), 0), -EBADMSG);
 }
 
 static void test_model_error_has_no_descriptor(void **state) {
@@ -369,6 +406,7 @@ int main(void) {
                 cmocka_unit_test(test_ranges_to_worker),
                 cmocka_unit_test(test_ranges_to_broker),
                 cmocka_unit_test(test_names),
+                cmocka_unit_test(test_sessions),
                 cmocka_unit_test(test_model_error_has_no_descriptor),
                 cmocka_unit_test(test_end_and_pressure),
                 cmocka_unit_test(test_state_names),

@@ -12,9 +12,11 @@ import time
 
 VERSION = 2
 (HELLO, CATALOG, CONN, JOB, JOB_OUTPUT, MODEL, PACK_OUTPUT, QUEUED, ADMITTED, REFUSED, LEASE,
- CANCEL, SET_LIMITS, DROP_CACHES, SHUTDOWN, RATES, SET_PRIORITY, PREPARE) = range(1, 19)
+ CANCEL, SET_LIMITS, DROP_CACHES, SHUTDOWN, RATES, SET_PRIORITY, PREPARE,
+ SESSION_OPEN, SESSION_APPEND, SESSION_CLEAR, SESSION_FORGET, SESSION_CLOSE) = range(1, 24)
 (READY, WANT_MODEL, ADMIT, PROGRESS, DONE, USED, FAULT, CONN_CLOSED, PACKED,
- RESIDENT) = range(64, 74)
+ RESIDENT, SESSION) = range(64, 75)
+SESSION_DONE, SESSION_TURN, SESSION_KV, SESSION_CLOSED = range(1, 5)
 CHAT, COMPLETE, SUMMARIZE = 1, 2, 3
 TEXT, CHAT_JSON, REQUEST_JSON = 0, 1, 2
 LIMITS = dict(max_input_bytes=1 << 20, kv_bytes=256 << 20, max_output_tokens=4096,
@@ -25,7 +27,8 @@ LIMITS = dict(max_input_bytes=1 << 20, kv_bytes=256 << 20, max_output_tokens=409
  ERROR_RATE_LIMITED, ERROR_QUEUE_FULL, ERROR_CONNECTIONS, ERROR_OVERLOADED, ERROR_UNAVAILABLE,
  ERROR_WORKER_FAILED, ERROR_CANCELLED, ERROR_DEADLINE, ERROR_NO_SUCH_OBJECT, ERROR_NOT_FOUND,
  ERROR_METHOD, ERROR_UNSUPPORTED, ERROR_STOPPING, ERROR_OBJECTS, ERROR_TOKENS_LIMITED,
- ERROR_BUDGET_TOKENS, ERROR_BUDGET_CPU) = range(26)
+ ERROR_BUDGET_TOKENS, ERROR_BUDGET_CPU, ERROR_CONFIG, ERROR_SESSIONS,
+ ERROR_SESSION_BUSY) = range(29)
 
 
 def header(kind):
@@ -96,6 +99,7 @@ class FakeBroker:
         self.lock = threading.Lock()
         self.done, self.progress, self.closed, self.admits = {}, [], [], []
         self.resident, self.wanted = [], []
+        self.sessions = {}  # what was said of each, in order
         self.model_errors = {}
         self.states = {}  # of the catalogue
         self.next_conn, self.next_job, self.seq = 0, 100, 0
@@ -152,6 +156,11 @@ class FakeBroker:
             f = struct.unpack('<64sIIQQQQQ', body)
             self.resident.append(dict(model=f[0].rstrip(b'\0').decode(), models=f[1], keep=f[3],
                                       weights=f[4], private=f[5], kv=f[6], kept=f[7]))
+        elif kind == SESSION:
+            f = struct.unpack('<QIIQQQQQQ', body)
+            self.sessions.setdefault(f[0], []).append(dict(
+                event=f[1], error=f[2], value=f[3], limit=f[4], tokens=f[5], tokens_max=f[6],
+                turns=f[7], kv=f[8]))
         elif kind == CONN_CLOSED:
             self.closed.append(struct.unpack('<Q', body)[0])
 
@@ -230,13 +239,29 @@ class FakeBroker:
             return ours, self.next_conn
 
     def bus_job(self, job, verb, input_fd, output_fd, input_format=TEXT, events=False, model='',
-                max_tokens=0, temperature=-1.0, summary=(0, 0, 0), deadline=0):
+                max_tokens=0, temperature=-1.0, summary=(0, 0, 0), deadline=0, session=0):
         with self.lock:
             send(self.sock, header(JOB) + struct.pack(
-                '<Q64sIIIIIIIIdddIIQQ', job, model.encode(), verb, 0, input_format, int(events),
+                '<Q64sIIIIIIIIdddIIQQQ', job, model.encode(), verb, 0, input_format, int(events),
                 *summary, max_tokens, temperature, -1.0, -1.0, 0xffffffff, 0, 0,
-                deadline), input_fd)
+                deadline, session), input_fd)
             send(self.sock, header(JOB_OUTPUT) + struct.pack('<Q', job), output_fd)
+
+    def session(self, kind, session, model='', fd=None, initial=0):
+        """Ask something of a session; the answer if there is one to this."""
+        body = struct.pack('<Q', session)
+        if kind == SESSION_OPEN:
+            body += struct.pack('<64s', model.encode())
+        elif kind == SESSION_APPEND:
+            body += struct.pack('<II', initial, 0)
+        with self.lock:
+            said = len(self.sessions.get(session, []))
+            send(self.sock, header(kind) + body, fd)
+        if kind == SESSION_FORGET:
+            return None
+        event = SESSION_CLOSED if kind == SESSION_CLOSE else SESSION_DONE
+        return self.wait_for(lambda: [e for e in self.sessions.get(session, [])[said:]
+                                      if e['event'] == event])[0]
 
     def wait_for(self, condition, seconds=20):
         end = time.monotonic() + seconds

@@ -18,6 +18,7 @@
 #include "tests/engine/run/random_model.h"
 
 enum { LENGTH = 150, PAGES = 24, ALICE = 1, BOB = 2 };
+#define CAROL (ENGINE_OWNER_LASTING | 3)
 
 static struct model *model;
 static struct kernel_ops ops;
@@ -263,6 +264,50 @@ static void test_kept_pages_give_way(void **state) {
         finish();
 }
 
+/* What is kept for a lasting owner goes last, and all of it when it is to be forgotten. */
+static void test_lasting_owner(void **state) {
+        int32_t ids[LENGTH], other[LENGTH];
+        struct sequence *s, *big, *third;
+
+        (void)state;
+        start(RANDOM_BITNET);
+        make_text(ids, 70, 1);
+        s = resume(CAROL, ids, LENGTH);
+        read_ids(s, ids, LENGTH, 64);
+        sequence_free(s);
+        for (unsigned i = 2; i < 9; i++) {
+                make_text(other, i == 2 ? 70 : 0, i);
+                s = resume(i == 2 ? CAROL : ALICE, other, LENGTH);
+                read_ids(s, other, LENGTH, 64);
+                sequence_free(s);
+        }
+        assert_int_equal(prefixes_idle(&engine->prefixes), PAGES / 2);
+        assert_int_equal(found(CAROL, ids), 128);
+        assert_int_equal(engine_kept(engine, CAROL), engine_kv_bytes(engine, 6 * KV_PAGE));
+        assert_int_equal(found(ALICE, other), 128);
+        engine_forget(engine, CAROL);
+        assert_int_equal(engine_kept(engine, CAROL), 0);
+        assert_int_equal(found(CAROL, ids), 0);
+        assert_int_equal(found(ALICE, other), 128);
+        s = resume(CAROL, ids, LENGTH);
+        read_ids(s, ids, LENGTH, 64);
+        engine_forget(engine, CAROL); /* what it holds it keeps */
+        assert_int_equal(sequence_length(s), LENGTH);
+        sequence_free(s);
+        assert_int_equal(found(CAROL, ids), 0);
+        s = resume(CAROL, ids, LENGTH);
+        read_ids(s, ids, LENGTH, 64);
+        sequence_free(s);
+        assert_int_equal(sequence_new(&s, engine, 256), 0); /* but memory that is wanted is given */
+        assert_int_equal(sequence_new(&big, engine, 256), 0);
+        assert_int_equal(sequence_resume(&third, engine, ALICE, other, LENGTH, 256), 0);
+        assert_int_equal(engine_kept(engine, CAROL), 0);
+        sequence_free(third);
+        sequence_free(big);
+        sequence_free(s);
+        finish();
+}
+
 struct live {
         struct sequence *s;
         unsigned text;
@@ -330,6 +375,8 @@ static void test_random_lives(void **state) {
                         cuts += length > 5 && sequence_truncate(l->s, length - 5) == 0;
                 } else if (what < 97) {
                         l->s = sequence_free(l->s);
+                } else if (what < 99) {
+                        engine_forget(engine, ALICE + (uint64_t)rand() % 2);
                 } else {
                         engine_drop_prefixes(engine);
                 }
@@ -348,6 +395,7 @@ int main(void) {
                 cmocka_unit_test(test_equal_pages_meet),
                 cmocka_unit_test(test_catching_up),
                 cmocka_unit_test(test_kept_pages_give_way),
+                cmocka_unit_test(test_lasting_owner),
                 cmocka_unit_test(test_random_lives),
         };
 

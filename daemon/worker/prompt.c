@@ -1,0 +1,59 @@
+/* Encoding prompts, and refusing those that cannot fit with the numbers that say why, without
+ * spending seconds on them. Used by jobs, and by sessions to know how full they are. */
+#include <errno.h>
+
+#include "daemon/worker/prompt.h"
+#include "engine/base/macro.h"
+#include "engine/text/chat.h"
+
+/* Prompts are counted to here even when they do not fit, so that the error can name their size. */
+enum { COUNT_TOKENS_MAX = 1 << 20, COUNT_BYTES_MAX = 1 << 18 };
+
+static int encode(const struct vocab *v, const struct job_spec *spec, size_t max,
+                  struct tokens *ret) {
+        int r;
+
+        if (spec->verb == WIRE_VERB_CHAT)
+                return chat_encode(v, (enum chat_format)vocab_chat_format(v),
+                                   spec->messages.items, spec->messages.n, max, ret);
+        if (vocab_add_bos(v) && (r = tokens_push(ret, vocab_bos(v))) < 0)
+                return r;
+        return vocab_encode(v, spec->text.p ? spec->text.p : "", spec->text.n, false, max, ret);
+}
+
+/* The fewest tokens that the text can have. Encoding takes seconds for megabytes without a break,
+ * in which nobody of this worker is heard: what cannot fit is refused without it. */
+static size_t fewest_tokens(const struct model *model, const struct job_spec *spec) {
+        size_t n = spec->verb == WIRE_VERB_CHAT ? spec->messages.text.n : spec->text.n;
+        size_t longest = 1;
+
+        if (n <= COUNT_BYTES_MAX)
+                return 0;
+        for (uint32_t i = 0; i < model->hp.n_vocab; i++)
+                longest = MAX(longest, vocab_bytes(model->vocab, (int32_t)i, true).n);
+        return n / longest;
+}
+
+static int too_long(const struct job_spec *spec, size_t tokens, size_t limit, bool at_least,
+                    struct request_error *e) {
+        return request_fail_range(e, ERROR_CONTEXT_TOO_LONG,
+                                  spec->verb == WIRE_VERB_CHAT ? "messages" : "prompt",
+                                  at_least ? "There are at least that many tokens." : NULL, tokens,
+                                  limit);
+}
+
+int prompt_encode(const struct model *model, const struct job_spec *spec, uint32_t n_ctx,
+                  struct tokens *ret, struct request_error *e) {
+        size_t most = MAX((size_t)n_ctx, (size_t)COUNT_TOKENS_MAX);
+        size_t fewest = fewest_tokens(model, spec);
+        int r;
+
+        if (fewest > n_ctx)
+                return too_long(spec, fewest, n_ctx, true, e);
+        r = encode(model->vocab, spec, most, ret);
+        if (r == -E2BIG)
+                return too_long(spec, most, n_ctx, true, e);
+        if (r < 0)
+                return r;
+        return ret->n < n_ctx ? 0 : too_long(spec, ret->n, n_ctx, false, e);
+}
