@@ -114,11 +114,18 @@ static void disown(struct job_face *face) {
         face->track = sd_bus_track_unref(face->track);
 }
 
-/* The last client that wanted the job is gone. */
-static int on_owner_gone(sd_bus_track *track, void *userdata) {
-        struct job *job = userdata;
+/* Whoever started the job is gone. */
+static void lose_owner(struct job *job) {
+        struct job_face *face = job->face;
 
-        control_cancel(job, ERROR_CANCELLED);
+        face->owner = NULL;
+        disown(face);
+        if (!job_finished(job) && !job_detached(job))
+                control_cancel(job, ERROR_CANCELLED);
+}
+
+static int on_owner_gone(sd_bus_track *track, void *userdata) {
+        lose_owner(userdata);
         return 0;
 }
 
@@ -225,11 +232,7 @@ void job_peer_gone(struct peer *p) {
                                 waiter_done(&face->waiters[k]);
                 if (face->owner != p)
                         continue;
-                face->owner = NULL;
-                disown(face);
-                if (job_finished(job))
-                        continue;
-                control_cancel(job, ERROR_CANCELLED);
+                lose_owner(job);
                 i = 0; /* an end may have moved the table; what was handled is skipped */
         }
 }
@@ -270,6 +273,23 @@ static int method_set_priority(sd_bus_message *m, void *userdata, sd_bus_error *
         error = control_set_priority(userdata, priority);
         return error != ERROR_NONE ? bus_error(e, error, 0, 0)
                                    : sd_bus_reply_method_return(m, NULL);
+}
+
+/* Root may look at jobs of others, but what they wrote is theirs. */
+static int method_take_output(sd_bus_message *m, void *userdata, sd_bus_error *e) {
+        const struct peer *p = sd_bus_slot_get_userdata(
+                sd_bus_get_current_slot(sd_bus_message_get_bus(m)));
+        struct job *job = userdata;
+        _cleanup_close_ int output = -1;
+        enum error_code error;
+        uid_t uid;
+        int r = peer_uid(p, m, &uid);
+
+        if (r < 0)
+                return r;
+        error = uid == job->uid ? control_take_output(job, &output) : ERROR_NOT_AUTHORIZED;
+        return error != ERROR_NONE ? bus_error(e, error, 0, 0)
+                                   : sd_bus_reply_method_return(m, "h", output);
 }
 
 static int reply_now(sd_bus_message *m, const struct job *job) {
@@ -367,6 +387,23 @@ static int get_estimated_start(sd_bus *bus, const char *path, const char *interf
         return sd_bus_message_append(reply, "t", start_of(&place));
 }
 
+static int get_detached(sd_bus *bus, const char *path, const char *interface,
+                        const char *property, sd_bus_message *reply, void *userdata,
+                        sd_bus_error *e) {
+        return sd_bus_message_append(reply, "b", job_detached(userdata));
+}
+
+static int get_kept_until(sd_bus *bus, const char *path, const char *interface,
+                          const char *property, sd_bus_message *reply, void *userdata,
+                          sd_bus_error *e) {
+        const struct job *job = userdata;
+        uint64_t now = now_monotonic(), until = 0;
+
+        if (job->keeper && job->keep_until > now)
+                until = now_realtime() + (job->keep_until - now);
+        return sd_bus_message_append(reply, "t", until);
+}
+
 static int get_progress(sd_bus *bus, const char *path, const char *interface, const char *property,
                         sd_bus_message *reply, void *userdata, sd_bus_error *e) {
         double progress = 0;
@@ -414,6 +451,8 @@ static const sd_bus_vtable vtable[] = {
         SD_BUS_METHOD_WITH_ARGS("Wait", SD_BUS_NO_ARGS,
                                 SD_BUS_RESULT("s", result, "a{sv}", details), method_wait,
                                 SD_BUS_VTABLE_UNPRIVILEGED),
+        SD_BUS_METHOD_WITH_ARGS("TakeOutput", SD_BUS_NO_ARGS, SD_BUS_RESULT("h", output),
+                                method_take_output, SD_BUS_VTABLE_UNPRIVILEGED),
         SD_BUS_METHOD_WITH_ARGS("SetPriority", SD_BUS_ARGS("s", priority), SD_BUS_NO_RESULT,
                                 method_set_priority, SD_BUS_VTABLE_UNPRIVILEGED),
         SD_BUS_PROPERTY("State", "s", get_state, 0, 0),
@@ -430,6 +469,8 @@ static const sd_bus_vtable vtable[] = {
         SD_BUS_PROPERTY("QueuePosition", "u", get_queue_position, 0, 0),
         SD_BUS_PROPERTY("QueueTokensAhead", "t", get_queue_tokens, 0, 0),
         SD_BUS_PROPERTY("EstimatedStartUSec", "t", get_estimated_start, 0, 0),
+        SD_BUS_PROPERTY("Detached", "b", get_detached, 0, 0),
+        SD_BUS_PROPERTY("KeptUntilUSec", "t", get_kept_until, 0, 0),
         SD_BUS_PROPERTY("ProgressValid", "b", get_progress, 0, 0),
         SD_BUS_PROPERTY("Progress", "d", get_progress, 0, 0),
         NUMBER("TokensIn", "t", progress.tokens_in),

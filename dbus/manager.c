@@ -306,8 +306,8 @@ static int get_interface_version(sd_bus *bus, const char *path, const char *inte
 
 static int get_features(sd_bus *bus, const char *path, const char *interface, const char *property,
                         sd_bus_message *reply, void *userdata, sd_bus_error *e) {
-        return sd_bus_message_append(reply, "as", 5, "generate", "summarize", "events", "quota",
-                                     "residency");
+        return sd_bus_message_append(reply, "as", 6, "generate", "summarize", "events", "quota",
+                                     "residency", "detach");
 }
 
 static int get_version(sd_bus *bus, const char *path, const char *interface, const char *property,

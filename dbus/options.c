@@ -7,7 +7,7 @@
 #include "engine/base/macro.h"
 #include "policy/limits.h"
 
-enum kind { WORD, UINT, DOUBLE, SEED, DEADLINE, MODE, UNSUPPORTED };
+enum kind { WORD, UINT, DOUBLE, SEED, DEADLINE, MODE, DETACH, KEEP, UNSUPPORTED };
 enum { FOR_GENERATE = 1, FOR_SUMMARIZE = 2, FOR_ALL = 3 };
 
 struct rule {
@@ -41,11 +41,11 @@ static const struct rule rules[] = {
         { "top-k", UINT, FOR_ALL, FIELD(top_k), NULL, 0, UINT32_MAX - 1 },
         { "seed", SEED, FOR_ALL, FIELD(seed), NULL, 0, 0 },
         { "deadline-usec", DEADLINE, FOR_ALL, FIELD(deadline_usec), NULL, 0, 0 },
-        { "detach", UNSUPPORTED, FOR_ALL, 0, NULL, 0, 0 },
+        { "detach", DETACH, FOR_ALL, 0, NULL, 0, 0 },
+        { "keep-result-usec", KEEP, FOR_ALL, FIELD(keep_usec), NULL, 0, 0 },
         { "token", UNSUPPORTED, FOR_ALL, 0, NULL, 0, 0 },
         { "grammar", UNSUPPORTED, FOR_ALL, 0, NULL, 0, 0 },
         { "receipt", UNSUPPORTED, FOR_ALL, 0, NULL, 0, 0 },
-        { "keep-result-usec", UNSUPPORTED, FOR_ALL, 0, NULL, 0, 0 },
 };
 
 struct wire_job options_default(enum wire_verb verb) {
@@ -103,8 +103,17 @@ static enum error_code read_u64(sd_bus_message *m, uint64_t min, uint64_t max, u
         return ERROR_NONE;
 }
 
+static enum error_code read_bool(sd_bus_message *m, bool *ret) {
+        int v;
+
+        if (sd_bus_message_read(m, "v", "b", &v) <= 0)
+                return ERROR_INVALID_INPUT;
+        *ret = v;
+        return ERROR_NONE;
+}
+
 static enum error_code read_value(sd_bus_message *m, const struct rule *rule,
-                                  struct wire_job *job) {
+                                  struct wire_job *job, bool *ret_detach) {
         void *field = (char *)job + rule->offset;
         enum error_code error;
         uint32_t mode;
@@ -121,6 +130,10 @@ static enum error_code read_value(sd_bus_message *m, const struct rule *rule,
                 return read_u64(m, 0, UINT64_MAX, field);
         case DEADLINE:
                 return read_u64(m, 1, LIMIT_DEADLINE_USEC, field);
+        case KEEP:
+                return read_u64(m, LIMIT_KEEP_LEAST_USEC, LIMIT_KEEP_MOST_USEC, field);
+        case DETACH:
+                return read_bool(m, ret_detach);
         case MODE:
                 error = read_word(m, rule, &mode);
                 if (error == ERROR_NONE)
@@ -144,6 +157,7 @@ enum error_code options_read(sd_bus_message *m, uint32_t max_tokens, struct wire
                              char ret_key[OPTION_KEY_MAX + 1]) {
         enum wire_verb verb = (enum wire_verb)job->verb;
         enum error_code error = ERROR_NONE;
+        bool detach = false;
         int r;
 
         ret_key[0] = '\0';
@@ -157,7 +171,7 @@ enum error_code options_read(sd_bus_message *m, uint32_t max_tokens, struct wire
                         return ERROR_INVALID_INPUT;
                 copy_key(key, ret_key);
                 rule = find_rule(key, verb);
-                error = rule ? read_value(m, rule, job) : ERROR_INVALID_INPUT;
+                error = rule ? read_value(m, rule, job, &detach) : ERROR_INVALID_INPUT;
                 if (error == ERROR_NONE && sd_bus_message_exit_container(m) < 0)
                         return ERROR_INVALID_INPUT;
         }
@@ -166,6 +180,12 @@ enum error_code options_read(sd_bus_message *m, uint32_t max_tokens, struct wire
         ret_key[0] = '\0';
         if (r < 0 || sd_bus_message_exit_container(m) < 0)
                 return ERROR_INVALID_INPUT;
+        if (job->keep_usec && !detach) { /* nobody would keep it */
+                copy_key("keep-result-usec", ret_key);
+                return ERROR_INVALID_INPUT;
+        }
+        if (detach && !job->keep_usec)
+                job->keep_usec = LIMIT_KEEP_DEFAULT_USEC;
         job->max_output_tokens = MIN(job->max_output_tokens, max_tokens);
         return ERROR_NONE;
 }

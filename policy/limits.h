@@ -51,6 +51,8 @@ enum {
         LIMIT_FINISHED_JOBS = 1024,    /* kept readable after their end */
         LIMIT_FINISHED_PER_UID = 64,
         LIMIT_WAITERS_PER_JOB = 8,     /* calls of Wait() that are held */
+        LIMIT_DETACHED_PER_UID = 16,   /* that run, or whose results are kept */
+        LIMIT_KEPT_BYTES = 16 << 20,   /* results that one worker keeps */
         LIMIT_CONFIG_FILES = 256,
         LIMIT_CONFIG_SETTINGS = 16384, /* assignments in all files */
 };
@@ -62,6 +64,11 @@ enum {
 #define LIMIT_CANCEL_USEC       UINT64_C(5000000)  /* CANCEL to DONE, SHUTDOWN to the end */
 #define LIMIT_STOP_USEC         UINT64_C(2000000)  /* for jobs to end when the daemon does */
 #define LIMIT_DEADLINE_USEC     UINT64_C(86400000000) /* longest deadline of a job */
+
+/* How long the result of a detached job is kept: unless told otherwise, at least and at most. */
+#define LIMIT_KEEP_DEFAULT_USEC UINT64_C(600000000)
+#define LIMIT_KEEP_LEAST_USEC   UINT64_C(1000000)
+#define LIMIT_KEEP_MOST_USEC    UINT64_C(3600000000)
 
 /* Starting workers: at most a burst at once, then one each interval; after a crash the same uid
  * waits longer each time. */

@@ -67,16 +67,25 @@ static int set_timer(struct job *job, uint64_t usec) {
                                           job);
 }
 
-/* Descriptors for both ends of a job: the input's duplicate and the output pair. */
-static int job_descriptors(struct job *job, int input, int *ret_output) {
+static int output_pair(int *ret_worker, int *ret_client) {
         int pair[2];
 
-        job->input = fcntl(input, F_DUPFD_CLOEXEC, 3);
-        if (job->input < 0 || socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0)
+        if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0)
                 return -errno;
-        job->output = pair[0];
-        *ret_output = pair[1];
-        return fcntl(job->output, F_SETFL, O_NONBLOCK) < 0 ? -errno : 0;
+        if (fcntl(pair[0], F_SETFL, O_NONBLOCK) < 0) {
+                close(pair[0]);
+                close(pair[1]);
+                return -errno;
+        }
+        *ret_worker = pair[0];
+        *ret_client = pair[1];
+        return 0;
+}
+
+/* Descriptors for both ends of a job: the input's duplicate and the output pair. */
+static int job_descriptors(struct job *job, int input, int *ret_output) {
+        job->input = fcntl(input, F_DUPFD_CLOEXEC, 3);
+        return job->input < 0 ? -errno : output_pair(&job->output, ret_output);
 }
 
 static void account_unrefp(struct account **a) {
@@ -105,6 +114,12 @@ enum error_code control_submit(struct workers *workers, uid_t uid, const struct 
         if (workers_get(workers, account, &worker) < 0)
                 return ret_refusal->code = ERROR_OVERLOADED;
         wanted = *request;
+        if (wanted.keep_usec && jobs_detached(s->jobs, uid) >= LIMIT_DETACHED_PER_UID) {
+                *ret_refusal = (struct refusal){ .code = ERROR_OBJECTS,
+                                                 .value = LIMIT_DETACHED_PER_UID,
+                                                 .limit = LIMIT_DETACHED_PER_UID };
+                return ret_refusal->code;
+        }
         ret_refusal->code = worker_allows(worker, wanted.verb, wanted.model, &wanted.priority);
         if (ret_refusal->code != ERROR_NONE || !account_request(account, ret_refusal))
                 return ret_refusal->code;
@@ -140,6 +155,8 @@ void control_cancel(struct job *job, enum error_code reason) {
         union wire_message m = { .cancel = { .h.type = WIRE_CANCEL, .job = job->id,
                                              .reason = reason } };
 
+        if (job->keeper)
+                worker_discard(job);
         if (job_finished(job) || job->cancelling)
                 return;
         if (job->input >= 0) {
@@ -161,6 +178,24 @@ enum error_code control_set_priority(struct job *job, enum wire_priority priorit
         if (error != ERROR_NONE || allowed != priority)
                 return ERROR_NOT_AUTHORIZED;
         worker_set_priority(job->worker, job, priority);
+        return ERROR_NONE;
+}
+
+enum error_code control_take_output(struct job *job, int *ret) {
+        union wire_message m = { .take_output = { .h.type = WIRE_TAKE_OUTPUT, .job = job->id } };
+        struct worker *w = job_finished(job) ? job->keeper : job->worker;
+        _cleanup_close_ int output = -1, client = -1;
+
+        if (!w || !job_detached(job))
+                return ERROR_NO_SUCH_OBJECT;
+        if (output_pair(&output, &client) < 0)
+                return ERROR_OVERLOADED;
+        if (job->input >= 0) { /* the worker has not seen it yet */
+                close(job->output);
+                job->output = TAKE_FD(output);
+        } else
+                worker_send(w, &m, output);
+        *ret = TAKE_FD(client);
         return ERROR_NONE;
 }
 

@@ -18,11 +18,15 @@ enum error_code control_submit(struct workers *workers, uid_t uid, const struct 
                                int input, struct job **ret, int *ret_output,
                                struct refusal *ret_refusal);
 
-/* Ask for the end of a job (ERROR_CANCELLED or ERROR_DEADLINE); nothing happens if it has ended. */
+/* Ask for the end of a job (ERROR_CANCELLED or ERROR_DEADLINE). Of one that has ended, what is kept
+ * is wiped. */
 void control_cancel(struct job *job, enum error_code reason);
 /* Change the class of a job. ERROR_NONE (also when it has ended), or ERROR_NOT_AUTHORIZED: its user
  * may not have that one. */
 enum error_code control_set_priority(struct job *job, enum wire_priority priority);
+/* A new stream of a detached job's output, from its start; whoever read before reads no more.
+ * *ret: the caller's end. ERROR_NO_SUCH_OBJECT: nothing is kept (any more). */
+enum error_code control_take_output(struct job *job, int *ret);
 /* All unfinished jobs of a uid. Returns how many. */
 uint32_t control_cancel_all(struct workers *workers, uid_t uid);
 /* The daemon ends: all jobs are asked to end with ERROR_STOPPING, then all workers. Nothing new is

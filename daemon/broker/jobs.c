@@ -1,7 +1,8 @@
 /* An array of jobs in the order of their ids, which only grow; lookup is a binary search. Jobs not
  * finished are bounded by the accounts' charges, finished ones by number (per uid and in all) and
- * by time: one timer forgets them. Ids start at a random place, so that they tell nothing about how
- * many jobs other users had before. */
+ * by time: one timer forgets them. The same timer ends the time for which a worker keeps the result
+ * of a detached job; until then the job is not forgotten, and there are few of them for a uid. Ids
+ * start at a random place, so that they tell nothing about how many jobs other users had before. */
 #include <assert.h>
 #include <errno.h>
 #include <sodium.h>
@@ -12,6 +13,7 @@
 
 #include "daemon/broker/jobs.h"
 #include "daemon/broker/metrics.h"
+#include "daemon/broker/worker.h"
 #include "engine/base/macro.h"
 
 struct jobs {
@@ -69,6 +71,8 @@ static void forget(struct jobs *jobs, uint32_t index) {
         struct job *job = jobs->all[index];
 
         assert(job_finished(job));
+        if (job->keeper)
+                worker_discard(job);
         if (jobs->sink.forgotten)
                 jobs->sink.forgotten(job, jobs->sink.userdata);
         memmove(&jobs->all[index], &jobs->all[index + 1],
@@ -92,7 +96,8 @@ struct jobs *jobs_free(struct jobs *jobs) {
 /* The oldest finished job of a uid makes room for a new one. False: there is none. */
 static bool forget_oldest(struct jobs *jobs, uid_t uid) {
         for (uint32_t i = 0; i < jobs->count; i++)
-                if (jobs->all[i]->uid == uid && job_finished(jobs->all[i])) {
+                if (jobs->all[i]->uid == uid && job_finished(jobs->all[i]) &&
+                    !jobs->all[i]->keeper) {
                         forget(jobs, i);
                         return true;
                 }
@@ -181,6 +186,17 @@ struct job *jobs_at(const struct jobs *jobs, uint32_t index) {
         return index < jobs->count ? jobs->all[index] : NULL;
 }
 
+uint32_t jobs_detached(const struct jobs *jobs, uid_t uid) {
+        uint32_t n = 0;
+
+        for (uint32_t i = 0; i < jobs->count; i++) {
+                const struct job *job = jobs->all[i];
+
+                n += job->uid == uid && job_detached(job) && (!job_finished(job) || job->keeper);
+        }
+        return n;
+}
+
 struct job *jobs_of_worker(const struct jobs *jobs, const struct worker *worker) {
         for (uint32_t i = 0; i < jobs->count; i++)
                 if (jobs->all[i]->worker == worker)
@@ -198,6 +214,12 @@ static void trim(struct jobs *jobs, uid_t uid) {
 
                 if (!job_finished(job))
                         continue;
+                if (job->keeper && job->keep_until <= now)
+                        worker_discard(job);
+                if (job->keeper) {
+                        next = MIN(next, job->keep_until);
+                        continue;
+                }
                 finished++;
                 of_uid += job->uid == uid;
                 if (job->forget_at <= now || finished > LIMIT_FINISHED_JOBS ||
@@ -260,6 +282,7 @@ void job_end(struct job *job, enum error_code error, uint64_t value, uint64_t li
         job->worker = NULL;
         job->finished_usec = now_realtime();
         job->forget_at = now_monotonic() + LIMIT_FINISHED_USEC;
+        job->keep_until = now_monotonic() + job->request.keep_usec;
         job->timer = sd_event_source_disable_unref(job->timer);
         close_input(&job->input);
         close_input(&job->output);

@@ -39,6 +39,8 @@ struct job {
         uint64_t tokens_wanted;        /* of the answer, at most; 0 before it asked for admission */
         uint64_t promised, work;       /* weighted tokens it may use, and has used (queue.c) */
         uint32_t told_position;        /* in the queue */
+        struct worker *keeper;         /* has its output, once it has ended; borrowed; or NULL */
+        uint64_t keep_until;           /* monotonic, with a keeper */
 
         /* Bus jobs, until they are handed to the worker. */
         struct wire_job request;
@@ -72,6 +74,8 @@ struct job *jobs_find_ref(const struct jobs *jobs, const struct worker *worker, 
 /* By position, in order of ids; NULL after the last. Positions move when jobs are added, end or
  * are forgotten. */
 struct job *jobs_at(const struct jobs *jobs, uint32_t index);
+/* Jobs of a uid that are detached, as long as they run or their results are kept. */
+uint32_t jobs_detached(const struct jobs *jobs, uid_t uid);
 /* Some unfinished job of a worker, or NULL. */
 struct job *jobs_of_worker(const struct jobs *jobs, const struct worker *worker);
 
@@ -81,6 +85,10 @@ void job_end(struct job *job, enum error_code error, uint64_t value, uint64_t li
              const struct wire_done *done);
 /* Its progress or state has changed: the sink is told. */
 void job_progressed(struct job *job);
+static inline bool job_detached(const struct job *job) {
+        return job->request.keep_usec != 0;
+}
+
 static inline bool job_finished(const struct job *job) {
         return job->finished_usec != 0;
 }

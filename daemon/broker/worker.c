@@ -254,7 +254,7 @@ static int start(struct worker *w) {
 }
 
 static bool has_work(const struct worker *w) {
-        return w->conns || jobs_of_worker(w->owner->settings.jobs, w);
+        return w->conns || w->kept > 0 || jobs_of_worker(w->owner->settings.jobs, w);
 }
 
 static bool idle(const struct worker *w) {
@@ -527,6 +527,10 @@ void worker_job_ended(struct worker *w, struct job *job, enum error_code error, 
         struct admission_entry *e;
 
         queue_ended(w, job, done);
+        if (done && job_detached(job) && error != ERROR_CANCELLED && error != ERROR_STOPPING) {
+                job->keeper = w;
+                w->kept++;
+        }
         admission_leave(&w->admission, &job->admission);
         job_end(job, error, value, limit, done);
         worker_send_rates(w);
@@ -534,6 +538,15 @@ void worker_job_ended(struct worker *w, struct job *job, enum error_code error, 
                 worker_send_admitted(w,
                                      (struct job *)((char *)e - offsetof(struct job, admission)));
         queue_tell(w);
+        worker_settle(w);
+}
+
+void worker_discard(struct job *job) {
+        union wire_message m = { .discard = { .h.type = WIRE_DISCARD, .job = job->id } };
+        struct worker *w = TAKE_PTR(job->keeper);
+
+        w->kept--;
+        worker_send(w, &m, -1);
         worker_settle(w);
 }
 
@@ -600,6 +613,15 @@ static void end_conns(struct worker *w, enum worker_failure why) {
         }
 }
 
+/* What it keeps goes with it. */
+static void lose_results(struct worker *w) {
+        struct job *job;
+
+        for (uint32_t i = 0; (job = jobs_at(w->owner->settings.jobs, i)); i++)
+                if (job->keeper == w)
+                        job->keeper = NULL;
+}
+
 static void end_jobs(struct worker *w, enum worker_failure why) {
         enum error_code error = w->owner->stopping || why == FAILURE_STOPPED ? ERROR_STOPPING
                                 : why == FAILURE_START                       ? ERROR_UNAVAILABLE
@@ -644,6 +666,7 @@ void worker_end(struct worker *w, enum worker_failure why) {
         sd_event_source_disable_unref(w->timer);
         sd_event_source_disable_unref(w->doomed);
         end_process(w);
+        lose_results(w);
         end_jobs(w, why);
         end_conns(w, why);
         account_unref(w->account);

@@ -65,6 +65,7 @@ struct worker {
         uint64_t next_conn;
         struct admission admission;
         struct pace pace;              /* of its jobs */
+        uint32_t kept;                 /* results it keeps: it must not end */
         struct lease_domain lease;
         uint64_t billed;               /* of lease.charged */
         char wants[WORKER_MAX_WANTS][WIRE_NAME_MAX]; /* names of models that are not ready yet */
@@ -128,6 +129,8 @@ void worker_job_ended(struct worker *w, struct job *job, enum error_code error, 
 uint32_t worker_max_running(const struct worker *w);
 /* Its admission says that it runs. */
 void worker_send_admitted(struct worker *w, struct job *job);
+/* Wipe a result that a worker keeps (job->keeper). */
+void worker_discard(struct job *job);
 /* A job that has not ended changes its class. */
 void worker_set_priority(struct worker *w, struct job *job, enum wire_priority priority);
 /* It has been told of all. Before that no model is handed out. */

@@ -140,6 +140,14 @@ static int check_session_command(const union wire_message *m) {
         return bus_ref(m->session_command.session);
 }
 
+static int check_take_output(const union wire_message *m) {
+        return bus_ref(m->take_output.job);
+}
+
+static int check_discard(const union wire_message *m) {
+        return bus_ref(m->discard.job);
+}
+
 static int check_ready(const union wire_message *m) {
         return m->ready.threads >= 1 && m->ready.threads <= WIRE_MAX_THREADS &&
                m->ready.seccomp <= 2;
@@ -215,6 +223,8 @@ static const struct row rows[] = {
                                   check_session_command },
         [WIRE_SESSION_CLOSE] = { sizeof(struct wire_session_command), FD_NONE,
                                  check_session_command },
+        [WIRE_TAKE_OUTPUT] = { sizeof(struct wire_take_output), FD_REQUIRED, check_take_output },
+        [WIRE_DISCARD] = { sizeof(struct wire_discard), FD_NONE, check_discard },
         [WIRE_READY] = { sizeof(struct wire_ready), FD_NONE, check_ready },
         [WIRE_WANT_MODEL] = { sizeof(struct wire_want_model), FD_NONE, check_want_model },
         [WIRE_ADMIT] = { sizeof(struct wire_admit), FD_NONE, check_admit },

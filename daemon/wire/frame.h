@@ -25,6 +25,8 @@ union wire_message {
         struct wire_rates rates;
         struct wire_set_priority set_priority;
         struct wire_prepare prepare;
+        struct wire_take_output take_output;
+        struct wire_discard discard;
         struct wire_plain plain;
         struct wire_session_open session_open;
         struct wire_session_append session_append;

@@ -48,6 +48,8 @@ enum wire_type {
         WIRE_SESSION_CLEAR,  /* back to its initial messages */
         WIRE_SESSION_FORGET, /* keep no keys and values of it; the text stays */
         WIRE_SESSION_CLOSE,  /* wipe it; at any time, also during a turn */
+        WIRE_TAKE_OUTPUT,/* + descriptor: who reads a detached job from now on, from the start */
+        WIRE_DISCARD,    /* forget the result of a detached job that has ended */
         /* worker to broker */
         WIRE_READY = 64,
         WIRE_WANT_MODEL,
@@ -145,9 +147,13 @@ struct wire_job {
         uint64_t seed;
         uint64_t deadline_usec;       /* from now, 0 = none */
         uint64_t session;             /* a turn of this one (chat only), 0 = none */
+        uint64_t keep_usec;           /* 0: it ends with its reader; else it is detached, and its
+                                       * output is kept until DISCARD (not after a cancel) */
 };
 
 struct wire_job_output { struct wire_header h; uint64_t ref; };
+struct wire_take_output { struct wire_header h; uint64_t job; };
+struct wire_discard { struct wire_header h; uint64_t job; };
 
 struct wire_model {
         struct wire_header h;
@@ -310,7 +316,9 @@ static_assert(sizeof(struct wire_limits) == 48, "wire");
 static_assert(sizeof(struct wire_hello) == 80, "wire");
 static_assert(sizeof(struct wire_catalog) == 104, "wire");
 static_assert(sizeof(struct wire_conn) == 24, "wire");
-static_assert(sizeof(struct wire_job) == 168, "wire");
+static_assert(sizeof(struct wire_job) == 176, "wire");
+static_assert(sizeof(struct wire_take_output) == 16, "wire");
+static_assert(sizeof(struct wire_discard) == 16, "wire");
 static_assert(sizeof(struct wire_model) == 168, "wire");
 static_assert(sizeof(struct wire_pack_output) == 24, "wire");
 static_assert(sizeof(struct wire_queued) == 48, "wire");

@@ -2,6 +2,10 @@
  * left and closes. The output comes from a client, too, and is hostile: it is a pipe or a socket,
  * writes never wait, and one whose reader is gone cancels the job.
  *
+ * Not so a detached job (`keep`): all that it writes stays in `out`, whatever its reader does, and
+ * each reader begins at the start. It is never paused, so what all of them keep has a limit; the
+ * broker says when it is wiped.
+ *
  * DONE is sent once: here while the input is read, by job.c afterwards. */
 #include <errno.h>
 #include <stdlib.h>
@@ -24,7 +28,7 @@ enum bus_step {
         BUS_OUTPUT,  /* waits for JOB_OUTPUT, which is the next message */
         BUS_READING,
         BUS_RUNNING, /* job.c has it */
-        BUS_WRITING, /* the job has ended, its output is not all taken yet */
+        BUS_WRITING, /* the job has ended, its output is not all taken yet, or is kept */
         BUS_OVER,
 };
 
@@ -39,6 +43,8 @@ struct bus_job {
         int output_place;
         uint64_t write_deadline;
         struct secure_buf out;
+        bool keep;
+        size_t written;              /* of out, to the present reader; 0 unless keep */
         struct job *job;
         struct job_pace pace;
 };
@@ -54,6 +60,7 @@ int bus_job_new(struct worker *w, const struct wire_job *m, int input) {
         b->message = *m;
         input_init(&b->in, input);
         b->output = -1;
+        b->keep = m->keep_usec != 0;
         b->output_place = POLLER_NONE;
         b->next = w->bus_jobs;
         w->bus_jobs = b;
@@ -69,12 +76,21 @@ static bool can_write(const struct bus_job *b) {
         return b->output_kind == KIND_PIPE || b->output_kind == KIND_SOCKET;
 }
 
+/* What the last reader has got goes before the keeping ends: `written` is of kept bytes only. */
+static void stop_keeping(struct bus_job *b) {
+        secure_buf_consume(&b->out, b->written);
+        b->written = 0;
+        b->keep = false;
+}
+
 /* What the client reads last. Nothing is written to a descriptor that could block. */
 static void write_end(struct bus_job *b, const struct job_result *r) {
         if (b->message.output_format == WIRE_OUTPUT_EVENTS && can_write(b))
                 bus_format_end(&b->out, b->message.verb, r);
         b->step = BUS_WRITING;
         b->job = NULL;
+        if (r->error.code == ERROR_CANCELLED || r->error.code == ERROR_STOPPING)
+                stop_keeping(b);
 }
 
 /* The end of a job that never started. */
@@ -133,10 +149,20 @@ void bus_jobs_set_priority(struct worker *w, const struct wire_set_priority *m) 
 
 /* --- the job's events --- */
 
+static size_t kept_bytes(const struct worker *w) {
+        size_t n = 0;
+
+        for (const struct bus_job *b = w->bus_jobs; b; b = b->next)
+                n += b->keep ? b->out.n : 0;
+        return n;
+}
+
 static void on_text(void *userdata, const char *text, size_t n) {
         struct bus_job *b = userdata;
 
-        if (b->message.output_format == WIRE_OUTPUT_EVENTS)
+        if (b->keep && kept_bytes(b->w) + n > LIMIT_KEPT_BYTES)
+                job_cancel(b->job, ERROR_OVERLOADED);
+        else if (b->message.output_format == WIRE_OUTPUT_EVENTS)
                 bus_format_text(&b->out, text, n);
         else
                 secure_buf_append(&b->out, text, n);
@@ -195,14 +221,31 @@ static void read_input(struct bus_job *b, const struct poller *p) {
 
 /* --- output --- */
 
+static size_t pending(const struct bus_job *b) {
+        return b->out.n - b->written;
+}
+
 static ssize_t write_some(struct bus_job *b) {
+        const char *p = b->out.p + b->written;
+
         return b->output_kind == KIND_SOCKET
-                       ? send(b->output, b->out.p, b->out.n, MSG_DONTWAIT | MSG_NOSIGNAL)
-                       : write(b->output, b->out.p, b->out.n);
+                       ? send(b->output, p, pending(b), MSG_DONTWAIT | MSG_NOSIGNAL)
+                       : write(b->output, p, pending(b));
+}
+
+static void close_output(struct bus_job *b) {
+        if (b->output >= 0)
+                close(b->output);
+        b->output = -1;
+        b->write_deadline = 0;
 }
 
 /* The reader is gone: nobody wants the rest. */
 static void hung_up(struct bus_job *b) {
+        if (b->keep && !b->out.failed) {
+                close_output(b);
+                return;
+        }
         if (b->step == BUS_READING)
                 fail_code(b, ERROR_CANCELLED, NULL, 0, 0);
         else if (b->job)
@@ -211,12 +254,14 @@ static void hung_up(struct bus_job *b) {
 }
 
 static void write_output(struct bus_job *b) {
-        size_t before = b->out.n;
+        size_t before = pending(b);
 
-        while (b->out.n > 0) {
+        while (pending(b) > 0) {
                 ssize_t n = write_some(b);
 
-                if (n >= 0) {
+                if (n >= 0 && b->keep) {
+                        b->written += (size_t)n;
+                } else if (n >= 0) {
                         secure_buf_consume(&b->out, (size_t)n);
                 } else if (errno == EAGAIN) {
                         break;
@@ -225,25 +270,65 @@ static void write_output(struct bus_job *b) {
                         return;
                 }
         }
-        if (b->out.n == 0)
+        if (pending(b) == 0)
                 b->write_deadline = 0;
-        else if (b->out.n < before || b->write_deadline == 0)
+        else if (pending(b) < before || b->write_deadline == 0)
                 b->write_deadline = b->w->now + OUTPUT_STALL_USEC;
-        if (b->out.n == 0 && b->step == BUS_WRITING)
-                set_over(b);
-        if (!b->job)
+        if (!b->job || b->keep)
                 return;
         if (b->out.n > CONN_OUT_HIGH || b->out.n < CONN_OUT_LOW)
                 job_pause(b->job, b->out.n > CONN_OUT_HIGH);
 }
 
+/* The job has ended and its reader has everything, or there is none. */
+static bool written(const struct bus_job *b) {
+        return b->step == BUS_WRITING && (pending(b) == 0 || b->output < 0);
+}
+
+static struct bus_job *find_kept(const struct worker *w, uint64_t job) {
+        struct bus_job *b = w->bus_jobs;
+
+        while (b && (b->message.ref != job || !b->keep))
+                b = b->next;
+        return b;
+}
+
+void bus_jobs_take(struct worker *w, const struct wire_take_output *m, int output) {
+        struct bus_job *b = find_kept(w, m->job);
+
+        if (!b || b->step == BUS_OUTPUT) {
+                close(output);
+                return;
+        }
+        close_output(b);
+        b->output = output;
+        b->output_kind = fd_prepare(output);
+        b->output_place = POLLER_NONE;
+        b->written = 0;
+        if (!can_write(b))
+                close_output(b);
+}
+
+void bus_jobs_discard(struct worker *w, const struct wire_discard *m) {
+        struct bus_job *b = find_kept(w, m->job);
+
+        if (b)
+                stop_keeping(b);
+}
+
+void bus_jobs_shutdown(struct worker *w) {
+        for (struct bus_job *b = w->bus_jobs; b; b = b->next)
+                if (b->keep)
+                        stop_keeping(b);
+}
+
 void bus_jobs_poll(struct worker *w, struct poller *p) {
         for (struct bus_job *b = w->bus_jobs; b; b = b->next) {
-                b->output_place = poller_add(p, b->output, b->out.n > 0 ? POLLOUT : 0);
+                b->output_place = poller_add(p, b->output, pending(b) > 0 ? POLLOUT : 0);
                 if (b->step == BUS_READING)
                         input_poll(&b->in, p);
                 poller_deadline(p, b->write_deadline);
-                if (b->out.failed || (b->step == BUS_WRITING && b->out.n == 0))
+                if (b->out.failed || (written(b) && (b->output >= 0 || !b->keep)))
                         poller_deadline(p, w->now); /* to be closed */
         }
 }
@@ -259,8 +344,13 @@ static void handle(struct bus_job *b, const struct poller *p) {
                 hung_up(b);
                 return;
         }
-        if (b->step != BUS_OUTPUT)
+        if (b->step != BUS_OUTPUT && b->output >= 0)
                 write_output(b);
+        if (written(b)) {
+                close_output(b);
+                if (!b->keep)
+                        set_over(b);
+        }
 }
 
 static void bus_job_free(struct bus_job *b) {

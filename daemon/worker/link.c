@@ -179,6 +179,16 @@ static int on_prepare(struct link *l, const union wire_message *m, int fd) {
         return 0;
 }
 
+static int on_take_output(struct link *l, const union wire_message *m, int fd) {
+        bus_jobs_take(l->w, &m->take_output, fd);
+        return 0;
+}
+
+static int on_discard(struct link *l, const union wire_message *m, int fd) {
+        bus_jobs_discard(l->w, &m->discard);
+        return 0;
+}
+
 /* Keys and values that are kept for reuse, and what the allocator keeps. */
 static int on_drop_caches(struct link *l, const union wire_message *m, int fd) {
         scheduler_drop_caches(l->w->scheduler);
@@ -209,6 +219,7 @@ static int on_session_close(struct link *l, const union wire_message *m, int fd)
 
 static int on_shutdown(struct link *l, const union wire_message *m, int fd) {
         l->w->stop_by = monotonic_usec() + STOP_GRACE_USEC;
+        bus_jobs_shutdown(l->w);
         for (struct conn *c = l->w->conns; c; c = conn_next(c))
                 conn_shutdown(c);
         return 0;
@@ -230,6 +241,8 @@ static int (*const handlers[])(struct link *l, const union wire_message *m, int 
         [WIRE_SESSION_CLEAR] = on_session_clear,
         [WIRE_SESSION_FORGET] = on_session_forget,
         [WIRE_SESSION_CLOSE] = on_session_close,
+        [WIRE_TAKE_OUTPUT] = on_take_output,
+        [WIRE_DISCARD] = on_discard,
 };
 
 static int dispatch(struct link *l, const union wire_message *m, int fd) {

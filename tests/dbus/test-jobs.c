@@ -1,11 +1,13 @@
 /* What clients see of jobs over the bus: places in the queue, progress, results that are kept. */
 #undef NDEBUG
+#include <fcntl.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -143,11 +145,214 @@ static void test_progress_is_coalesced(void **state) {
         daemon_stop(&d);
 }
 
+/* Options of detached jobs; keep 0: not said. Otherwise as generate. */
+static int start_detached(sd_bus *bus, const char *text, uint64_t keep, char path[128]) {
+        sd_bus_error e = SD_BUS_ERROR_NULL;
+        sd_bus_message *reply = NULL;
+        int input = input_of(text), output = -1, r;
+        const char *p;
+
+        r = keep ? sd_bus_call_method(bus, NAME, ROOT, NAME ".Manager", "Generate", &e, &reply,
+                                      "sha{sv}", "", input, 2, "keep-result-usec", "t", keep,
+                                      "detach", "b", 1)
+                 : sd_bus_call_method(bus, NAME, ROOT, NAME ".Manager", "Generate", &e, &reply,
+                                      "sha{sv}", "", input, 1, "detach", "b", 1);
+        if (r >= 0) {
+                assert_true(sd_bus_message_read(reply, "oh", &p, &output) >= 0);
+                output = fcntl(output, F_DUPFD_CLOEXEC, 3);
+        }
+        snprintf(path, 128, "%s", r >= 0 ? p : e.name);
+        sd_bus_error_free(&e);
+        sd_bus_message_unref(reply);
+        close(input);
+        return output;
+}
+
+/* A stream, or -1 and error is the one expected. */
+static int take_output(sd_bus *bus, const char *path, const char *error) {
+        sd_bus_error e = SD_BUS_ERROR_NULL;
+        sd_bus_message *reply = NULL;
+        int output = -1, r;
+
+        r = sd_bus_call_method(bus, NAME, path, NAME ".Job", "TakeOutput", &e, &reply, "");
+        if (r >= 0) {
+                assert_null(error);
+                assert_true(sd_bus_message_read(reply, "h", &output) >= 0);
+                output = fcntl(output, F_DUPFD_CLOEXEC, 3);
+        } else
+                assert_string_equal(e.name, error ? error : "success");
+        sd_bus_error_free(&e);
+        sd_bus_message_unref(reply);
+        return output;
+}
+
+static void assert_output(sd_bus *bus, const char *path, const char *text) {
+        int output = take_output(bus, path, NULL);
+        char buf[64];
+
+        assert_string_equal(hear_all(output, buf, sizeof(buf)), text);
+        close(output);
+}
+
+/* Whoever started it leaves while it runs; somebody else of that uid comes for it. */
+static void test_detached_job_goes_on(void **state) {
+        struct daemon d;
+        char path[128], buf[8];
+        sd_bus *bus, *other;
+        int first, second;
+
+        daemon_start(&d, NULL, NULL);
+        bus = private_bus(&d, 0);
+        other = private_bus(&d, 0);
+        first = start_detached(bus, "wait", 0, path);
+        assert_true(first >= 0);
+        second = take_output(other, path, NULL); /* the worker may not have seen the job yet */
+        assert_string_equal(hear_all(first, buf, sizeof(buf)), ""); /* has lost it */
+        close(first);
+        sd_bus_flush_close_unref(bus);
+        close(second);
+        wait_for_state(other, path, "generating");
+        assert_int_equal(number(other, path, "KeptUntilUSec"), 0);
+        second = take_output(other, path, NULL);
+        call_expecting(other, path, NAME ".Job", "Cancel", NULL);
+        assert_ends(other, path, "cancelled", ERROR_NAME("Cancelled"));
+        assert_string_equal(hear_all(second, buf, sizeof(buf)), "");
+        close(second);
+        take_output(other, path, ERROR_NAME("NoSuchObject"));
+        sd_bus_flush_close_unref(other);
+        daemon_stop(&d);
+}
+
+static void test_result_is_kept(void **state) {
+        struct daemon d;
+        char path[128];
+        uint64_t end;
+        sd_bus *bus, *other;
+
+        daemon_start(&d, NULL, "[Default]\nIdleTimeoutSec = 1\n");
+        bus = private_bus(&d, 0);
+        other = private_bus(&d, 0);
+        close(start_detached(bus, "ok", 60000000, path));
+        sd_bus_flush_close_unref(bus);
+        assert_ends(other, path, "done", "");
+        end = number(other, path, "FinishedUSec");
+        assert_in_range(number(other, path, "KeptUntilUSec"), end + 50000000, end + 70000000);
+        assert_output(other, path, FAKE_ANSWER);
+        usleep(2000000); /* an idle worker would be gone */
+        assert_output(other, path, FAKE_ANSWER);
+        call_expecting(other, path, NAME ".Job", "Cancel", NULL);
+        assert_int_equal(number(other, path, "KeptUntilUSec"), 0);
+        take_output(other, path, ERROR_NAME("NoSuchObject"));
+        assert_string_property(other, path, "State", "done");
+
+        close(start_detached(other, "ok", 1000000, path));
+        assert_ends(other, path, "done", "");
+        assert_output(other, path, FAKE_ANSWER);
+        for (unsigned i = 0; number(other, path, "KeptUntilUSec") != 0; i++) {
+                assert_true(i < 1000);
+                usleep(10000);
+        }
+        take_output(other, path, ERROR_NAME("NoSuchObject"));
+        sd_bus_flush_close_unref(other);
+        daemon_stop(&d);
+}
+
+static void test_results_of_a_dead_worker(void **state) {
+        struct daemon d;
+        char path[128], dying[128];
+        sd_bus *bus;
+        int out;
+
+        daemon_start(&d, NULL, NULL);
+        bus = private_bus(&d, 0);
+        close(start_detached(bus, "ok", 0, path));
+        assert_ends(bus, path, "done", "");
+        out = generate(bus, "Generate", "exit", NULL, NULL, dying);
+        assert_ends(bus, dying, "failed", ERROR_NAME("WorkerFailed"));
+        close(out);
+        take_output(bus, path, ERROR_NAME("NoSuchObject"));
+        sd_bus_flush_close_unref(bus);
+        daemon_stop(&d);
+}
+
+static void test_bounds_of_keeping(void **state) {
+        struct daemon d;
+        char path[128], first[128];
+        sd_bus *bus;
+        int out;
+
+        daemon_start(&d, NULL, NULL);
+        bus = private_bus(&d, 0);
+        assert_int_equal(start_detached(bus, "ok", 999999, path), -1);
+        assert_string_equal(path, ERROR_NAME("InvalidInput"));
+        assert_int_equal(start_detached(bus, "ok", UINT64_C(3600000001), path), -1);
+        assert_string_equal(path, ERROR_NAME("InvalidInput"));
+        assert_true(sd_bus_call_method(bus, NAME, ROOT, NAME ".Manager", "Generate", NULL, NULL,
+                                       "sha{sv}", "", 0, 1, "keep-result-usec", "t",
+                                       UINT64_C(1000000)) < 0); /* and no detach */
+        for (unsigned i = 0; i < 16; i++) {
+                out = start_detached(bus, i % 2 ? "ok" : "early", 0, i ? path : first);
+                assert_true(out >= 0);
+                close(out);
+                assert_ends(bus, i ? path : first, i % 2 ? "done" : "failed",
+                            i % 2 ? "" : ERROR_NAME("InvalidInput"));
+        }
+        assert_int_equal(start_detached(bus, "ok", 0, path), -1);
+        assert_string_equal(path, ERROR_NAME("TooManyObjects"));
+        /* Jobs that are not kept go first when the table is full. */
+        for (unsigned i = 0; i < 70; i++) {
+                out = generate(bus, "Generate", "early", NULL, NULL, path);
+                assert_ends(bus, path, "failed", ERROR_NAME("InvalidInput"));
+                close(out);
+        }
+        assert_output(bus, first, FAKE_ANSWER);
+        take_output(bus, path, ERROR_NAME("NoSuchObject"));
+        call_expecting(bus, first, NAME ".Job", "Cancel", NULL);
+        out = start_detached(bus, "ok", 0, path);
+        assert_true(out >= 0);
+        close(out);
+        sd_bus_flush_close_unref(bus);
+        daemon_stop(&d);
+}
+
+/* Root sees the job of another, and not what it wrote. */
+static void test_output_of_others(void **state) {
+        struct daemon d;
+        char path[128];
+        sd_bus *user, *stranger, *root;
+        int out;
+
+        if (geteuid() != 0)
+                skip();
+        daemon_start(&d, NULL, NULL);
+        assert_int_equal(chmod(d.bus, 0666), 0);
+        user = private_bus(&d, 4711);
+        stranger = private_bus(&d, 4712);
+        root = private_bus(&d, 0);
+        out = start_detached(user, "ok", 0, path);
+        assert_true(out >= 0);
+        close(out);
+        assert_ends(user, path, "done", "");
+        take_output(stranger, path, ERROR_NAME("NoSuchObject"));
+        take_output(root, path, ERROR_NAME("NotAuthorized"));
+        assert_string_property(root, path, "State", "done");
+        assert_output(user, path, FAKE_ANSWER);
+        sd_bus_flush_close_unref(user);
+        sd_bus_flush_close_unref(stranger);
+        sd_bus_flush_close_unref(root);
+        daemon_stop(&d);
+}
+
 int main(void) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(test_queue),
                 cmocka_unit_test(test_priority_that_is_not_allowed),
                 cmocka_unit_test(test_progress_is_coalesced),
+                cmocka_unit_test(test_detached_job_goes_on),
+                cmocka_unit_test(test_result_is_kept),
+                cmocka_unit_test(test_results_of_a_dead_worker),
+                cmocka_unit_test(test_bounds_of_keeping),
+                cmocka_unit_test(test_output_of_others),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);

@@ -33,6 +33,7 @@ struct job {
         uint64_t id;
         uint32_t verb;
         int input, output;
+        bool keep;
         char text[64];
 };
 
@@ -181,7 +182,8 @@ static void on_conn_input(struct fake *f, struct conn *c) {
 }
 
 static void finish_job(struct fake *f, struct job *j, enum error_code error, bool success) {
-        if (success && write(j->output, FAKE_ANSWER, strlen(FAKE_ANSWER)) < 0)
+        if (success && send(j->output, FAKE_ANSWER, strlen(FAKE_ANSWER), MSG_NOSIGNAL) < 0 &&
+            !j->keep)
                 error = ERROR_CANCELLED;
         SAY(.done = { .h.type = WIRE_DONE, .job = j->id, .error = error, .tokens_in = 5,
                       .tokens_out = 3, .bytes_in = strlen(j->text),
@@ -207,7 +209,9 @@ static void on_job_input(struct fake *f, struct job *j) {
         else
                 SAY(.admit = { .h.type = WIRE_ADMIT, .ref = j->id, .verb = j->verb,
                                .input_bytes = strlen(j->text), .tokens_in = FAKE_TOKENS_IN,
-                               .tokens_wanted = FAKE_TOKENS_OUT });
+                               .tokens_wanted = strncmp(j->text, "ok", 2) == 0
+                                                        ? 0
+                                                        : FAKE_TOKENS_OUT });
 }
 
 static struct conn *conn_of(struct fake *f, uint64_t ref) {
@@ -301,6 +305,17 @@ static void on_model(struct fake *f, const struct wire_model *m, int fd) {
                 answer(&f->conns[i], text);
 }
 
+/* Whatever has ended gave the same answer. */
+static void on_take_output(struct fake *f, const struct wire_take_output *m, int fd) {
+        struct job *j = job_of(f, m->job);
+
+        if (!j && write(fd, FAKE_ANSWER, strlen(FAKE_ANSWER)) < 0)
+                _exit(8);
+        close(j ? j->output : fd);
+        if (j)
+                j->output = fd;
+}
+
 static void on_message(struct fake *f, const union wire_message *m, int fd) {
         switch (m->h.type) {
         case WIRE_CONN:
@@ -310,6 +325,7 @@ static void on_message(struct fake *f, const union wire_message *m, int fd) {
         case WIRE_JOB:
                 assert(f->n_jobs < MAX_JOBS);
                 f->jobs[f->n_jobs++] = (struct job){ .id = m->job.ref, .verb = m->job.verb,
+                                                      .keep = m->job.keep_usec != 0,
                                                       .input = fd, .output = -1 };
                 break;
         case WIRE_JOB_OUTPUT:
@@ -326,6 +342,9 @@ static void on_message(struct fake *f, const union wire_message *m, int fd) {
                 break;
         case WIRE_CANCEL:
                 on_cancel(f, &m->cancel);
+                break;
+        case WIRE_TAKE_OUTPUT:
+                on_take_output(f, &m->take_output, fd);
                 break;
         case WIRE_LEASE:
                 SAY(.used = { .h.type = WIRE_USED, .seq = m->lease.seq,

@@ -56,6 +56,8 @@ static const struct sample {
         { { .session_command = { .h.type = WIRE_SESSION_CLOSE, .session = 1 } }, 0 },
         { { .ready = { .h.type = WIRE_READY, .threads = 1, .seccomp = 2 } }, 0 },
         { { .want_model = { .h.type = WIRE_WANT_MODEL } }, 0 },
+        { { .take_output = { .h.type = WIRE_TAKE_OUTPUT, .job = 1 } }, 1 },
+        { { .discard = { .h.type = WIRE_DISCARD, .job = 1 } }, 0 },
         { { .set_priority = { .h.type = WIRE_SET_PRIORITY, .job = 1, .priority = 1 } }, 0 },
         { { .admit = { .h.type = WIRE_ADMIT, .ref = 1, .verb = WIRE_VERB_CHAT } }, 0 },
         { { .progress = { .h.type = WIRE_PROGRESS, .job = 1 } }, 0 },
@@ -265,6 +267,8 @@ static void test_ranges_to_worker(void **state) {
         BAD(pack_output.packing, WIRE_PACK_OUTPUT, 1, _WIRE_PACKING_MAX);
         BAD(queued.ref, WIRE_QUEUED, 0, 0);
         BAD(queued.job, WIRE_QUEUED, 0, WIRE_REF_WORKER);
+        BAD(take_output.job, WIRE_TAKE_OUTPUT, 1, 0);
+        BAD(discard.job, WIRE_DISCARD, 0, WIRE_REF_WORKER);
         BAD(set_priority.job, WIRE_SET_PRIORITY, 0, 0);
         BAD(set_priority.priority, WIRE_SET_PRIORITY, 0, 2);
         BAD(admitted.job, WIRE_ADMITTED, 0, 0);

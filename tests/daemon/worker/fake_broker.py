@@ -13,7 +13,8 @@ import time
 VERSION = 2
 (HELLO, CATALOG, CONN, JOB, JOB_OUTPUT, MODEL, PACK_OUTPUT, QUEUED, ADMITTED, REFUSED, LEASE,
  CANCEL, SET_LIMITS, DROP_CACHES, SHUTDOWN, RATES, SET_PRIORITY, PREPARE,
- SESSION_OPEN, SESSION_APPEND, SESSION_CLEAR, SESSION_FORGET, SESSION_CLOSE) = range(1, 24)
+ SESSION_OPEN, SESSION_APPEND, SESSION_CLEAR, SESSION_FORGET, SESSION_CLOSE, TAKE_OUTPUT,
+ DISCARD) = range(1, 26)
 (READY, WANT_MODEL, ADMIT, PROGRESS, DONE, USED, FAULT, CONN_CLOSED, PACKED,
  RESIDENT, SESSION) = range(64, 75)
 SESSION_DONE, SESSION_TURN, SESSION_KV, SESSION_CLOSED = range(1, 5)
@@ -205,6 +206,18 @@ class FakeBroker:
         send(self.sock, header(QUEUED) + struct.pack('<QQIIQQ', admit['ref'], admit['job'],
                                                      position, 0, tokens, wait_usec))
 
+    def take_output(self, job):
+        """A reader's end of a detached job's output."""
+        ours, theirs = socket.socketpair()
+        theirs.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        send(self.sock, header(TAKE_OUTPUT) + struct.pack('<Q', job), theirs.fileno())
+        theirs.close()
+        ours.settimeout(60)
+        return ours
+
+    def discard(self, job):
+        send(self.sock, header(DISCARD) + struct.pack('<Q', job))
+
     def set_priority(self, job, priority):
         send(self.sock, header(SET_PRIORITY) + struct.pack('<QII', job, priority, 0))
 
@@ -239,12 +252,13 @@ class FakeBroker:
             return ours, self.next_conn
 
     def bus_job(self, job, verb, input_fd, output_fd, input_format=TEXT, events=False, model='',
-                max_tokens=0, temperature=-1.0, summary=(0, 0, 0), deadline=0, session=0):
+                max_tokens=0, temperature=-1.0, summary=(0, 0, 0), deadline=0, session=0,
+                keep=0):
         with self.lock:
             send(self.sock, header(JOB) + struct.pack(
-                '<Q64sIIIIIIIIdddIIQQQ', job, model.encode(), verb, 0, input_format, int(events),
+                '<Q64sIIIIIIIIdddIIQQQQ', job, model.encode(), verb, 0, input_format, int(events),
                 *summary, max_tokens, temperature, -1.0, -1.0, 0xffffffff, 0, 0,
-                deadline, session), input_fd)
+                deadline, session, keep), input_fd)
             send(self.sock, header(JOB_OUTPUT) + struct.pack('<Q', job), output_fd)
 
     def session(self, kind, session, model='', fd=None, initial=0):

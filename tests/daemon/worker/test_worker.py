@@ -643,26 +643,38 @@ class Cancelling(Case):
         self.assertNotIn('[DONE]', rest)
         self.assertEqual(c.sock is None or c.sock.recv(1), True if c.sock is None else b'')
 
+    def long(self, **fields):
+        """An answer that cannot end before its limit: a string has that many characters at least."""
+        schema = {'type': 'json_schema', 'json_schema': {
+            'name': 'long', 'schema': {'type': 'string', 'minLength': 100000}}}
+        return dict({'model': 'wide', 'messages': [{'role': 'user', 'content': 'abc'}], 'seed': 3,
+                     'temperature': 1, 'stream': True, 'max_tokens': 3000,
+                     'response_format': schema}, **fields)
+
     def test_slow_reader_pauses(self):
-        sock, conn = self.b.connect(bufsize=16384)
+        """And only itself; it misses nothing."""
+        def text_of(events):
+            parts = [json.loads(e[6:]) for e in events if e.startswith('data: {')]
+            return ''.join(p['choices'][0]['delta'].get('content', '') for p in parts)
+
+        fast = text_of(self.events('/v1/chat/completions', self.long()))
+        self.assertEqual([d['tokens_out'] for d in self.b.done.values()], [3000])
+        sock, _ = self.b.connect(bufsize=16384)
         self.addCleanup(sock.close)
-        body = json.dumps(self.wide(max_tokens=16000)).encode()
-        sock.sendall(b'POST /v1/completions HTTP/1.1\r\nContent-Length: %d\r\n\r\n%s' %
-                     (len(body), body))
+        body = json.dumps(self.long()).encode()
+        sock.sendall(b'POST /v1/chat/completions HTTP/1.1\r\nConnection: close\r\n'
+                     b'Content-Length: %d\r\n\r\n%s' % (len(body), body))
         paused = self.b.wait_for(lambda: [p for p in self.b.progress if p[1] == 6], 60)
-        self.assertLess(paused[0][7], 16000)
-        time.sleep(0.5)
-        before = len(self.b.progress)
-        self.assertEqual(self.b.done, {})
-        got = 0
-        while got < 400000:
-            chunk = sock.recv(65536)
-            self.assertNotEqual(chunk, b'', f'the stream ended after {got} bytes')
-            got += len(chunk)
-        self.b.wait_for(lambda: [p for p in self.b.progress[before:] if p[1] == 4])
-        sock.close()
-        done = self.b.wait_for(lambda: self.b.done)
-        self.assertEqual([d['error'] for d in done.values()], [fb.ERROR_CANCELLED])
+        self.assertLess(paused[0][7], 3000)
+        job = paused[0][0]
+        other = self.ask_json('POST', '/v1/chat/completions', self.chat())
+        self.assertEqual(other['usage']['completion_tokens'], 16)
+        self.assertNotIn(job, self.b.done)
+        self.assertEqual([p for p in self.b.progress if p[0] == job][-1][1], 6)
+        r = http.client.HTTPResponse(sock)
+        r.begin()
+        self.assertEqual(text_of(r.read().decode().split('\n\n')), fast)
+        self.assertEqual(self.b.wait_for(lambda: self.b.done.get(job))['tokens_out'], 3000)
 
     def test_no_lease_no_text(self):
         self.b.leasing = False
@@ -910,6 +922,85 @@ class Bus(Case):
                              fb.ERROR_CANCELLED)
             if step == 'reading':
                 os.close(in_w)
+
+    def long(self):
+        return {'messages': [{'role': 'user', 'content': 'abc'}], 'seed': 3, 'temperature': 1,
+                'response_format': {'type': 'json_schema', 'json_schema': {
+                    'name': 'long', 'schema': {'type': 'string', 'minLength': 100000}}}}
+
+    def start_job(self, job, data, **options):
+        """The reader's end of a job that goes on without us."""
+        fd = os.memfd_create('input')
+        os.write(fd, json.dumps(data).encode())
+        out, theirs = socket.socketpair()
+        for s in (out, theirs):
+            s.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        self.b.bus_job(job, fb.CHAT, fd, theirs.fileno(), input_format=fb.REQUEST_JSON,
+                       model='wide', **options)
+        theirs.close()
+        os.close(fd)
+        out.settimeout(60)
+        self.addCleanup(out.close)
+        return out
+
+    def test_slow_reader_gets_the_same_bytes(self):
+        data, _ = self.job(fb.CHAT, self.long(), model='wide', max_tokens=2000,
+                           input_format=fb.REQUEST_JSON)
+        slow = self.start_job(6, self.long(), max_tokens=2000)
+        self.b.wait_for(lambda: self.b.done.get(6), 60)
+        self.assertEqual(read_all(slow), data)
+
+    def test_detached(self):
+        """It ends without a reader and without a pause; whoever comes gets all of it."""
+        data, _ = self.job(fb.CHAT, self.long(), model='wide', max_tokens=2000,
+                           input_format=fb.REQUEST_JSON)
+        self.start_job(6, self.long(), max_tokens=2000, keep=1).close()
+        self.b.wait_for(lambda: [p for p in self.b.progress if p[0] == 6 and p[7] > 10], 60)
+        first = self.b.take_output(6)
+        start = first.recv(10)
+        self.assertEqual(start, data[:len(start)])
+        self.assertEqual(self.b.wait_for(lambda: self.b.done.get(6), 60)['tokens_out'], 2000)
+        self.assertEqual([p for p in self.b.progress if p[0] == 6 and p[1] == 6], [])
+        second = self.b.take_output(6)
+        read_all(first)
+        self.assertEqual(read_all(second), data)
+        self.assertEqual(read_all(self.b.take_output(6)), data)
+        third = self.b.take_output(6)
+        start = third.recv(10)  # more than the socket holds is left
+        self.b.discard(6)
+        self.assertEqual(start + read_all(third), data)  # who reads already may go on
+        self.assertEqual(read_all(self.b.take_output(6)), b'')
+
+    def test_discarded_is_wiped(self):
+        def in_memory(needle):
+            with open('/proc/%d/maps' % self.b.proc.pid) as maps, \
+                    open('/proc/%d/mem' % self.b.proc.pid, 'rb') as mem:
+                for line in maps:
+                    area, mode = line.split()[:2]
+                    start, end = (int(x, 16) for x in area.split('-'))
+                    if mode[:2] == 'rw':
+                        mem.seek(start)
+                        if needle in mem.read(end - start):
+                            return True
+            return False
+
+        if os.geteuid() != 0:
+            self.skipTest('only root may look into the memory of a worker')
+        self.start_job(6, self.long(), max_tokens=300, keep=1).close()
+        self.b.wait_for(lambda: self.b.done.get(6))
+        data = read_all(self.b.take_output(6))
+        self.assertTrue(in_memory(data[100:160]))
+        self.b.discard(6)
+        self.assertEqual(read_all(self.b.take_output(6)), b'')
+        self.assertFalse(in_memory(data[100:160]))
+
+    def test_detached_and_cancelled(self):
+        out = self.start_job(6, self.long(), max_tokens=2000, keep=1)
+        out.recv(10)
+        self.b.cancel(6)
+        self.assertEqual(self.b.wait_for(lambda: self.b.done.get(6))['error'], fb.ERROR_CANCELLED)
+        read_all(out)
+        self.assertEqual(read_all(self.b.take_output(6)), b'')
 
     def test_cancel_while_reading(self):
         in_r, in_w = os.pipe()
