@@ -317,7 +317,7 @@ class Refusals(Case):
         self.error(self.chat(messages=[]), 400, bad, 'messages')
         self.error('{"messages":', 400, bad)
         self.error('', 400, bad)
-        self.error({'prompt': ['a']}, 400, bad, 'prompt', '/v1/completions')
+        self.error({'prompt': ['a', 'b']}, 400, bad, 'prompt', '/v1/completions')
         self.error('text', 400, bad, 'type', '/v1/summarize?type=poem')
         self.error('text', 400, bad, 'content-type', '/v1/summarize',
                    {'Content-Type': 'application/pdf'})
