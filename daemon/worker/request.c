@@ -1,8 +1,12 @@
 /* A request on top of http_parser, which splits messages and refuses ambiguous lengths (both
- * Content-Length and chunked, two lengths, obsolete line folding in lengths). What is added: hard
- * limits on header and body bytes, the few headers that matter, and a stop after each message so
- * that pipelined requests are answered one at a time. Header values are cut, never interpreted
- * beyond a comparison. */
+ * Content-Length and chunked, two lengths). What is added: hard limits on header and body bytes,
+ * the few headers that matter, and a stop after each message so that pipelined requests are
+ * answered one at a time. Header values are cut, never interpreted beyond a comparison.
+ *
+ * The parser is lenient where two readers of the same bytes could disagree about the end of a
+ * message: folded headers, several transfer codings, chunks in HTTP/1.0, a CR inside a line, lines
+ * of chunks that end with something else than CR LF. So outside of bodies it gets its bytes line
+ * by line, and each line is looked at before (line_error). */
 #include <ctype.h>
 #include <errno.h>
 #include <string.h>
@@ -54,12 +58,22 @@ static void keep(const struct request *r, char *to, char end) {
         to[n] = '\0';
 }
 
+static bool is_chunked(const struct secure_buf *value) {
+        size_t n = value->n;
+
+        while (n > 0 && (value->p[n - 1] == ' ' || value->p[n - 1] == '\t'))
+                n--;
+        return n == 7 && strncasecmp(value->p, "chunked", 7) == 0;
+}
+
 static void finish_header(struct request *r) {
         if (!r->headers_done && r->name.n > 0) {
                 if (name_is(r, "content-type"))
                         keep(r, r->content_type, ';');
                 else if (name_is(r, "accept"))
                         keep(r, r->accept, '\0');
+                else if (name_is(r, "transfer-encoding"))
+                        r->bad_transfer |= r->transfer++ > 0 || !is_chunked(&r->value);
                 else if (name_is(r, "expect"))
                         r->bad_expect = !(r->expect_continue =
                                                   r->value.n == 12 &&
@@ -97,14 +111,25 @@ static int on_headers_complete(http_parser *parser) {
                 return refuse(r, 405, "This is no proxy.");
         if (r->bad_expect)
                 return refuse(r, 417, "The only expectation is 100-continue.");
+        if (r->bad_transfer)
+                return refuse(r, 400, "The only Transfer-Encoding is chunked, once.");
+        if (r->transfer && parser->http_major < 2 && parser->http_minor == 0)
+                return refuse(r, 400, "HTTP/1.0 has no Transfer-Encoding.");
         if (parser->content_length != UINT64_MAX && parser->content_length > r->max_body)
                 return refuse(r, 413, NULL);
+        return 0;
+}
+
+/* The next bytes are a chunk's, all of which are left. */
+static int on_chunk_header(http_parser *parser) {
+        self(parser)->chunk_left = parser->content_length;
         return 0;
 }
 
 static int on_body(http_parser *parser, const char *p, size_t n) {
         struct request *r = self(parser);
 
+        r->chunk_left -= r->transfer ? n : 0;
         if (n > r->max_body - r->body.n)
                 return refuse(r, 413, NULL);
         secure_buf_append(&r->body, p, n);
@@ -122,6 +147,7 @@ static const http_parser_settings settings = {
         .on_header_field = on_header_field,
         .on_header_value = on_header_value,
         .on_headers_complete = on_headers_complete,
+        .on_chunk_header = on_chunk_header,
         .on_body = on_body,
         .on_message_complete = on_message_complete,
 };
@@ -141,20 +167,61 @@ void request_done(struct request *r) {
         explicit_bzero(r, sizeof(*r));
 }
 
-size_t request_feed(struct request *r, const char *p, size_t n) {
-        enum http_errno error;
-        size_t used;
+/* The next byte outside of a body: NULL, or what is wrong with it. */
+static const char *line_error(struct request *r, char c) {
+        char before = r->before;
+        bool chunk_ended = r->chunk_ended;
 
-        if (r->complete || r->status != 0 || n == 0)
-                return 0;
-        used = http_parser_execute(&r->parser, &settings, p, n);
-        error = HTTP_PARSER_ERRNO(&r->parser);
-        r->started = r->started || used > 0 || error != HPE_OK;
-        if (error == HPE_OK || (error == HPE_PAUSED && r->complete))
-                return used;
-        if (error == HPE_HEADER_OVERFLOW)
-                refuse(r, 431, "The request headers have more than 32768 bytes.");
-        refuse(r, 400, "This is not a valid HTTP request.");
+        r->before = c;
+        r->chunk_ended = false;
+        if (before == '\n' && (c == ' ' || c == '\t'))
+                return "A header must not be folded.";
+        if (before == '\r' && c != '\n')
+                return "A line must not have a CR before its end.";
+        if (r->headers_done && ((before != '\r' && c == '\n') || (chunk_ended && c != '\r')))
+                return "The lines of a chunked body must end with CR LF.";
+        return NULL;
+}
+
+/* How many of the bytes the parser may have at once: what is left of a body, or to the end of the
+ * line. 0: refused. */
+static size_t next_piece(struct request *r, const char *p, size_t n) {
+        if (r->headers_done && !r->transfer)
+                return n;
+        if (r->chunk_left > 0) {
+                r->before = '\0';
+                r->chunk_ended = true;
+                return MIN((uint64_t)n, r->chunk_left);
+        }
+        for (size_t i = 0; i < n; i++) {
+                const char *error = line_error(r, p[i]);
+
+                if (error) {
+                        refuse(r, 400, error);
+                        return 0;
+                }
+                if (p[i] == '\n')
+                        return i + 1;
+        }
+        return n;
+}
+
+size_t request_feed(struct request *r, const char *p, size_t n) {
+        size_t used = 0;
+
+        while (used < n && !r->complete && r->status == 0) {
+                size_t piece = next_piece(r, p + used, n - used), taken;
+                enum http_errno error;
+
+                r->started = true;
+                taken = piece ? http_parser_execute(&r->parser, &settings, p + used, piece) : 0;
+                used += taken;
+                error = HTTP_PARSER_ERRNO(&r->parser);
+                if (error == HPE_HEADER_OVERFLOW)
+                        refuse(r, 431, "The request headers have more than 32768 bytes.");
+                else if (error != HPE_OK && !(error == HPE_PAUSED && r->complete))
+                        refuse(r, 400, "This is not a valid HTTP request.");
+        }
         return used;
 }
 

@@ -25,6 +25,11 @@ struct request {
         char accept[REQUEST_TYPE_MAX];       /* lower case, cut when longer */
         bool expect_continue;        /* valid once headers_done */
         bool bad_expect;
+        unsigned transfer;           /* headers Transfer-Encoding */
+        bool bad_transfer;
+        uint64_t chunk_left;         /* bytes of the chunk that are still to come */
+        bool chunk_ended;            /* a line must end here */
+        char before;                 /* the last byte of a line so far, or 0 */
         bool started;                /* the first byte came */
         bool headers_done, complete;
         unsigned status;             /* 0, or the HTTP status to refuse with */
