@@ -126,11 +126,12 @@ static void test_refusals_have_names(void **state) {
         struct daemon d;
         sd_bus *bus;
 
-        daemon_start(&d, NULL, "[Default]\nRequestsPerMinute = 3\nTokensPerDay = 20\n"
+        daemon_start(&d, NULL, "[Default]\nRequestsPerMinute = 3\nTokensPerDay = 4010\n"
                                "[User 4]\nAllowVerbs = summarize\n");
         bus = connect_as(&d, 0);
+        /* promises 5 + 4 * 1000 each, costs 5 + 4 * 3 */
         for (unsigned i = 0; i < 3; i++) {
-                int output = generate(bus, "ok", path, error); /* costs 5 + 4 * 3 */
+                int output = generate(bus, "ok", path, error);
 
                 assert_true(output >= 0);
                 ends_with(bus, path, i == 0 ? "" : ERROR_NAME("BudgetExhausted"));
