@@ -29,6 +29,18 @@ int peer_uid(const struct peer *p, sd_bus_message *m, uid_t *ret) {
         return r < 0 ? r : 0;
 }
 
+/* FNV-1a over the unique name; a private connection is one client. */
+uint64_t peer_client(const struct peer *p, sd_bus_message *m) {
+        const char *c = p->message_bus ? sd_bus_message_get_sender(m) : NULL;
+        uint64_t hash = UINT64_C(14695981039346656037);
+
+        if (!c)
+                return p->number;
+        for (; *c; c++)
+                hash = (hash ^ (unsigned char)*c) * UINT64_C(1099511628211);
+        return hash;
+}
+
 int bus_refuse(sd_bus_error *e, const struct refusal *why) {
         char text[192];
 
@@ -101,6 +113,7 @@ static struct peer *peer_new(struct bus *b, sd_bus *bus, bool message_bus) {
         if (!p)
                 return NULL;
         p->owner = b;
+        p->number = ++b->last_peer;
         p->bus = sd_bus_ref(bus);
         p->message_bus = message_bus;
         p->next = b->peers;

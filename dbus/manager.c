@@ -49,6 +49,7 @@ static int submit(sd_bus_message *m, struct peer *p, enum wire_verb verb, sd_bus
         error = options_read(m, (uint32_t)limits.v[QUOTA_MAX_OUTPUT_TOKENS], &request, key);
         if (error != ERROR_NONE)
                 return option_error(e, error, key);
+        request.client = peer_client(p, m);
         error = control_submit(workers, uid, &request, input, &job, &output, &refusal);
         if (error != ERROR_NONE)
                 return bus_refuse(e, &refusal);

@@ -19,6 +19,7 @@ struct bus {
         int listening;
         struct peer *peers;
         struct residency *residencies; /* residency.c */
+        uint64_t last_peer;    /* number */
         struct quota_view view; /* the quota object that a call is about */
         struct check *checks;   /* of authorize.c, newest first */
         uint64_t last_check;
@@ -27,6 +28,7 @@ struct bus {
 struct peer {
         struct bus *owner;
         struct peer *next;
+        uint64_t number;
         sd_bus *bus;
         bool message_bus;
         uid_t uid;             /* of a private client, from the kernel */
@@ -40,6 +42,8 @@ static inline const struct workers_settings *peer_broker(const struct peer *p) {
 
 /* Who sent this message, as the kernel or the bus daemon says. 0 or a negative errno. */
 int peer_uid(const struct peer *p, sd_bus_message *m, uid_t *ret);
+/* A number for who sent this message, in all probability another one for every client. */
+uint64_t peer_client(const struct peer *p, sd_bus_message *m);
 
 /* Error reply from the table: name, fixed text, numbers. Returns a negative errno for sd-bus. */
 int bus_error(sd_bus_error *e, enum error_code code, uint64_t value, uint64_t limit);

@@ -149,6 +149,7 @@ struct wire_job {
         uint64_t session;             /* a turn of this one (chat only), 0 = none */
         uint64_t keep_usec;           /* 0: it ends with its reader; else it is detached, and its
                                        * output is kept until DISCARD (not after a cancel) */
+        uint64_t client;              /* a number of the broker for who asked on the bus */
 };
 
 struct wire_job_output { struct wire_header h; uint64_t ref; };
@@ -316,7 +317,7 @@ static_assert(sizeof(struct wire_limits) == 48, "wire");
 static_assert(sizeof(struct wire_hello) == 80, "wire");
 static_assert(sizeof(struct wire_catalog) == 104, "wire");
 static_assert(sizeof(struct wire_conn) == 24, "wire");
-static_assert(sizeof(struct wire_job) == 176, "wire");
+static_assert(sizeof(struct wire_job) == 184, "wire");
 static_assert(sizeof(struct wire_take_output) == 16, "wire");
 static_assert(sizeof(struct wire_discard) == 16, "wire");
 static_assert(sizeof(struct wire_model) == 168, "wire");

@@ -194,7 +194,7 @@ int bus_format_input(const struct wire_job *m, struct secure_buf *input, const j
                      struct request_error *e) {
         _cleanup_(secure_buf_done) struct secure_buf text = *input;
         struct job_spec spec = { .verb = m->verb, .ref = m->ref, .input_bytes = text.n,
-                                 .session = m->session };
+                                 .session = m->session, .client = m->client };
         json_t *root;
         int r;
 

@@ -51,7 +51,7 @@ struct job {
         struct constraint *constraint;   /* until the generation takes it */
         struct generation *generation;
         struct summarize *summarize;
-        bool paused;
+        bool paused, held;               /* by its reader; by interactive work */
         bool busy;                       /* the summary has more to do at once */
         struct stop_filter stop;
         struct secure_buf out;           /* one text event on its way */
@@ -238,11 +238,19 @@ static uint64_t owner_of(const struct job *j) {
         return j->spec.session ? session_owner(j->spec.session) : (uint64_t)j->w->uid + 1;
 }
 
+/* So many jobs of one client do not beat one of another: a connection, or a name on the bus. */
+static uint64_t client_of(const struct job *j) {
+        return j->spec.conn ? j->spec.conn : j->spec.client | WIRE_REF_WORKER;
+}
+
 static struct summarize_request summary_request(struct job *j) {
         return (struct summarize_request){
                 .scheduler = j->w->scheduler,
                 .model = j->model,
                 .owner = owner_of(j),
+                .client = client_of(j),
+                .job = j->ref,
+                .background = j->spec.params.priority == WIRE_PRIORITY_BACKGROUND,
                 .document = j->spec.text.p,
                 .n = j->spec.text.n,
                 .context = j->spec.context,
@@ -384,6 +392,13 @@ static void on_progress(void *userdata, uint32_t tokens_read, uint32_t tokens_ou
         report(j);
 }
 
+static void on_held(void *userdata, bool held) {
+        struct job *j = userdata;
+
+        j->held = held;
+        report(j);
+}
+
 static void on_end(void *userdata, enum finish how, const struct generation_usage *usage) {
         struct job *j = userdata;
 
@@ -407,6 +422,8 @@ static void start_generation(struct job *j) {
         struct generation_request r = {
                 .model = j->model,
                 .owner = owner_of(j),
+                .client = client_of(j),
+                .job = j->ref,
                 .prompt = j->prompt,
                 .max_tokens = (uint32_t)j->tokens_wanted,
                 .sampling = j->spec.params.sampling,
@@ -417,6 +434,7 @@ static void start_generation(struct job *j) {
                 .text = on_text,
                 .token_odds = on_token_odds,
                 .progress = on_progress,
+                .held = on_held,
                 .end = on_end,
                 .userdata = j,
         };
@@ -478,6 +496,7 @@ static void start_summary(struct job *j) {
         int e;
 
         r.progress = on_summary_progress;
+        r.held = on_held;
         r.text = on_summary_text;
         r.end = on_summary_end;
         e = summarize_start(&j->summarize, &r);
@@ -570,14 +589,16 @@ void jobs_cancel(struct worker *w, const struct wire_cancel *m) {
                 }
 }
 
-/* The pieces of a summary are background work in any case, its last answer is not. */
 void jobs_set_priority(struct worker *w, const struct wire_set_priority *m) {
         for (struct job *j = w->jobs; j; j = j->next)
                 if (j->id == m->job && j->step < STEP_ZOMBIE) {
+                        bool background = m->priority == WIRE_PRIORITY_BACKGROUND;
+
                         j->spec.params.priority = m->priority;
                         if (j->generation)
-                                scheduler_set_background(w->scheduler, j->generation,
-                                                         m->priority == WIRE_PRIORITY_BACKGROUND);
+                                scheduler_set_background(w->scheduler, j->generation, background);
+                        if (j->summarize)
+                                summarize_set_background(j->summarize, background);
                         return;
                 }
 }
@@ -588,7 +609,8 @@ static void send_progress(struct job *j) {
         union wire_message m = { .progress = {
                 .h.type = WIRE_PROGRESS,
                 .job = j->id,
-                .state = j->paused ? (uint32_t)WIRE_STATE_PAUSED : j->progress.state,
+                .state = j->paused || j->held ? (uint32_t)WIRE_STATE_PAUSED
+                                              : j->progress.state,
                 .pieces = j->progress.pieces,
                 .pieces_done = j->progress.piece,
                 .tokens_in = j->tokens_in,

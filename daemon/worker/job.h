@@ -17,6 +17,7 @@ struct job_spec {
         uint32_t verb;               /* enum wire_verb */
         uint64_t ref;                /* bus: the job id; HTTP: 0 (one is made) */
         uint64_t conn;               /* HTTP: the connection; bus: 0 */
+        uint64_t client;             /* bus: whose job it is among those of the user; HTTP: 0 */
         char model[WIRE_NAME_MAX];   /* "": the default */
         struct gen_params params;
         struct messages messages;    /* chat */

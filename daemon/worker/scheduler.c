@@ -80,8 +80,8 @@ int scheduler_new(struct scheduler **ret, unsigned threads, unsigned cpu_flags,
                 return -ENOMEM;
         pthread_mutex_init(&s->lock, NULL);
         pthread_cond_init(&s->wake, NULL);
-        TAILQ_INIT(&s->waiting[0]);
-        TAILQ_INIT(&s->waiting[1]);
+        TAILQ_INIT(&s->waiting[TURN_INTERACTIVE]);
+        TAILQ_INIT(&s->waiting[TURN_BACKGROUND]);
         TAILQ_INIT(&s->dirty);
         TAILQ_INIT(&s->all);
         s->max_sequences = max_sequences;
@@ -101,6 +101,9 @@ int scheduler_new(struct scheduler **ret, unsigned threads, unsigned cpu_flags,
 
 static void generation_free(struct scheduler *s, struct generation *g) {
         TAILQ_REMOVE(&s->all, g, in_all);
+        pthread_mutex_lock(&s->lock);
+        turns_leave(g->turn);
+        pthread_mutex_unlock(&s->lock);
         sequence_free(g->sequence);
         sampler_free(g->sampler);
         constraint_free(g->request.constraint);
@@ -234,6 +237,29 @@ static int check_request(const struct lane *l, const struct generation_request *
         return 0;
 }
 
+/* Lock held. */
+static int take_place(struct scheduler *s, const struct generation *g, enum turn_class class,
+                      struct turn **ret) {
+        const struct generation_request *q = &g->request;
+        const uint64_t keys[_TURN_LEVEL_MAX] = { [TURN_USER] = q->owner, [TURN_CLIENT] = q->client,
+                                                 [TURN_JOB] = q->job };
+
+        return turns_enter(&s->turns, class, keys, ret);
+}
+
+static int enter(struct scheduler *s, struct generation *g) {
+        int r;
+
+        pthread_mutex_lock(&s->lock);
+        r = take_place(s, g, class_of_generation(g), &g->turn);
+        if (r >= 0) {
+                TAILQ_INSERT_TAIL(&s->waiting[class_of_generation(g)], g, in_stage);
+                wake_engine(s);
+        }
+        pthread_mutex_unlock(&s->lock);
+        return r;
+}
+
 int scheduler_submit(struct scheduler *s, struct generation_request *request,
                      struct generation **ret) {
         struct lane *l = find_lane(s, request->model);
@@ -251,13 +277,14 @@ int scheduler_submit(struct scheduler *s, struct generation_request *request,
         g->prompt_n = (uint32_t)request->prompt.n;
         g->usage.kept = GENERATION_KEPT_UNKNOWN;
         g->request.sampling.masked = request->constraint != NULL;
+        r = enter(s, g);
+        if (r < 0) {
+                free(g);
+                return r;
+        }
         request->prompt = (struct tokens){0};
         request->constraint = NULL;
         TAILQ_INSERT_TAIL(&s->all, g, in_all);
-        pthread_mutex_lock(&s->lock);
-        TAILQ_INSERT_TAIL(&s->waiting[request->background], g, in_stage);
-        wake_engine(s);
-        pthread_mutex_unlock(&s->lock);
         *ret = g;
         return 0;
 }
@@ -273,7 +300,7 @@ static void interrupt_step(struct scheduler *s) {
 void scheduler_cancel(struct scheduler *s, struct generation *g) {
         pthread_mutex_lock(&s->lock);
         if (g->stage == STAGE_WAITING) {
-                TAILQ_REMOVE(&s->waiting[g->request.background], g, in_stage);
+                TAILQ_REMOVE(&s->waiting[class_of_generation(g)], g, in_stage);
                 tokens_done(&g->request.prompt);
                 g->stage = STAGE_ENDED;
                 g->finish = FINISH_CANCELLED;
@@ -289,13 +316,22 @@ void scheduler_cancel(struct scheduler *s, struct generation *g) {
 }
 
 void scheduler_set_background(struct scheduler *s, struct generation *g, bool background) {
+        enum turn_class class = background ? TURN_BACKGROUND : TURN_INTERACTIVE;
+        struct turn *turn;
+
         pthread_mutex_lock(&s->lock);
-        if (g->stage == STAGE_WAITING && g->request.background != background) {
-                TAILQ_REMOVE(&s->waiting[!background], g, in_stage);
-                TAILQ_INSERT_TAIL(&s->waiting[background], g, in_stage);
+        if (class_of_generation(g) != class && take_place(s, g, class, &turn) >= 0) {
+                turns_leave(g->turn);
+                g->turn = turn;
+                if (g->stage == STAGE_WAITING) {
+                        TAILQ_REMOVE(&s->waiting[class_of_generation(g)], g, in_stage);
+                        TAILQ_INSERT_TAIL(&s->waiting[class], g, in_stage);
+                }
+                if (g->stage == STAGE_RUNNING)
+                        s->n_background = background ? s->n_background + 1 : s->n_background - 1;
+                g->request.background = background;
+                wake_engine(s);
         }
-        g->request.background = background;
-        wake_engine(s);
         pthread_mutex_unlock(&s->lock);
 }
 
@@ -340,7 +376,7 @@ struct mail {
         struct secure_buf text, records;
         uint32_t read;
         struct generation_usage usage;
-        bool progressed, ended;
+        bool progressed, held, held_changed, ended;
         enum finish finish;
 };
 
@@ -349,6 +385,10 @@ static struct mail mailbox_take(struct scheduler *s, struct generation *g) {
         struct mail m = {.text = g->text, .records = g->records, .read = g->seen_read,
                          .usage = g->usage, .progressed = g->progressed,
                          .ended = g->stage == STAGE_ENDED, .finish = g->finish};
+
+        m.held = g->held && !m.ended;
+        m.held_changed = m.held != g->told_held;
+        g->told_held = m.held;
 
         if (mailbox_full(g))
                 wake_engine(s);
@@ -362,6 +402,8 @@ static struct mail mailbox_take(struct scheduler *s, struct generation *g) {
 static void deliver(struct scheduler *s, struct generation *g, struct mail *m) {
         struct generation_request *r = &g->request;
 
+        if (m->held_changed && r->held)
+                r->held(r->userdata, m->held);
         if (m->progressed && r->progress)
                 r->progress(r->userdata, m->read, m->usage.out);
         if (m->records.n > 0 && r->token_odds)

@@ -2,6 +2,11 @@
  * a time while a lease lasts. Each step takes every decoding sequence plus a bounded chunk of
  * prefill, so that a step stays near 50 ms; cancel acts within one step.
  *
+ * Order (policy/turns.h, on measured time): a step belongs to a class. While interactive
+ * generations can go on, those in the background pause with their keys kept, but for one step in
+ * some, so that they get a tenth; such a step takes interactive decoding along. What is read and
+ * who is admitted next follows the counters of users, clients and jobs.
+ *
  * All functions are called on the main thread; callbacks run on the main thread, inside
  * scheduler_dispatch, never inside scheduler_submit. */
 #pragma once
@@ -32,6 +37,7 @@ struct generation_usage {
 struct generation_request {
         const struct model *model;     /* registered with scheduler_add_model */
         uint64_t owner;                /* reuses what its other generations computed; 0: nobody */
+        uint64_t client, job;          /* whose turn it is among those of one owner */
         struct tokens prompt;          /* taken over */
         uint32_t max_tokens;           /* prompt.n + max_tokens <= context */
         struct sampling sampling;
@@ -40,8 +46,9 @@ struct generation_request {
         bool odds;                     /* tell how likely tokens were, and how likely others: */
         uint32_t n_top;                /* so many, ODDS_TOP_MAX at most */
         bool ignore_end;               /* benchmarks: do not stop at end tokens */
-        bool background;               /* gives way: interactive ones are admitted and read first,
-                                        * and the last free sequence is theirs */
+        bool background;               /* gives way to interactive ones */
+        bool bulk;                     /* one of many of its job. Like background ones these leave
+                                        * the last free sequence to others */
         /* Called with whole UTF-8 characters; n > 0. */
         void (*text)(void *userdata, const char *text, size_t n);
         /* With `odds`: n records of 1 + n_top each (sampler_odds) for as many tokens, in order, end
@@ -49,6 +56,9 @@ struct generation_request {
         void (*token_odds)(void *userdata, const struct token_odds *records, size_t n);
         /* Prompt tokens read so far changed, or the first token came (NULL: not wanted). */
         void (*progress)(void *userdata, uint32_t tokens_read, uint32_t tokens_out);
+        /* It gives way to interactive ones from now on, or does not any more (NULL: not wanted).
+         * The last word before the end is no. */
+        void (*held)(void *userdata, bool held);
         /* Exactly once, last; the generation is freed after it returns. */
         void (*end)(void *userdata, enum finish finish, const struct generation_usage *usage);
         void *userdata;
@@ -88,12 +98,14 @@ uint32_t scheduler_max_tokens(const struct scheduler *s, const struct model *mod
  * not added), -EINVAL (empty prompt, no tokens wanted, a token id that is none,
  * too many odds). On success the
  * request's prompt and constraint belong to the scheduler. Waits inside for a sequence and KV pages
- * when all are taken, first come first served. */
+ * when all are taken: interactive before background, the least served first, generations of one job
+ * in order. Of two or more sequences one goes to waiting background work when it is its turn. */
 int scheduler_submit(struct scheduler *s, struct generation_request *request,
                      struct generation **ret);
 /* Ends with FINISH_CANCELLED soon (unless it ended already: then nothing happens). */
 void scheduler_cancel(struct scheduler *s, struct generation *g);
-/* Another class, from the next step on; one that still waits goes to the end of it. */
+/* Another class, from the next step on; one that still waits goes to the end of it. Without memory
+ * for its place there it stays where it is. */
 void scheduler_set_background(struct scheduler *s, struct generation *g, bool background);
 /* When guesses of repeated text are tried; for comparisons and tests: texts are the same. */
 enum guessing { GUESSING_NEVER, GUESSING_WHERE_IT_PAYS, GUESSING_ALWAYS };

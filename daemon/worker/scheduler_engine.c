@@ -20,6 +20,7 @@ static void retire(struct scheduler *s, struct generation *g, enum finish finish
 
         TAILQ_REMOVE(&g->lane->running, g, in_stage);
         s->n_running--;
+        s->n_background -= g->request.background;
         pthread_mutex_unlock(&s->lock);
         sequence_free(sequence);
         sampler_free(sampler);
@@ -81,10 +82,11 @@ static bool admit(struct scheduler *s, struct generation *g) {
 
         if (engine_kv_bytes(e, (size_t)g->prompt_n + g->request.max_tokens) > engine_kv_free(e))
                 return false;
-        TAILQ_REMOVE(&s->waiting[g->request.background], g, in_stage);
+        TAILQ_REMOVE(&s->waiting[class_of_generation(g)], g, in_stage);
         TAILQ_INSERT_TAIL(&g->lane->running, g, in_stage);
         g->stage = STAGE_RUNNING;
         s->n_running++;
+        s->n_background += g->request.background;
         pthread_mutex_unlock(&s->lock);
         r = begin_sequence(g);
         pthread_mutex_lock(&s->lock);
@@ -98,16 +100,8 @@ static bool admit(struct scheduler *s, struct generation *g) {
 static void admit_waiting(struct scheduler *s) {
         struct generation *g;
 
-        for (int background = 0; background < 2; background++) {
-                while ((g = TAILQ_FIRST(&s->waiting[background]))) {
-                        uint32_t kept = background && s->max_sequences > 1 ? 1 : 0;
-
-                        if (s->n_running >= s->max_sequences - kept)
-                                break;
-                        if (!admit(s, g))
-                                return;
-                }
-        }
+        while ((g = order_waiting(s)) && admit(s, g))
+                ;
 }
 
 /* Lock held: the engines are this thread's, and no step runs. */
@@ -279,11 +273,12 @@ static void advance(struct scheduler *s, struct generation *g, const float ***lo
 }
 
 /* Only this thread writes members and retires them, so it may read them without the lock. */
-static void end_step(struct scheduler *s, int error) {
+static void end_step(struct scheduler *s, int error, uint64_t usec) {
         const float **logits = s->logits;
         uint32_t n;
 
         pthread_mutex_lock(&s->lock);
+        order_charge(s, usec);
         n = s->n_members;
         s->n_members = 0;
         pthread_mutex_unlock(&s->lock);
@@ -301,13 +296,14 @@ static void end_step(struct scheduler *s, int error) {
 }
 
 static void run_step(struct scheduler *s, const struct plan *plan, size_t n) {
-        uint64_t begin = scheduler_now();
+        uint64_t begin = scheduler_now(), usec;
         int r;
 
         r = engine_step(plan->lane->engine, s->rows, n, s->logits, &s->interrupt);
+        usec = scheduler_now() - begin;
         if (r == 0)
-                plan_measured(plan, scheduler_now() - begin);
-        end_step(s, r);
+                plan_measured(plan, usec);
+        end_step(s, r, usec);
 }
 
 void *engine_thread(void *scheduler) {
@@ -322,6 +318,7 @@ void *engine_thread(void *scheduler) {
                 while ((g = find_cancelled(s)))
                         retire(s, g, FINISH_CANCELLED);
                 drop_caches(s);
+                order_look(s);
                 admit_waiting(s);
                 if (s->look && !s->quit)
                         continue; /* the lock was given up meanwhile */

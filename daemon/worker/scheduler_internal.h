@@ -14,6 +14,7 @@
 #include "daemon/worker/secure_buf.h"
 #include "engine/run/engine.h"
 #include "engine/run/pool.h"
+#include "policy/turns.h"
 
 enum {
         STEP_USEC = 50000,        /* how long a step may take that somebody waits for */
@@ -37,9 +38,10 @@ struct generation {
         struct lane *lane;                /* const */
         struct generation_request request; /* const; prompt: engine, background: lock */
         uint32_t prompt_n;                /* const */
-
         enum stage stage;                 /* lock, as are these: */
+        struct turn *turn;
         bool cancel, pause, dirty;
+        bool held, told_held;             /* gives way; that was delivered */
         struct secure_buf text, records;  /* the mailbox: what callbacks will be given */
         uint32_t seen_read;
         struct generation_usage usage;
@@ -69,6 +71,7 @@ struct lane {
         struct step_costs decode;         /* engine: steps whose rows all give a token */
         struct guess_odds odds;           /* engine: of all generations; new ones begin with it */
         struct step_costs mixed;          /* engine: steps with rows of prefill */
+        bool passed;                      /* engine: looked at for the present plan */
 };
 
 struct scheduler {
@@ -83,8 +86,9 @@ struct scheduler {
         struct lane **lanes;              /* lock */
         size_t n_lanes;
         uint32_t max_sequences;           /* lock, as all of these: */
-        uint32_t n_running;
-        struct generation_list waiting[2]; /* interactive, background */
+        uint32_t n_running, n_background; /* the second: of the first */
+        struct generation_list waiting[_TURN_CLASS_MAX];
+        struct turns turns;
         struct generation_list dirty;
         struct scheduler_state state;     /* as published */
         uint64_t until, half;             /* the lease; 0: none */
@@ -102,14 +106,15 @@ struct scheduler {
         struct generation_list all;       /* main thread, as this: */
         uint32_t max_tokens;              /* of one generation; 0: what a lane allows */
 
-        size_t last_lane;                 /* engine, as these: */
-        struct engine_row rows[ENGINE_MAX_ROWS];
+        struct engine_row rows[ENGINE_MAX_ROWS]; /* engine, as this: */
         const float *logits[ENGINE_MAX_ROWS];
 };
 
 /* A step to be run. */
 struct plan {
         struct lane *lane;
+        enum turn_class class;            /* whose step it is */
+        bool contended;                   /* the other class could use it, too */
         uint32_t decode_rows, guess_rows, prefill_rows;
         double expected_usec;
 };
@@ -126,6 +131,16 @@ static inline bool mailbox_full(const struct generation *g) {
         return g->text.n + g->records.n >= MAILBOX_BYTES;
 }
 
+/* scheduler_order.c, lock held. Who wants to compute now; tell those that begin or cease to give
+ * way. */
+void order_look(struct scheduler *s);
+/* The class whose step is next, among generations that run. False: nobody could take a step. */
+bool order_class(struct scheduler *s, enum turn_class *ret, bool *ret_contended);
+/* Who is to be admitted next, if there is room for its sequence; NULL: nobody. */
+struct generation *order_waiting(struct scheduler *s);
+/* Divide what a step took among its members, by rows, to the microsecond. */
+void order_charge(struct scheduler *s, uint64_t usec);
+
 /* scheduler_step.c, lock held: could the generation take part in a step? */
 bool generation_runnable(const struct generation *g);
 /* Choose the lane and the rows of the next step, which should end within usec_left; must: a small
@@ -137,6 +152,10 @@ bool plan_step(struct scheduler *s, uint64_t usec_left, bool must, struct plan *
 size_t plan_rows(struct scheduler *s, const struct plan *plan);
 /* Learn from a step that took so long. */
 void plan_measured(const struct plan *plan, uint64_t usec);
+
+static inline enum turn_class class_of_generation(const struct generation *g) {
+        return g->request.background ? TURN_BACKGROUND : TURN_INTERACTIVE;
+}
 
 /* scheduler_engine.c */
 void *engine_thread(void *scheduler);

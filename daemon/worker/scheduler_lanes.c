@@ -30,7 +30,6 @@ int scheduler_remove_model(struct scheduler *s, const struct model *model) {
         pthread_mutex_lock(&s->lock);
         s->n_lanes--;
         memmove(s->lanes + i, s->lanes + i + 1, (s->n_lanes - i) * sizeof(struct lane *));
-        s->last_lane = 0;
         pthread_mutex_unlock(&s->lock);
         engine_free(l->engine);
         free(l);

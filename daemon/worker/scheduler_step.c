@@ -1,13 +1,26 @@
 /* What goes into the next step. Problem: a step should use the machine well (many rows) and still
  * end soon (few rows), on machines of very different speed. So the cost of steps is measured as the
  * work goes (scheduler_cost.h), and the chunk of prefill follows from it.
- * Invariant: every decoding generation that may go on takes part in its lane's step; prefill fills
- * what is left of the time, interactive generations first, in order of admission. */
+ * Invariant: every decoding generation that may go on takes part in its lane's step, unless it
+ * gives way to the class whose step it is; prefill of that class fills what is left of the time,
+ * the least served first. */
 #include "daemon/worker/scheduler_internal.h"
 #include "engine/base/macro.h"
 
 bool generation_runnable(const struct generation *g) {
         return !g->cancel && !g->pause && !mailbox_full(g);
+}
+
+static bool decodes(const struct generation *g) {
+        return g->read == g->prompt_n;
+}
+
+/* Interactive ones go on decoding in a background step: a row more costs little. */
+static bool takes_part(const struct generation *g, const struct plan *p) {
+        if (!generation_runnable(g))
+                return false;
+        return class_of_generation(g) == p->class ||
+               (class_of_generation(g) == TURN_INTERACTIVE && decodes(g));
 }
 
 /* What was seen of one kind of step serves for the other until that was seen, too. */
@@ -45,24 +58,22 @@ static void catch_up(struct generation *g) {
 }
 
 /* Decoding rows and all rows of prefill that could be taken. */
-static struct plan count_rows(struct lane *l) {
-        struct plan p = {.lane = l};
+static void count_rows(struct plan *p) {
         struct generation *g;
         uint64_t prefill = 0;
 
-        TAILQ_FOREACH(g, &l->running, in_stage) {
+        TAILQ_FOREACH(g, &p->lane->running, in_stage) {
                 g->guess.n = g->guess.rows = 0;
-                if (!generation_runnable(g))
+                if (!takes_part(g, p))
                         continue;
-                if (g->read == g->prompt_n) {
-                        p.decode_rows++;
+                if (decodes(g)) {
+                        p->decode_rows++;
                         continue;
                 }
                 catch_up(g);
                 prefill += g->prompt_n - g->read;
         }
-        p.prefill_rows = (uint32_t)MIN(prefill, (uint64_t)(ENGINE_MAX_ROWS - p.decode_rows));
-        return p;
+        p->prefill_rows = (uint32_t)MIN(prefill, (uint64_t)(ENGINE_MAX_ROWS - p->decode_rows));
 }
 
 /* The next token stands at the end, not in the sequence yet; those after it must fit, too. */
@@ -81,7 +92,7 @@ static void plan_guesses(struct plan *p, enum guessing guessing, double usec_lef
         struct generation *g;
 
         TAILQ_FOREACH(g, &p->lane->running, in_stage) {
-                if (!generation_runnable(g))
+                if (!takes_part(g, p))
                         continue;
                 guess_next(g);
                 if (guessing == GUESSING_ALWAYS)
@@ -95,39 +106,54 @@ static void plan_guesses(struct plan *p, enum guessing guessing, double usec_lef
         p->expected_usec = plan_cost(p);
 }
 
-static bool plan_lane(struct lane *l, uint64_t usec_left, bool must,
-                      enum guessing guessing, struct plan *ret, bool *ret_work) {
-        struct plan p = count_rows(l);
-        double usec = (double)MIN(usec_left, p.decode_rows > 0 ? STEP_USEC : LONE_STEP_USEC);
+static bool somebody_waits(const struct plan *p) {
+        return p->decode_rows > 0 || p->contended;
+}
 
-        if (p.decode_rows + p.prefill_rows == 0)
-                return false;
-        *ret_work = true;
-        p.prefill_rows = MIN(p.prefill_rows, chunk_rows(&p, usec));
-        p.expected_usec = plan_cost(&p);
-        if (p.expected_usec > (double)usec_left && !must) {
-                p.prefill_rows = 0;
-                p.expected_usec = plan_cost(&p);
-                if (p.decode_rows == 0 || p.expected_usec > (double)usec_left)
+static bool plan_lane(uint64_t usec_left, bool must, enum guessing guessing, struct plan *p) {
+        double usec;
+
+        count_rows(p);
+        usec = (double)MIN(usec_left, somebody_waits(p) ? STEP_USEC : LONE_STEP_USEC);
+        p->prefill_rows = MIN(p->prefill_rows, chunk_rows(p, usec));
+        p->expected_usec = plan_cost(p);
+        if (p->expected_usec > (double)usec_left && !must) {
+                p->prefill_rows = 0;
+                p->expected_usec = plan_cost(p);
+                if (p->decode_rows == 0 || p->expected_usec > (double)usec_left)
                         return false;
         }
-        if (guessing != GUESSING_NEVER && p.prefill_rows == 0 && p.decode_rows <= GUESS_BATCH)
-                plan_guesses(&p, guessing, (double)usec_left);
-        *ret = p;
+        if (guessing != GUESSING_NEVER && p->prefill_rows == 0 && p->decode_rows <= GUESS_BATCH)
+                plan_guesses(p, guessing, (double)usec_left);
         return true;
+}
+
+/* The lane of the least served generation of the class, of those not looked at. */
+static struct lane *next_lane(struct scheduler *s, enum turn_class class) {
+        const struct generation *g, *best = NULL;
+
+        for (size_t i = 0; i < s->n_lanes; i++)
+                TAILQ_FOREACH(g, &s->lanes[i]->running, in_stage)
+                        if (!g->lane->passed && class_of_generation(g) == class &&
+                            generation_runnable(g) && (!best || turn_before(g->turn, best->turn)))
+                                best = g;
+        return best ? best->lane : NULL;
 }
 
 bool plan_step(struct scheduler *s, uint64_t usec_left, bool must, struct plan *ret,
                bool *ret_work) {
-        *ret_work = false;
-        for (size_t i = 1; i <= s->n_lanes; i++) {
-                size_t lane = (s->last_lane + i) % s->n_lanes;
+        struct plan p = {0};
 
-                if (plan_lane(s->lanes[lane], usec_left, must, s->guessing, ret,
-                              ret_work)) {
-                        s->last_lane = lane;
+        *ret_work = order_class(s, &p.class, &p.contended);
+        if (!*ret_work)
+                return false;
+        for (size_t i = 0; i < s->n_lanes; i++)
+                s->lanes[i]->passed = false;
+        while ((p.lane = next_lane(s, p.class))) {
+                *ret = p;
+                if (plan_lane(usec_left, must, s->guessing, ret))
                         return true;
-                }
+                p.lane->passed = true;
         }
         return false;
 }
@@ -148,23 +174,31 @@ static void add_member(struct scheduler *s, struct generation *g, uint32_t rows,
         s->members[s->n_members++] = g;
 }
 
+/* The least served that reads and has no rows yet; of one job the one admitted first. */
+static struct generation *next_reader(const struct plan *p) {
+        struct generation *g, *best = NULL;
+
+        TAILQ_FOREACH(g, &p->lane->running, in_stage)
+                if (g->rows == 0 && takes_part(g, p) && !decodes(g) &&
+                    (!best || turn_before(g->turn, best->turn)))
+                        best = g;
+        return best;
+}
+
 size_t plan_rows(struct scheduler *s, const struct plan *plan) {
         uint32_t left = plan->prefill_rows;
         struct generation *g;
         size_t n = 0;
 
         s->n_members = 0;
-        TAILQ_FOREACH(g, &plan->lane->running, in_stage)
-                if (generation_runnable(g) && g->read == g->prompt_n)
+        TAILQ_FOREACH(g, &plan->lane->running, in_stage) {
+                g->rows = 0;
+                if (takes_part(g, plan) && decodes(g))
                         add_member(s, g, 1 + g->guess.rows, &n);
-        for (int background = 0; background < 2; background++) {
-                TAILQ_FOREACH(g, &plan->lane->running, in_stage) {
-                        if (left == 0 || !generation_runnable(g) || g->read == g->prompt_n ||
-                            g->request.background != background)
-                                continue;
-                        add_member(s, g, MIN(left, g->prompt_n - g->read), &n);
-                        left -= g->rows;
-                }
+        }
+        while (left > 0 && (g = next_reader(plan))) {
+                add_member(s, g, MIN(left, g->prompt_n - g->read), &n);
+                left -= g->rows;
         }
         return n;
 }

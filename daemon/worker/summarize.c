@@ -65,7 +65,7 @@ struct summarize {
 
         struct work *works;         /* of this round; room for n_works_room */
         size_t n_works, works_room, submitted, done;
-        size_t in_flight;
+        size_t in_flight, n_held;
         struct work final;
         struct shape shape;
         struct secure_buf shaped;
@@ -265,6 +265,16 @@ static void work_progress(void *userdata, uint32_t tokens_read, uint32_t tokens_
                 tell_progress(s);
 }
 
+static void work_held(void *userdata, bool held) {
+        struct work *w = userdata;
+        struct summarize *s = w->owner;
+        size_t before = s->n_held;
+
+        s->n_held += held ? 1 : (size_t)-1;
+        if (s->request.held && (before == 0 || s->n_held == 0))
+                s->request.held(s->request.userdata, s->n_held > 0);
+}
+
 static void count_usage(struct summarize *s, const struct generation_usage *u) {
         s->usage.out += u->out;
         s->usage.cached += u->cached;
@@ -333,10 +343,12 @@ static int submit(struct summarize *s, struct work *w, enum summary_step step,
         bool final = step == SUMMARY_FINAL;
         struct summary_prompt p = prompt_of(&s->request, step, s->coverage.rounds == 0);
         struct generation_request g = {
-                .model = s->request.model, .owner = s->request.owner, .max_tokens = max_tokens,
-                .sampling = sampling_of(&s->request, final), .background = !final,
+                .model = s->request.model, .owner = s->request.owner,
+                .client = s->request.client, .job = s->request.job, .max_tokens = max_tokens,
+                .sampling = sampling_of(&s->request, final),
+                .background = s->request.background, .bulk = !final,
                 .text = final ? final_text : notes_text, .progress = work_progress,
-                .end = final ? final_end : notes_end, .userdata = w,
+                .held = work_held, .end = final ? final_end : notes_end, .userdata = w,
         };
         int r;
 
@@ -532,4 +544,15 @@ void summarize_pause(struct summarize *s, bool pause) {
                         scheduler_pause(s->request.scheduler, s->works[i].generation, pause);
         if (s->final.generation)
                 scheduler_pause(s->request.scheduler, s->final.generation, pause);
+}
+
+void summarize_set_background(struct summarize *s, bool background) {
+        struct scheduler *to = s->request.scheduler;
+
+        s->request.background = background;
+        for (size_t i = 0; i < s->n_works; i++)
+                if (s->works[i].generation)
+                        scheduler_set_background(to, s->works[i].generation, background);
+        if (s->final.generation)
+                scheduler_set_background(to, s->final.generation, background);
 }

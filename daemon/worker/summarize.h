@@ -34,7 +34,9 @@ struct summarize_request {
         char *document;          /* malloc'd UTF-8, checked; taken over, wiped when freed */
         size_t n;
         char *context;           /* optional: what the reader wants to know; taken over, or NULL */
-        uint64_t owner;          /* as in struct generation_request */
+        uint64_t owner, client, job;   /* as in struct generation_request, like these: */
+        bool background;
+        void (*held)(void *userdata, bool held);
         uint32_t type, length, format; /* enum wire_summary_type, _length, wire_text_format */
         uint32_t max_output_tokens;    /* 0: by type and length */
         struct sampling sampling;
@@ -58,6 +60,7 @@ int summarize_start(struct summarize **ret, struct summarize_request *r);
 /* end follows with ERROR_CANCELLED from a later scheduler_dispatch or summarize_run. */
 void summarize_cancel(struct summarize *s);
 void summarize_pause(struct summarize *s, bool pause);
+void summarize_set_background(struct summarize *s, bool background);
 /* Do bounded work (splitting, submitting); true when there is more to do at once. Call it after
  * summarize_start, and after every scheduler_dispatch, until end was called: s is freed when end
  * returns (also when that happens in here; false is returned then). */

@@ -256,9 +256,9 @@ class FakeBroker:
                 keep=0):
         with self.lock:
             send(self.sock, header(JOB) + struct.pack(
-                '<Q64sIIIIIIIIdddIIQQQQ', job, model.encode(), verb, 0, input_format, int(events),
+                '<Q64sIIIIIIIIdddIIQQQQQ', job, model.encode(), verb, 0, input_format, int(events),
                 *summary, max_tokens, temperature, -1.0, -1.0, 0xffffffff, 0, 0,
-                deadline, session, keep), input_fd)
+                deadline, session, keep, 0), input_fd)
             send(self.sock, header(JOB_OUTPUT) + struct.pack('<Q', job), output_fd)
 
     def session(self, kind, session, model='', fd=None, initial=0):

@@ -36,7 +36,9 @@ struct result {
         uint32_t *ended_before; /* counts ends */
         uint32_t cancel_at_out; /* cancel inside the callback at so many tokens; 0: never */
         struct scheduler *s;
-        bool constrained;
+        uint64_t client;
+        uint32_t held, freed;   /* how often it had to give way, and no more */
+        bool constrained, bulk;
 };
 
 static void on_text(void *userdata, const char *text, size_t n) {
@@ -54,6 +56,14 @@ static void on_progress(void *userdata, uint32_t tokens_read, uint32_t tokens_ou
         r->out = tokens_out;
         if (r->cancel_at_out > 0 && tokens_out >= r->cancel_at_out)
                 scheduler_cancel(r->s, r->g);
+}
+
+static void on_held(void *userdata, bool held) {
+        struct result *r = userdata;
+
+        assert_int_equal(r->held - r->freed, !held);
+        r->held += held;
+        r->freed += !held;
 }
 
 static void on_end(void *userdata, enum finish finish, const struct generation_usage *usage) {
@@ -101,9 +111,10 @@ static struct constraint *three_strings(void) {
 static int submit(struct scheduler *s, struct result *r, const char *text, uint32_t max_tokens,
                   bool background) {
         struct generation_request request = {
-                .model = model, .owner = r->owner, .max_tokens = max_tokens,
+                .model = model, .owner = r->owner, .client = r->client, .max_tokens = max_tokens,
                 .sampling = SAMPLING_GREEDY, .ignore_end = true, .background = background,
-                .text = on_text, .progress = on_progress, .end = on_end, .userdata = r,
+                .bulk = r->bulk, .text = on_text, .progress = on_progress, .held = on_held,
+                .end = on_end, .userdata = r,
         };
         int error;
 
@@ -558,6 +569,98 @@ static void background_leaves_room(void **state) {
         scheduler_free(s);
 }
 
+/* One in the background pauses, its keys kept, when a question comes, gets on slowly meanwhile, and
+ * afterwards says what it would have said, without reading anything again. */
+static void background_gives_way(bool in_prefill) {
+        struct scheduler *s = new_scheduler(4, 2048);
+        struct result b = {0}, i = {0}, one = alone(prompt_of(500), 250);
+        uint32_t before, meanwhile;
+
+        assert_int_equal(submit(s, &b, prompt_of(500), 250, true), 0);
+        while (in_prefill ? b.read == 0 : b.out < 5) { /* short leases: it cannot get far */
+                scheduler_grant(s, scheduler_now() + 2000);
+                assert_true(wait_event(s, 5000));
+        }
+        assert_int_equal(b.ends + b.held, 0);
+        assert_int_equal(submit(s, &i, beginnings[0], 400, false), 0);
+        before = b.read + b.out;
+        while (i.out < 5) {
+                scheduler_grant(s, scheduler_now() + 2000);
+                assert_true(wait_event(s, 5000));
+        }
+        assert_int_equal(b.held, 1);
+        finish(s, &i);
+        assert_int_equal(b.ends, 0);
+        meanwhile = b.read + b.out - before;
+        assert_true(meanwhile > 0);
+        if (!in_prefill) /* a row of it costs half of a step: about one step in five */
+                assert_in_range(meanwhile, 5, 200);
+        finish(s, &b);
+        assert_int_equal(b.held, 1);
+        assert_int_equal(b.freed, 1);
+        assert_int_equal(b.read, b.prompt_n);
+        assert_same_text(&one, &b);
+        done(&one);
+        done(&b);
+        done(&i);
+        scheduler_free(s);
+}
+
+static void background_pauses_while_decoding(void **state) {
+        background_gives_way(false);
+}
+
+static void background_pauses_while_reading(void **state) {
+        background_gives_way(true);
+}
+
+/* Interactive work that never ends does not keep the background out for ever. */
+static void background_is_admitted_in_the_end(void **state) {
+        struct scheduler *s = new_scheduler(3, 4096);
+        struct result b = {0}, i[40] = {0};
+        size_t n = 0, ended = 0;
+
+        for (; n < 4; n++)
+                assert_int_equal(submit(s, &i[n], beginnings[n], 50, false), 0);
+        assert_int_equal(submit(s, &b, beginnings[5], 10, true), 0);
+        while (b.out == 0) {
+                scheduler_grant(s, scheduler_now() + LEASE);
+                assert_true(wait_event(s, 5000));
+                for (; ended < n && i[ended].ends > 0; ended++) {
+                        assert_true(n < ARRAY_SIZE(i));
+                        assert_int_equal(submit(s, &i[n++], beginnings[0], 50, false), 0);
+                }
+        }
+        finish(s, &b);
+        for (size_t k = 0; k < n; k++) {
+                finish(s, &i[k]);
+                done(&i[k]);
+        }
+        done(&b);
+        scheduler_free(s);
+}
+
+/* Of one sequence: a client with one question waits for one of the other's ten, not for all. */
+static void clients_take_turns(void **state) {
+        struct scheduler *s = new_scheduler(1, 512);
+        struct result r[11] = {0};
+        uint32_t ended = 0;
+
+        for (size_t i = 0; i < ARRAY_SIZE(r); i++) {
+                r[i].ended_before = &ended;
+                r[i].client = i == 10;
+                assert_int_equal(submit(s, &r[i], beginnings[0], 20, false), 0);
+        }
+        for (size_t i = 0; i < ARRAY_SIZE(r); i++) {
+                finish(s, &r[i]);
+                done(&r[i]);
+        }
+        assert_true(r[10].order <= 1);
+        for (size_t i = 1; i < 10; i++)
+                assert_true(r[i - 1].order < r[i].order);
+        scheduler_free(s);
+}
+
 static void bad_requests(void **state) {
         struct scheduler *s = new_scheduler(1, 256);
         struct generation_request request = {.model = model, .max_tokens = 5,
@@ -616,6 +719,10 @@ int main(int argc, char **argv) {
                 cmocka_unit_test(kv_budget_queues),
                 cmocka_unit_test(first_come_first_served),
                 cmocka_unit_test(background_leaves_room),
+                cmocka_unit_test(background_pauses_while_decoding),
+                cmocka_unit_test(background_pauses_while_reading),
+                cmocka_unit_test(background_is_admitted_in_the_end),
+                cmocka_unit_test(clients_take_turns),
                 cmocka_unit_test(bad_requests),
                 cmocka_unit_test(free_in_the_middle),
         };
