@@ -254,19 +254,35 @@ static int problem_at(const struct reading *r, unsigned line, const char *reason
         return -EINVAL;
 }
 
+/* Texts that come one after the other under the same path count as one file. */
+static int add_path(struct reading *r) {
+        struct config *c = r->config;
+
+        if (c->n_paths > 0 && strcmp(c->paths[c->n_paths - 1], r->path) == 0) {
+                r->path = c->paths[c->n_paths - 1];
+                return 0;
+        }
+        if (c->n_paths == LIMIT_CONFIG_FILES)
+                return -E2BIG;
+        c->paths[c->n_paths] = strdup(r->path);
+        if (!c->paths[c->n_paths])
+                return -ENOMEM;
+        r->path = c->paths[c->n_paths++];
+        return 0;
+}
+
 int config_add(struct config *c, const char *path, const char *text, struct config_problem *ret) {
         struct reading r = { .config = c, .path = path, .rest = text };
-        int bad;
+        int bad = add_path(&r);
 
-        if (c->n_paths == LIMIT_CONFIG_FILES)
+        if (bad == -E2BIG)
                 return problem_at(&r, 0, "too many files", ret);
-        r.path = c->paths[c->n_paths] = strdup(path);
-        if (!r.path)
+        if (bad == 0)
+                bad = ini_parse_stream(read_line, &r, handle, &r);
+        if (r.error < 0 || bad < 0) {
+                problem_at(&r, 0, "out of memory", ret);
                 return -ENOMEM;
-        c->n_paths++;
-        bad = ini_parse_stream(read_line, &r, handle, &r);
-        if (r.error < 0 || bad < 0)
-                return -ENOMEM;
+        }
         if (bad > 0 && (!r.reason || (unsigned)bad < r.bad_line))
                 return problem_at(&r, (unsigned)bad, "not an assignment or section", ret);
         return r.reason ? problem_at(&r, r.bad_line, r.reason, ret) : 0;

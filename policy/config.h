@@ -62,7 +62,7 @@ struct config;
 int config_new(struct config **ret);
 struct config *config_free(struct config *c);
 
-/* Read one more file. text: all of it, NUL-terminated. 0, -ENOMEM, or -EINVAL with *ret_problem;
+/* Read one more file. text: all of it, NUL-terminated. 0, or -ENOMEM or -EINVAL with *ret_problem;
  * after a failure the configuration is only good for config_free. */
 int config_add(struct config *c, const char *path, const char *text,
                struct config_problem *ret_problem);

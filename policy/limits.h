@@ -53,7 +53,7 @@ enum {
         LIMIT_WAITERS_PER_JOB = 8,     /* calls of Wait() that are held */
         LIMIT_DETACHED_PER_UID = 16,   /* that run, or whose results are kept */
         LIMIT_KEPT_BYTES = 16 << 20,   /* results that one worker keeps */
-        LIMIT_CONFIG_FILES = 256,
+        LIMIT_CONFIG_FILES = 1024,
         LIMIT_CONFIG_SETTINGS = 16384, /* assignments in all files */
 };
 

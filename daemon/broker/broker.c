@@ -49,10 +49,23 @@ static uint32_t cpu_mask(enum cpu_level level) {
         return masks[level];
 }
 
-static void resolve(uid_t uid, struct limits *ret, void *userdata) {
-        const struct broker *b = userdata;
+/* The user database did not answer when somebody's limits were looked for. */
+static int on_ask_again(sd_event_source *source, uint64_t usec, void *userdata) {
+        struct broker *b = userdata;
 
-        settings_resolve(b->settings.config, uid, ret, NULL);
+        b->ask_again = sd_event_source_unref(b->ask_again);
+        accounts_resolve(b->accounts);
+        workers_limits_changed(b->workers);
+        return 0;
+}
+
+static void resolve(uid_t uid, struct limits *ret, void *userdata) {
+        struct broker *b = userdata;
+
+        if (settings_resolve(b->settings.config, &b->settings.identities, uid, ret, NULL) < 0 &&
+            !b->ask_again)
+                sd_event_add_time_relative(b->event, &b->ask_again, CLOCK_MONOTONIC,
+                                           IDENTITY_AGAIN_USEC, 1000000, on_ask_again, b);
 }
 
 static struct quota_clock clocks(void *userdata) {
@@ -203,7 +216,8 @@ static int build_modules(struct broker *b) {
         if (r >= 0)
                 r = accounts_new(&b->accounts, &accounts);
         if (r >= 0)
-                r = quota_file_new(&b->quota_file, b->event, b->places.state_dir, b->accounts);
+                r = quota_file_new(&b->quota_file, b->event, b->places.state_dir,
+                                   QUOTA_FILE_USEC, b->accounts);
         if (r >= 0)
                 r = jobs_new(&b->jobs, b->event, &b->metrics);
         if (r >= 0)
@@ -278,6 +292,7 @@ static void put_in_force(struct broker *b, struct config *config) {
 }
 
 int broker_reload(struct broker *b, struct config_problem *ret_problem) {
+        identities_forget(&b->settings.identities);
         return broker_set_quota(b, 0, NULL, 0, false, ret_problem);
 }
 

@@ -38,6 +38,7 @@ struct broker {
         struct admin *admin;
         struct bus *bus;
         sd_event_source *stop_timer;
+        sd_event_source *ask_again; /* the user database */
         struct metrics metrics;
         struct holds holds;
         struct pressure *pressure;

@@ -26,21 +26,6 @@ struct jobs {
         uint64_t next_id;
 };
 
-static uint64_t read_clock(clockid_t id) {
-        struct timespec ts;
-
-        clock_gettime(id, &ts);
-        return (uint64_t)ts.tv_sec * 1000000 + (uint64_t)ts.tv_nsec / 1000;
-}
-
-uint64_t now_realtime(void) {
-        return read_clock(CLOCK_REALTIME);
-}
-
-uint64_t now_monotonic(void) {
-        return read_clock(CLOCK_MONOTONIC);
-}
-
 static int on_forget(sd_event_source *source, uint64_t usec, void *userdata);
 
 int jobs_new(struct jobs **ret, sd_event *event, struct metrics *metrics) {

@@ -6,6 +6,7 @@
 #include <stdint.h>
 #include <systemd/sd-event.h>
 
+#include "daemon/broker/clock.h"
 #include "daemon/wire/proto.h"
 #include "policy/account.h"
 #include "policy/admission.h"
@@ -93,8 +94,6 @@ static inline bool job_finished(const struct job *job) {
         return job->finished_usec != 0;
 }
 
-uint64_t now_realtime(void);
-uint64_t now_monotonic(void);
 const char *job_verb_name(const struct job *job);
 /* Share of the work done, 0..1; false when it is not known. */
 bool job_progress(const struct job *job, double *ret);

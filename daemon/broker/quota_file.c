@@ -1,4 +1,4 @@
-/* The file is replaced as a whole, at most once a minute and at the end, so that a busy daemon does
+/* The file is replaced as a whole, at most once an interval (a minute) and at the end, so that a busy daemon does
  * not wear out a disk and a crash loses at most a minute. It is not synced: rename keeps it whole
  * over a crash of the daemon, and after a loss of power its size shows whether it is. Nothing in it
  * but uids, days and sums. */
@@ -14,7 +14,7 @@
 #include "daemon/broker/quota_file.h"
 #include "engine/base/macro.h"
 
-enum { PATH_BYTES = 512, SAVE_USEC = 60000000 };
+enum { PATH_BYTES = 512, ACCURACY_USEC = 1000000 };
 
 struct content {
         char magic[8];
@@ -30,7 +30,8 @@ struct quota_file {
         char path[PATH_BYTES];
         struct accounts *accounts;
         sd_event_source *timer;
-        bool dirty;
+        uint64_t interval_usec;
+        bool dirty; /* the timer runs */
         struct content content;
 };
 
@@ -69,45 +70,53 @@ static int save(struct quota_file *f) {
         size = size_of(f->content.count);
         snprintf(path, sizeof(path), "%s~", f->path);
         fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
-        if (fd < 0 || write(fd, content, size) != (ssize_t)size ||
-            rename(path, f->path) < 0)
-                return errno ? -errno : -EIO;
-        f->dirty = false;
+        if (fd < 0)
+                return -errno;
+        errno = EIO; /* for a write that was cut short */
+        if (write(fd, content, size) != (ssize_t)size || rename(path, f->path) < 0)
+                return -errno;
         return 0;
 }
 
-static void save_and_tell(struct quota_file *f) {
+static bool save_and_tell(struct quota_file *f) {
         int r = save(f);
 
         if (r < 0)
                 log_event(LOG_QUOTA_FILE, (uint64_t)-r, 0, 0);
-}
-
-static int on_timer(sd_event_source *source, uint64_t usec, void *userdata) {
-        save_and_tell(userdata);
-        return 0;
+        return r == 0;
 }
 
 void quota_file_touch(struct quota_file *f) {
         if (f->dirty)
                 return;
         f->dirty = true;
-        sd_event_source_set_time_relative(f->timer, SAVE_USEC);
+        sd_event_source_set_time_relative(f->timer, f->interval_usec);
         sd_event_source_set_enabled(f->timer, SD_EVENT_ONESHOT);
 }
 
+/* What could not be written is tried again a minute later. */
+static int on_timer(sd_event_source *source, uint64_t usec, void *userdata) {
+        struct quota_file *f = userdata;
+
+        f->dirty = false;
+        if (!save_and_tell(f))
+                quota_file_touch(f);
+        return 0;
+}
+
 int quota_file_new(struct quota_file **ret, sd_event *event, const char *state_dir,
-                   struct accounts *accounts) {
+                   uint64_t interval_usec, struct accounts *accounts) {
         struct quota_file *f = calloc(1, sizeof(*f));
         int r;
 
         if (!f)
                 return -ENOMEM;
         f->accounts = accounts;
+        f->interval_usec = interval_usec;
         r = snprintf(f->path, sizeof(f->path), "%s/quota", state_dir) >= PATH_BYTES
                     ? -ENAMETOOLONG
-                    : sd_event_add_time_relative(event, &f->timer, CLOCK_MONOTONIC, SAVE_USEC,
-                                                 SAVE_USEC / 2, on_timer, f);
+                    : sd_event_add_time_relative(event, &f->timer, CLOCK_MONOTONIC, interval_usec,
+                                                 ACCURACY_USEC, on_timer, f);
         if (r >= 0)
                 r = sd_event_source_set_enabled(f->timer, SD_EVENT_OFF);
         if (r < 0) {

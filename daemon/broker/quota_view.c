@@ -70,9 +70,9 @@ void quota_view_read(struct broker *b, uid_t uid, struct quota_view *ret) {
         account_unref(account);
 }
 
-void quota_view_origins(const struct broker *b, uid_t uid,
+void quota_view_origins(struct broker *b, uid_t uid,
                         struct config_origin ret[_QUOTA_MAX]) {
         struct limits limits;
 
-        settings_resolve(b->settings.config, uid, &limits, ret);
+        settings_resolve(b->settings.config, &b->settings.identities, uid, &limits, ret);
 }

@@ -22,5 +22,5 @@ struct quota_view {
 /* Any uid has a quota, also one that was never seen. Valid until the loop goes on. */
 void quota_view_read(struct broker *b, uid_t uid, struct quota_view *ret);
 /* What decided its limits. Texts belong to the configuration in force. */
-void quota_view_origins(const struct broker *b, uid_t uid,
+void quota_view_origins(struct broker *b, uid_t uid,
                         struct config_origin ret[_QUOTA_MAX]);

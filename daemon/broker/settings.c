@@ -9,7 +9,6 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "daemon/broker/identity.h"
 #include "daemon/broker/settings.h"
 #include "engine/base/macro.h"
 #include "policy/drop_in.h"
@@ -56,7 +55,7 @@ static int add(struct drop_ins *d, const char *name, unsigned dir) {
         return 0;
 }
 
-static int add_dir(struct drop_ins *d, const char *path, unsigned dir) {
+static int add_dir(struct drop_ins *d, const char *path, unsigned dir, const char *except) {
         DIR *open = opendir(path);
         const struct dirent *e;
         int r = 0;
@@ -64,7 +63,7 @@ static int add_dir(struct drop_ins *d, const char *path, unsigned dir) {
         if (!open)
                 return errno == ENOENT || errno == ENOTDIR ? 0 : -errno;
         while (r == 0 && (e = readdir(open)))
-                if (is_conf(e->d_name))
+                if (is_conf(e->d_name) && strcmp(e->d_name, except) != 0)
                         r = add(d, e->d_name, dir);
         closedir(open);
         return r;
@@ -100,7 +99,8 @@ static int join(char buf[CONFIG_PATH_MAX], const char *a, const char *b) {
 static int problem(const char *path, int error, struct config_problem *ret) {
         join(ret->path, path, "");
         ret->line = 0;
-        ret->reason = strerrordesc_np(-error);
+        ret->reason = error == -ENODATA ? "nothing is set here that could be taken back"
+                                        : strerrordesc_np(-error);
         return error == -ENOMEM ? error : -EINVAL;
 }
 
@@ -115,38 +115,73 @@ static int read_file(struct config *c, const char *path, bool required, char *bu
         return config_add(c, path, buf, ret_problem);
 }
 
-static int read_drop_ins(const struct settings *s, struct config *c, char *buf,
-                         struct config_problem *ret_problem) {
-        _cleanup_(drop_ins_done) struct drop_ins d = {};
-        char path[CONFIG_PATH_MAX];
-        int r = 0;
+/* The change that is tried: what shall stand in place of a drop-in of the last folder, and in place
+ * of what was set for a user until the next start. A text without an assignment is none. */
+struct trial {
+        uid_t uid;
+        char name[NAME_MAX + 1]; /* of the drop-in; "": all stay as they are */
+        char *drop_in;
+        char *runtime;
+};
 
+static void trial_done(struct trial *t) {
+        free(t->drop_in);
+        free(t->runtime);
+}
+
+static bool assigns(const char *text) {
+        return strchr(text, '=') != NULL;
+}
+
+/* Drop-ins by name; of the last folder the one that is on trial counts as the trial has it. */
+static int list_drop_ins(const struct settings *s, const struct trial *t, struct drop_ins *d,
+                         struct config_problem *ret_problem) {
         for (unsigned i = 0; i < s->n_dirs; i++) {
-                r = add_dir(&d, s->dirs[i], i);
+                bool last = t && i == s->n_dirs - 1;
+                int r = add_dir(d, s->dirs[i], i, last ? t->name : "");
+
+                if (r == 0 && last && t->name[0] && assigns(t->drop_in))
+                        r = add(d, t->name, i);
                 if (r < 0)
                         return problem(s->dirs[i], r, ret_problem);
         }
-        if (d.n > 0)
-                qsort(d.items, d.n, sizeof(*d.items), by_name);
+        if (d->n > 0)
+                qsort(d->items, d->n, sizeof(*d->items), by_name);
+        return 0;
+}
+
+static int read_drop_ins(const struct settings *s, const struct trial *t, struct config *c,
+                         char *buf, struct config_problem *ret_problem) {
+        _cleanup_(drop_ins_done) struct drop_ins d = {};
+        char path[CONFIG_PATH_MAX];
+        int r = list_drop_ins(s, t, &d, ret_problem);
+
         for (size_t i = 0; r == 0 && i < d.n; i++) {
-                r = join(path, s->dirs[d.items[i].dir], d.items[i].name);
-                r = r < 0 ? problem(s->dirs[d.items[i].dir], r, ret_problem)
-                          : read_file(c, path, false, buf, ret_problem);
+                const struct drop_in *in = &d.items[i];
+
+                r = join(path, s->dirs[in->dir], in->name);
+                if (r < 0)
+                        return problem(s->dirs[in->dir], r, ret_problem);
+                if (t && in->dir == s->n_dirs - 1 && strcmp(in->name, t->name) == 0)
+                        r = config_add(c, path, t->drop_in, ret_problem);
+                else
+                        r = read_file(c, path, false, buf, ret_problem);
         }
         return r;
 }
 
-static int read_runtime(const struct settings *s, struct config *c,
+static int read_runtime(const struct settings *s, const struct trial *t, struct config *c,
                         struct config_problem *ret_problem) {
         int r = 0;
 
         for (const struct settings_runtime *i = s->runtime; i && r == 0; i = i->next)
-                r = config_add(c, SETTINGS_RUNTIME, i->text, ret_problem);
-        return r;
+                if (!t || i->uid != t->uid)
+                        r = config_add(c, SETTINGS_RUNTIME, i->text, ret_problem);
+        return r == 0 && t ? config_add(c, SETTINGS_RUNTIME, t->runtime, ret_problem) : r;
 }
 
-int settings_read(const struct settings *s, struct config **ret,
-                  struct config_problem *ret_problem) {
+static int read_with(const struct settings *s, const struct trial *t, struct config **ret,
+                     struct config_problem *ret_problem) {
         _cleanup_free_ char *buf = malloc(FILE_MAX_BYTES);
         struct config *c;
         int r = buf ? config_new(&c) : -ENOMEM;
@@ -156,15 +191,20 @@ int settings_read(const struct settings *s, struct config **ret,
         if (s->main[0])
                 r = read_file(c, s->main, s->required, buf, ret_problem);
         if (r == 0)
-                r = read_drop_ins(s, c, buf, ret_problem);
+                r = read_drop_ins(s, t, c, buf, ret_problem);
         if (r == 0)
-                r = read_runtime(s, c, ret_problem);
+                r = read_runtime(s, t, c, ret_problem);
         if (r < 0) {
                 config_free(c);
                 return r;
         }
         *ret = c;
         return 0;
+}
+
+int settings_read(const struct settings *s, struct config **ret,
+                  struct config_problem *ret_problem) {
+        return read_with(s, NULL, ret, ret_problem);
 }
 
 static int add_places(struct settings *s, const char *base) {
@@ -219,47 +259,63 @@ void settings_done(struct settings *s) {
                 free(i);
         }
         s->config = config_free(s->config);
+        identities_forget(&s->identities);
 }
 
-static int edit(const char *old, uid_t uid, const struct settings_change *changes, size_t n,
-                char **ret) {
-        _cleanup_free_ char *text = strdup(old);
+/* Puts the assignments into *text, or takes them out. Returns how many it took out, or -ENOMEM. */
+static int edit(char **text, uid_t uid, const struct settings_change *changes, size_t n,
+                bool only_out) {
+        int out = 0;
 
-        for (size_t i = 0; text && i < n; i++) {
-                char *next = NULL;
+        for (size_t i = 0; i < n; i++) {
+                const char *value = only_out ? "" : changes[i].value;
+                char *next;
 
-                if (drop_in_set(text, uid, changes[i].key, changes[i].value, &next) < 0)
+                if (drop_in_set(*text, uid, changes[i].key, value, &next) < 0)
                         return -ENOMEM;
-                free(text);
-                text = next;
+                out += !value[0] && strcmp(next, *text) != 0;
+                free(*text);
+                *text = next;
         }
-        if (!text)
-                return -ENOMEM;
-        *ret = TAKE_PTR(text);
-        return 0;
+        return out;
 }
 
-static int change_runtime(struct settings *s, uid_t uid, const struct settings_change *changes,
-                          size_t n) {
-        struct settings_runtime **p = &s->runtime, *i;
-        char *text;
-        int r;
+static struct settings_runtime **find_runtime(struct settings *s, uid_t uid) {
+        struct settings_runtime **p = &s->runtime;
 
         while (*p && (*p)->uid != uid)
                 p = &(*p)->next;
-        r = edit(*p ? (*p)->text : "", uid, changes, n, &text);
+        return p;
+}
+
+/* What a drop-in and what was set until the next start would be. A persistent change counts at
+ * once, so that nothing set until the next start may stand above it. */
+static int trial_init(struct trial *t, struct settings *s, uid_t uid,
+                      const struct settings_change *changes, size_t n, bool persistent) {
+        struct settings_runtime *old = *find_runtime(s, uid);
+        char path[CONFIG_PATH_MAX];
+        int r, out = 0;
+
+        *t = (struct trial){ .uid = uid, .drop_in = calloc(1, FILE_MAX_BYTES),
+                             .runtime = strdup(old ? old->text : "") };
+        if (!t->drop_in || !t->runtime)
+                return -ENOMEM;
+        if (persistent) {
+                snprintf(t->name, sizeof(t->name), "90-quota-%u.conf", uid);
+                r = join(path, s->dirs[s->n_dirs - 1], t->name);
+                if (r == 0)
+                        r = read_text(path, t->drop_in, FILE_MAX_BYTES);
+                out = r == 0 || r == -ENOENT ? edit(&t->drop_in, uid, changes, n, false) : r;
+        }
+        if (out < 0)
+                return out;
+        r = edit(&t->runtime, uid, changes, n, persistent);
         if (r < 0)
                 return r;
-        i = *p ? *p : calloc(1, sizeof(*i));
-        if (!i) {
-                free(text);
-                return -ENOMEM;
-        }
-        free(i->text);
-        i->uid = uid;
-        i->text = text;
-        *p = i;
-        return 0;
+        for (size_t i = 0; i < n; i++)
+                if (changes[i].value[0])
+                        return 0;
+        return out + r > 0 ? 0 : -ENODATA; /* nothing was taken back */
 }
 
 /* Replaced as a whole: a reader never sees half of it, and a crash leaves the old one. Without an
@@ -269,7 +325,7 @@ static int write_text(const char *path, const char *text) {
         _cleanup_close_ int fd = -1;
         size_t n = strlen(text);
 
-        if (!strchr(text, '='))
+        if (!assigns(text))
                 return unlink(path) < 0 && errno != ENOENT ? -errno : 0;
         if (join(new, path, "~") < 0)
                 return -ENAMETOOLONG;
@@ -281,45 +337,70 @@ static int write_text(const char *path, const char *text) {
         return 0;
 }
 
-static int change_file(const char *dir, uid_t uid, const struct settings_change *changes,
-                       size_t n) {
-        _cleanup_free_ char *old = calloc(1, FILE_MAX_BYTES), *text = NULL;
-        char name[NAME_MAX], path[CONFIG_PATH_MAX];
-        int r;
+static int keep_runtime(struct settings *s, struct trial *t) {
+        struct settings_runtime **p = find_runtime(s, t->uid), *i = *p;
 
-        if (!old)
+        if (!assigns(t->runtime)) {
+                if (i) {
+                        *p = i->next;
+                        free(i->text);
+                        free(i);
+                }
+                return 0;
+        }
+        if (!i)
+                i = *p = calloc(1, sizeof(*i));
+        if (!i)
                 return -ENOMEM;
-        snprintf(name, sizeof(name), "90-quota-%u.conf", uid);
-        r = join(path, dir, name);
-        if (r == 0)
-                r = read_text(path, old, FILE_MAX_BYTES);
-        if (r == 0 || r == -ENOENT)
-                r = edit(old, uid, changes, n, &text);
-        if (r == 0)
-                r = places_make_dirs(dir, 0755);
-        return r < 0 ? r : write_text(path, text);
+        i->uid = t->uid;
+        free(i->text);
+        i->text = TAKE_PTR(t->runtime);
+        return 0;
+}
+
+/* The trial was read and is sound. The file first: it is what can fail. */
+static int keep(struct settings *s, struct trial *t) {
+        const char *dir = s->n_dirs > 0 ? s->dirs[s->n_dirs - 1] : "";
+        char path[CONFIG_PATH_MAX];
+        int r = 0;
+
+        if (t->name[0]) {
+                r = join(path, dir, t->name);
+                if (r == 0)
+                        r = places_make_dirs(dir, 0755);
+                if (r == 0)
+                        r = write_text(path, t->drop_in);
+        }
+        return r < 0 ? r : keep_runtime(s, t);
 }
 
 int settings_change(struct settings *s, uid_t uid, const struct settings_change *changes, size_t n,
                     bool persistent, struct config **ret, struct config_problem *ret_problem) {
-        const char *dir = s->n_dirs > 0 ? s->dirs[s->n_dirs - 1] : SETTINGS_RUNTIME;
-        int r = settings_read(s, ret, ret_problem);
+        const char *place = persistent && s->n_dirs > 0 ? s->dirs[s->n_dirs - 1] : SETTINGS_RUNTIME;
+        _cleanup_(trial_done) struct trial t = {};
+        struct config *c;
+        int r = persistent && s->n_dirs == 0 ? -ENOENT
+                                             : trial_init(&t, s, uid, changes, n, persistent);
 
         if (r < 0)
-                return r; /* something else is wrong already */
-        *ret = config_free(*ret);
-        if (!persistent)
-                r = change_runtime(s, uid, changes, n);
-        else
-                r = s->n_dirs > 0 ? change_file(dir, uid, changes, n) : -ENOENT;
-        return r < 0 ? problem(dir, r, ret_problem) : settings_read(s, ret, ret_problem);
+                return problem(place, r, ret_problem);
+        r = read_with(s, &t, &c, ret_problem);
+        if (r < 0)
+                return r;
+        r = keep(s, &t);
+        if (r < 0) {
+                config_free(c);
+                return problem(place, r, ret_problem);
+        }
+        *ret = c;
+        return 0;
 }
 
-void settings_resolve(const struct config *c, uid_t uid, struct limits *ret,
-                      struct config_origin ret_origins[_QUOTA_MAX]) {
-        _cleanup_(identity_done) struct identity who = { .uid = uid };
+int settings_resolve(const struct config *c, struct identities *identities, uid_t uid,
+                     struct limits *ret, struct config_origin ret_origins[_QUOTA_MAX]) {
+        const struct identity number = { .uid = uid }, *who = &number;
+        int r = config_wants_names(c) ? identities_get(identities, uid, &who) : 0;
 
-        if (config_wants_names(c))
-                identity_load(&who);
-        config_resolve(c, &who, ret, ret_origins);
+        config_resolve(c, who, ret, ret_origins);
+        return r;
 }

@@ -5,6 +5,7 @@
 
 #include <stdbool.h>
 
+#include "daemon/broker/identity.h"
 #include "daemon/broker/options.h"
 #include "daemon/broker/places.h"
 #include "policy/config.h"
@@ -31,6 +32,7 @@ struct settings {
         unsigned n_dirs;
         struct settings_runtime *runtime;
         struct config *config;       /* the one in force */
+        struct identities identities;
 };
 
 /* 0 or -ENAMETOOLONG. */
@@ -43,12 +45,14 @@ int settings_read(const struct settings *s, struct config **ret,
                   struct config_problem *ret_problem);
 
 /* Change the quota of one user, until the next start or (persistent) in a drop-in of the last
- * folder, and read everything anew, as settings_read does. Nothing is changed when something in
- * the files is wrong already. */
+ * folder, and read everything anew, as settings_read does. A persistent change takes out what was
+ * set for the same keys until the next start. The whole is read with the change before anything is
+ * kept: when the change or a file is wrong, or there is nothing to take back, nothing changes. */
 int settings_change(struct settings *s, uid_t uid, const struct settings_change *changes, size_t n,
                     bool persistent, struct config **ret, struct config_problem *ret_problem);
 
 /* The quota of a uid by a configuration, with what decided each value (may be NULL). Asks the user
- * database only when the configuration names users or groups. */
-void settings_resolve(const struct config *c, uid_t uid, struct limits *ret,
-                      struct config_origin ret_origins[_QUOTA_MAX]);
+ * database only when the configuration names users or groups. 0, or -EAGAIN when it gave no answer:
+ * then sections with names do not count yet. */
+int settings_resolve(const struct config *c, struct identities *identities, uid_t uid,
+                     struct limits *ret, struct config_origin ret_origins[_QUOTA_MAX]);

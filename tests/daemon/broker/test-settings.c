@@ -17,6 +17,9 @@
 #include "daemon/broker/settings.h"
 #include "tests/daemon/broker/harness.h"
 
+/* What the tests of the user database remember. */
+static struct identities identities;
+
 struct place {
         char dir[64];
         struct settings settings;
@@ -62,7 +65,7 @@ static uint64_t queued(const struct place *p, struct config_origin *ret) {
         struct config *c = read_all(p);
         struct limits l;
 
-        settings_resolve(c, 4711, &l, origins);
+        settings_resolve(c, &identities, 4711, &l, origins);
         *ret = origins[QUOTA_MAX_QUEUED_JOBS];
         config_free(c); /* numbers stay valid */
         return l.v[QUOTA_MAX_QUEUED_JOBS];
@@ -143,17 +146,17 @@ static void test_user_database(void **state) {
         char text[256];
 
         if (!group)
-                skip(); /* whoever runs the test has no entry */
+                fail_msg("uid %u has no entry in the user database", getuid());
         make_place(&p);
         snprintf(text, sizeof(text), "[Group %s]\nWeight=7\nMaxQueuedJobs=7\n", group->gr_name);
         put(&p, "main.conf", text);
         snprintf(text, sizeof(text), "[User %s]\nWeight=8\n", me->pw_name);
         put(&p, "etc/user.conf", text);
         c = read_all(&p);
-        settings_resolve(c, getuid(), &l, NULL);
+        settings_resolve(c, &identities, getuid(), &l, NULL);
         assert_int_equal(l.v[QUOTA_WEIGHT], 8);
         assert_int_equal(l.v[QUOTA_MAX_QUEUED_JOBS], 7);
-        settings_resolve(c, 4000000000, &l, NULL); /* nobody has that one */
+        settings_resolve(c, &identities, 4000000000, &l, NULL); /* nobody has that one */
         assert_int_equal(l.v[QUOTA_WEIGHT], 100);
         assert_int_equal(l.v[QUOTA_MAX_QUEUED_JOBS], 16);
         config_free(c);
@@ -163,7 +166,7 @@ static void test_user_database(void **state) {
 static uint64_t limit_of(const struct config *c, uid_t uid, enum quota_key key) {
         struct limits l;
 
-        settings_resolve(c, uid, &l, NULL);
+        settings_resolve(c, &identities, uid, &l, NULL);
         return l.v[key];
 }
 
@@ -234,12 +237,85 @@ static void test_changes(void **state) {
         remove_tree(p.dir);
 }
 
+static int try_change(struct place *p, uid_t uid, enum quota_key key, const char *value,
+                      bool persistent, struct config_problem *ret) {
+        struct config *c;
+        int r = settings_change(&p->settings, uid, &(struct settings_change){ key, value }, 1,
+                                persistent, &c, ret);
+
+        return r == 0 ? (config_free(c), 0) : r;
+}
+
+/* A change that would make the configuration wrong leaves no trace. */
+static void test_bad_changes_change_nothing(void **state) {
+        struct config_problem problem;
+        char patterns[188];
+        struct place p;
+
+        make_place(&p);
+        memset(patterns, 'a', sizeof(patterns) - 1);
+        patterns[sizeof(patterns) - 1] = '\0';
+        for (size_t i = 60; i < sizeof(patterns) - 1; i += 61)
+                patterns[i] = ' ';
+        for (int persistent = 0; persistent < 2; persistent++) {
+                assert_int_equal(try_change(&p, 7, QUOTA_ALLOW_MODELS, patterns, persistent,
+                                            &problem),
+                                 -EINVAL);
+                assert_string_equal(problem.reason, "line is too long");
+                assert_int_equal(try_change(&p, 7, QUOTA_WEIGHT, "5", persistent, &problem), 0);
+        }
+        /* A drop-in that somebody spoiled is mended by a change that takes the line out. */
+        put(&p, "missing/90-quota-7.conf", "[User 7]\nWeight = none\n");
+        assert_int_equal(try_change(&p, 7, QUOTA_MAX_OBJECTS, "3", true, &problem), -EINVAL);
+        assert_string_equal(problem.reason, "not a number");
+        assert_int_equal(try_change(&p, 7, QUOTA_WEIGHT, "6", true, &problem), 0);
+        settings_done(&p.settings);
+        remove_tree(p.dir);
+}
+
+/* More users than files are allowed. */
+static void test_many_users(void **state) {
+        struct config_problem problem;
+        struct place p;
+
+        make_place(&p);
+        for (uid_t uid = 1; uid <= LIMIT_CONFIG_FILES + 10; uid++)
+                assert_int_equal(try_change(&p, uid, QUOTA_WEIGHT, "5", false, &problem), 0);
+        for (uid_t uid = 1; uid <= LIMIT_CONFIG_FILES + 10; uid++)
+                assert_int_equal(try_change(&p, uid, QUOTA_WEIGHT, "", false, &problem), 0);
+        assert_null(p.settings.runtime);
+        remove_tree(p.dir);
+}
+
+/* What is kept for good counts at once, and taking back says when there was nothing. */
+static void test_layers(void **state) {
+        struct config_problem problem;
+        struct config *c;
+        struct place p;
+
+        make_place(&p);
+        assert_int_equal(try_change(&p, 7, QUOTA_TOKENS_PER_DAY, "1000", false, &problem), 0);
+        assert_int_equal(try_change(&p, 7, QUOTA_TOKENS_PER_DAY, "50K", true, &problem), 0);
+        c = read_all(&p);
+        assert_int_equal(limit_of(c, 7, QUOTA_TOKENS_PER_DAY), 50 * 1024);
+        config_free(c);
+        assert_int_equal(try_change(&p, 7, QUOTA_TOKENS_PER_DAY, "", false, &problem), -EINVAL);
+        assert_string_equal(problem.reason, "nothing is set here that could be taken back");
+        assert_int_equal(try_change(&p, 7, QUOTA_TOKENS_PER_DAY, "", true, &problem), 0);
+        assert_int_equal(try_change(&p, 7, QUOTA_TOKENS_PER_DAY, "", true, &problem), -EINVAL);
+        settings_done(&p.settings);
+        remove_tree(p.dir);
+}
+
 int main(void) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(test_order),
                 cmocka_unit_test(test_problems_name_the_file),
                 cmocka_unit_test(test_user_database),
                 cmocka_unit_test(test_changes),
+                cmocka_unit_test(test_bad_changes_change_nothing),
+                cmocka_unit_test(test_many_users),
+                cmocka_unit_test(test_layers),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);
