@@ -305,6 +305,7 @@ static int reply_now(sd_bus_message *m, const struct job *job) {
 
 static int method_wait(sd_bus_message *m, void *userdata, sd_bus_error *e) {
         struct job *job = userdata;
+        struct account *account = job->charge.account;
         struct job_face *face = face_of(job);
         struct waiter *w = NULL;
         sd_bus *bus = sd_bus_message_get_bus(m);
@@ -316,8 +317,12 @@ static int method_wait(sd_bus_message *m, void *userdata, sd_bus_error *e) {
         for (unsigned i = 0; i < LIMIT_WAITERS_PER_JOB && !w; i++)
                 if (!face->waiters[i].call)
                         w = &face->waiters[i];
-        if (!w || account_charge(job->charge.account, CHARGE_OBJECT, &w->charge) != 0)
-                return bus_error(e, ERROR_RATE_LIMITED, 0, LIMIT_WAITERS_PER_JOB);
+        if (!w)
+                return bus_error(e, ERROR_OBJECTS, LIMIT_WAITERS_PER_JOB + 1,
+                                 LIMIT_WAITERS_PER_JOB);
+        if (account_charge(account, CHARGE_OBJECT, &w->charge) != 0)
+                return bus_error(e, ERROR_OBJECTS, account->used[CHARGE_OBJECT] + 1,
+                                 account_limit(account, CHARGE_OBJECT));
         w->peer = sd_bus_slot_get_userdata(sd_bus_get_current_slot(bus));
         w->call = sd_bus_message_ref(m);
         return 1; /* answered at the job's end */

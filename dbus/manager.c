@@ -46,7 +46,7 @@ static int submit(sd_bus_message *m, struct peer *p, enum wire_verb verb, sd_bus
         if (model[0] && !wire_name_valid(model))
                 return bus_error(e, ERROR_MODEL_NOT_FOUND, 0, 0);
         snprintf(request.model, sizeof(request.model), "%s", model);
-        error = options_read(m, (uint32_t)limits.v[QUOTA_MAX_OUTPUT_TOKENS], &request, key);
+        error = options_read(m, &request, key);
         if (error != ERROR_NONE)
                 return option_error(e, error, key);
         request.client = peer_client(p, m);

@@ -153,7 +153,7 @@ static void copy_key(const char *key, char ret[OPTION_KEY_MAX + 1]) {
                 memcpy(ret, key, n + 1);
 }
 
-enum error_code options_read(sd_bus_message *m, uint32_t max_tokens, struct wire_job *job,
+enum error_code options_read(sd_bus_message *m, struct wire_job *job,
                              char ret_key[OPTION_KEY_MAX + 1]) {
         enum wire_verb verb = (enum wire_verb)job->verb;
         enum error_code error = ERROR_NONE;
@@ -186,6 +186,5 @@ enum error_code options_read(sd_bus_message *m, uint32_t max_tokens, struct wire
         }
         if (detach && !job->keep_usec)
                 job->keep_usec = LIMIT_KEEP_DEFAULT_USEC;
-        job->max_output_tokens = MIN(job->max_output_tokens, max_tokens);
         return ERROR_NONE;
 }

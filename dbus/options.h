@@ -11,7 +11,7 @@ struct wire_job options_default(enum wire_verb verb);
 
 enum { OPTION_KEY_MAX = 32 };
 
-/* Reads the array the message stands at. max_tokens: larger wishes are clamped to it. On an error
- * ret_key names the option if its name is harmless ([a-z0-9-], at most 32 bytes), else it is "". */
-enum error_code options_read(sd_bus_message *m, uint32_t max_tokens, struct wire_job *job,
+/* Reads the array the message stands at. On an error ret_key names the option if its name is
+ * harmless ([a-z0-9-], at most 32 bytes), else it is "". */
+enum error_code options_read(sd_bus_message *m, struct wire_job *job,
                              char ret_key[OPTION_KEY_MAX + 1]);

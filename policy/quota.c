@@ -5,15 +5,14 @@
 #include "engine/base/macro.h"
 #include "policy/quota.h"
 
-/* What is counted of a claim of a worker, and of all of them together: nothing overflows. */
-#define MOST_CLAIMED (UINT64_C(1) << 40)
+/* What is counted of all claims together: nothing overflows. */
 #define MOST_OF_A_DAY (UINT64_C(1) << 62)
 
 uint64_t quota_cost(uint64_t in, uint64_t cached, uint64_t out) {
         uint64_t kept;
 
-        in = MIN(in, MOST_CLAIMED);
-        out = MIN(out, MOST_CLAIMED);
+        in = MIN(in, QUOTA_MOST_CLAIMED);
+        out = MIN(out, QUOTA_MOST_CLAIMED);
         kept = MIN(cached, in);
         return ((in - kept) * QUOTA_COST_IN + kept * QUOTA_COST_CACHED + out * QUOTA_COST_OUT +
                 QUOTA_COST_ONE - 1) / QUOTA_COST_ONE;

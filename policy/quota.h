@@ -17,6 +17,9 @@
 #include "policy/error.h"
 #include "policy/limits.h"
 
+/* What is counted of a worker's word about the tokens of one job. */
+#define QUOTA_MOST_CLAIMED (UINT64_C(1) << 40)
+
 /* In quarters of a weighted token. */
 enum { QUOTA_COST_IN = 4, QUOTA_COST_CACHED = 1, QUOTA_COST_OUT = 16, QUOTA_COST_ONE = 4 };
 /* Weighted tokens, rounded up. cached: how many of `in`. */

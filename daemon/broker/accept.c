@@ -15,7 +15,7 @@
 #include "daemon/broker/metrics.h"
 #include "engine/base/macro.h"
 
-enum { PAUSE_USEC = 200000, ANSWER_SIZE = 640 };
+enum { PAUSE_USEC = 200000, ANSWER_SIZE = 1024 };
 
 struct listener {
         sd_event *event;
@@ -27,16 +27,15 @@ struct listener {
         int fd;
         bool stopping;
         struct lingerers lingering;
-        char answers[_ERROR_MAX][ANSWER_SIZE];
 };
 
-static void build_answer(enum error_code code, char *buf) {
-        const struct error_row *row = error_row(code);
-        char body[ANSWER_SIZE / 2];
+static void build_answer(const struct refusal *why, char buf[ANSWER_SIZE]) {
+        const struct error_row *row = error_row(why->code);
+        char body[ANSWER_SIZE / 2], text[ANSWER_SIZE / 4];
 
         snprintf(body, sizeof(body),
                  "{\"error\":{\"message\":\"%s\",\"type\":\"%s\",\"param\":null,\"code\":\"%s\"}}",
-                 row->text, row->http_type, row->http_code);
+                 error_format(why, text, sizeof(text)), row->http_type, row->http_code);
         snprintf(buf, ANSWER_SIZE,
                  "HTTP/1.1 %u %s\r\nContent-Type: application/json\r\nContent-Length: %zu\r\n"
                  "Retry-After: 1\r\nConnection: close\r\n\r\n%s",
@@ -45,12 +44,14 @@ static void build_answer(enum error_code code, char *buf) {
                  strlen(body), body);
 }
 
-void listener_refuse(struct listener *l, int fd, enum error_code code) {
-        const char *answer = l->answers[code];
+void listener_refuse(struct listener *l, int fd, const struct refusal *why) {
         struct metrics *metrics = workers_settings(l->workers)->metrics;
-        ssize_t n = send(fd, answer, strlen(answer), MSG_DONTWAIT | MSG_NOSIGNAL);
+        char answer[ANSWER_SIZE];
+        ssize_t n;
 
-        metrics->refusals[code]++;
+        build_answer(why, answer);
+        n = send(fd, answer, strlen(answer), MSG_DONTWAIT | MSG_NOSIGNAL);
+        metrics->refusals[why->code]++;
         if (n < 0 || shutdown(fd, SHUT_WR) < 0)
                 close(fd);
         else
@@ -69,25 +70,27 @@ int accept_peer(int listening, int *ret_fd, uid_t *ret_uid) {
         return 0;
 }
 
-static enum error_code admit(struct listener *l, int fd, uid_t uid) {
+static struct refusal admit(struct listener *l, int fd, uid_t uid) {
         struct accounts *accounts = workers_settings(l->workers)->accounts;
         struct account *account = NULL;
         struct charge charge = {};
         struct worker *worker;
-        enum error_code error = ERROR_OVERLOADED;
+        struct refusal why = { .code = ERROR_OVERLOADED };
         int r = accounts_get(accounts, uid, &account);
 
         if (r == 0)
                 r = account_charge(account, CHARGE_CONNECTION, &charge);
         if (account && r == ACCOUNT_E_QUOTA)
-                error = ERROR_CONNECTIONS;
+                why = (struct refusal){ .code = ERROR_CONNECTIONS,
+                                        .value = account->used[CHARGE_CONNECTION] + 1,
+                                        .limit = account_limit(account, CHARGE_CONNECTION) };
         if (r == 0)
                 r = workers_get(l->workers, account, &worker);
         if (r == 0)
                 r = worker_add_conn(worker, fd, &charge);
         charge_done(&charge);
         account_unref(account);
-        return r == 0 ? ERROR_NONE : error;
+        return r == 0 ? (struct refusal){} : why;
 }
 
 static int on_resume(sd_event_source *source, uint64_t usec, void *userdata) {
@@ -119,7 +122,7 @@ void accept_pause_done(struct accept_pause *p) {
 
 static int on_connection(sd_event_source *source, int fd, uint32_t revents, void *userdata) {
         struct listener *l = userdata;
-        enum error_code error;
+        struct refusal why = { .code = ERROR_STOPPING };
         uid_t uid;
         int peer, r = accept_peer(fd, &peer, &uid);
 
@@ -128,9 +131,10 @@ static int on_connection(sd_event_source *source, int fd, uint32_t revents, void
                         l->exhausted(l->userdata);
                 return 0;
         }
-        error = l->stopping ? ERROR_STOPPING : admit(l, peer, uid);
-        if (error != ERROR_NONE)
-                listener_refuse(l, peer, error);
+        if (!l->stopping)
+                why = admit(l, peer, uid);
+        if (why.code != ERROR_NONE)
+                listener_refuse(l, peer, &why);
         else
                 workers_settings(l->workers)->metrics->connections++;
         return 0;
@@ -160,8 +164,6 @@ int listener_new(struct listener **ret, sd_event *event, int fd, struct workers 
         l->userdata = userdata;
         l->fd = -1;
         linger_init(&l->lingering, event);
-        for (unsigned i = 0; i < _ERROR_MAX; i++)
-                build_answer((enum error_code)i, l->answers[i]);
         r = sd_event_add_io(event, &l->io, fd, EPOLLIN, on_connection, l);
         if (r < 0) {
                 listener_free(l);

@@ -21,7 +21,7 @@ void listener_stop(struct listener *l, bool inherited);
 void listener_pause(struct listener *l);
 
 /* Constant HTTP answer of an error, then the connection is closed (the descriptor is taken). */
-void listener_refuse(struct listener *l, int fd, enum error_code code);
+void listener_refuse(struct listener *l, int fd, const struct refusal *why);
 
 /* Accept one connection: 0 with the descriptor and the uid of the peer, or a negative errno. */
 int accept_peer(int listening, int *ret_fd, uid_t *ret_uid);

@@ -109,10 +109,11 @@ static void on_models_changed(void *userdata) {
 
 static void on_unavailable(int fd, void *userdata) {
         struct broker *b = userdata;
+        struct refusal why = { .code = workers_stopping(b->workers) ? ERROR_STOPPING
+                                                                    : ERROR_UNAVAILABLE };
 
         if (b->api)
-                listener_refuse(b->api, fd, workers_stopping(b->workers) ? ERROR_STOPPING
-                                                                         : ERROR_UNAVAILABLE);
+                listener_refuse(b->api, fd, &why);
         else
                 close(fd);
 }

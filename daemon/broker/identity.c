@@ -1,6 +1,6 @@
 /* Names and groups of a uid, by the functions of the C library. They may ask a server, so answers
- * are remembered until the configuration is read anew, and nobody is asked for unless it names users
- * or groups. Until there is an answer a uid has the limits that its number gives it.
+ * are remembered until the configuration is read anew, and nobody is asked for unless it names
+ * users or groups. Until there is an answer a uid has the limits that its number gives it.
  * Group membership is that of the user database, not of the calling process: an account is one for
  * all processes of a uid, and a process can drop groups. Whoever has no entry is matched by number
  * alone. */

@@ -35,11 +35,17 @@ void link_answer_model(struct worker *w, const char *asked) {
                 snprintf(w->wants[w->n_wants++], WIRE_NAME_MAX, "%s", asked);
                 return;
         }
+        /* A worker could ask for one model and run another: it gets none that is not allowed. */
+        if (model && !limits_allow_model(&w->account->limits, model->name)) {
+                m.model.error = ERROR_NOT_AUTHORIZED;
+                model = NULL;
+        } else {
+                m.model.error = !model                   ? ERROR_MODEL_NOT_FOUND
+                                : worker_knows_models(w) ? model->state
+                                                         : ERROR_MODEL_LOADING;
+        }
         snprintf(m.model.asked, WIRE_NAME_MAX, "%s", asked);
         snprintf(m.model.name, WIRE_NAME_MAX, "%s", model ? model->name : *asked ? asked : "none");
-        m.model.error = !model                   ? ERROR_MODEL_NOT_FOUND
-                        : worker_knows_models(w) ? model->state
-                                                 : ERROR_MODEL_LOADING;
         if (model) {
                 m.model.model_error = model->model_error;
                 m.model.position = model->position;

@@ -5,6 +5,8 @@
 #include <stdio.h>
 
 #include "daemon/broker/metrics.h"
+#include "engine/base/macro.h"
+#include "policy/quota.h"
 
 void metrics_job(struct metrics *m, const struct job *job) {
         enum metrics_result result = job->error == ERROR_NONE        ? METRICS_DONE
@@ -13,8 +15,9 @@ void metrics_job(struct metrics *m, const struct job *job) {
 
         if ((unsigned)job->verb < _WIRE_VERB_MAX)
                 m->jobs[job->verb][result]++;
-        m->tokens_in += job->progress.tokens_in;
-        m->tokens_out += job->progress.tokens_out;
+        /* The worker's words: however large, the sums of everybody only grow. */
+        m->tokens_in += MIN(job->progress.tokens_in, QUOTA_MOST_CLAIMED);
+        m->tokens_out += MIN(job->progress.tokens_out, QUOTA_MOST_CLAIMED);
 }
 
 struct text {

@@ -521,11 +521,19 @@ uint32_t worker_max_running(const struct worker *w) {
         return (uint32_t)w->account->limits.v[QUOTA_MAX_CONCURRENT_JOBS];
 }
 
-void worker_job_ended(struct worker *w, struct job *job, enum error_code error, uint64_t value,
-                      uint64_t limit, const struct wire_done *done) {
-        uint32_t max_running = worker_max_running(w);
+/* Jobs that wait and now may run. */
+static void start_waiting(struct worker *w) {
         struct admission_entry *e;
 
+        while ((e = admission_next(&w->admission, worker_max_running(w))))
+                worker_send_admitted(w,
+                                     (struct job *)((char *)e - offsetof(struct job, admission)));
+        queue_tell(w);
+        worker_settle(w);
+}
+
+void worker_job_ended(struct worker *w, struct job *job, enum error_code error, uint64_t value,
+                      uint64_t limit, const struct wire_done *done) {
         queue_ended(w, job, done);
         if (done && job_detached(job) && error != ERROR_CANCELLED && error != ERROR_STOPPING) {
                 job->keeper = w;
@@ -534,11 +542,7 @@ void worker_job_ended(struct worker *w, struct job *job, enum error_code error, 
         admission_leave(&w->admission, &job->admission);
         job_end(job, error, value, limit, done);
         worker_send_rates(w);
-        while ((e = admission_next(&w->admission, max_running)))
-                worker_send_admitted(w,
-                                     (struct job *)((char *)e - offsetof(struct job, admission)));
-        queue_tell(w);
-        worker_settle(w);
+        start_waiting(w);
 }
 
 void worker_discard(struct job *job) {
@@ -701,6 +705,7 @@ void workers_limits_changed(struct workers *ws) {
                         send_limits(w);
                         leases_set_weight(ws->settings.leases, &w->lease,
                                           (uint32_t)w->account->limits.v[QUOTA_WEIGHT]);
+                        start_waiting(w); /* more may run now */
                 }
 }
 

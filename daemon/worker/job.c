@@ -205,6 +205,16 @@ void job_pause(struct job *j, bool pause) {
 
 /* --- counting and admission --- */
 
+/* A length that was asked for is made possible or refused, never cut. */
+static int check_max_tokens(const struct job *j, struct request_error *e) {
+        uint32_t wanted = j->spec.params.max_tokens, limit = j->w->limits.max_output_tokens;
+
+        if (limit == 0 || wanted <= limit)
+                return 0;
+        return request_fail_range(e, ERROR_INVALID_INPUT, "max_tokens",
+                                  "So many tokens of answer are not allowed.", wanted, limit);
+}
+
 /* 0, -EBADMSG with *e, or another negative errno. */
 static int count_prompt(struct job *j, struct request_error *e) {
         uint32_t n_ctx = scheduler_max_tokens(j->w->scheduler, j->model);
@@ -264,12 +274,15 @@ static struct summarize_request summary_request(struct job *j) {
 }
 
 static int count_tokens(struct job *j, struct request_error *e) {
-        struct summarize_request r;
+        struct summarize_request summary;
+        int r = check_max_tokens(j, e);
 
+        if (r < 0)
+                return r;
         if (j->spec.verb != WIRE_VERB_SUMMARIZE)
                 return count_prompt(j, e);
-        r = summary_request(j);
-        summarize_estimate(&r, &j->tokens_in, &j->tokens_wanted);
+        summary = summary_request(j);
+        summarize_estimate(&summary, &j->tokens_in, &j->tokens_wanted);
         return 0;
 }
 

@@ -37,7 +37,8 @@ class Case(unittest.TestCase):
     def complete(self, d, n=8, **fields):
         """(status, headers, error or usage)"""
         status, headers, data = d.request("POST", "/v1/completions",
-                                          {"prompt": "Once upon a time", "max_tokens": n, **fields})
+                                          {"prompt": "Once upon a time", "max_tokens": n, **fields}
+                                          if n else {"prompt": "Once upon a time", **fields})
         answer = json.loads(data)
         headers = {k.lower(): v for k, v in headers.items()}
         return status, headers, answer.get("error") or answer["usage"]
@@ -122,7 +123,10 @@ class Files(Case):
     def test_reload_keeps_the_old_one_on_a_mistake(self):
         with self.start("[Default]\nMaxOutputTokens = 5\n") as d:
             def length():
-                return self.complete(d, 30)[2]["completion_tokens"]
+                status, _, error = self.complete(d, 30)
+                self.assertEqual((status, error["param"]), (400, "max_tokens"))
+                self.assertRegex(error["message"], r"value 30, limit \d\b")
+                return self.complete(d, None)[2]["completion_tokens"]
 
             def reload(text):
                 with open(os.path.join(d.dir, "bitnetd.conf.d", "50-x.conf"), "w",

@@ -20,7 +20,7 @@ VERSION = 2
 SESSION_DONE, SESSION_TURN, SESSION_KV, SESSION_CLOSED = range(1, 5)
 CHAT, COMPLETE, SUMMARIZE = 1, 2, 3
 TEXT, CHAT_JSON, REQUEST_JSON = 0, 1, 2
-LIMITS = dict(max_input_bytes=1 << 20, kv_bytes=256 << 20, max_output_tokens=4096,
+LIMITS = dict(max_input_bytes=1 << 20, kv_bytes=256 << 20, max_output_tokens=16384,
               max_connections=32, max_sequences=8, idle_timeout_ms=60000, max_context_tokens=0,
               model_idle_sec=300, max_keep_sec=3600)
 (ERROR_NONE, ERROR_FAILED, ERROR_INVALID_INPUT, ERROR_INPUT_TOO_LARGE, ERROR_CONTEXT_TOO_LONG,

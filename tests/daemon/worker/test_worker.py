@@ -341,13 +341,16 @@ class Refusals(Case):
         self.assertGreater(v['n_prompt_tokens'], v['n_ctx'])
         self.assertGreater(v['n_prompt_tokens'], 3000)
         self.assertIn(str(v['n_ctx']), v['message'])
-        near = {'prompt': 'a ' * (v['n_ctx'] - 40), 'max_tokens': 4000}
+        near = {'prompt': 'a ' * (v['n_ctx'] - 40), 'max_tokens': 20}
         r = self.ask_json('POST', '/v1/completions', near)
         self.assertLessEqual(r['usage']['total_tokens'], v['n_ctx'])
 
     def test_output_limit(self):
-        v = self.ask_json('POST', '/v1/completions', {'prompt': STORY_PROMPT, 'max_tokens': 500})
+        v = self.ask_json('POST', '/v1/completions', {'prompt': STORY_PROMPT})
         self.assertEqual(v['usage']['completion_tokens'], 20)
+        v = self.error({'prompt': STORY_PROMPT, 'max_tokens': 21}, 400, 'invalid_input',
+                       'max_tokens', '/v1/completions')
+        self.assertEqual((v['value'], v['limit']), (21, 20))
 
     def test_output_limit_of_summaries(self):
         text = 'The cat sat on the mat. Then a dog came and the cat ran away. ' * 2
