@@ -186,7 +186,8 @@ enum error_code control_take_output(struct job *job, int *ret) {
         struct worker *w = job_finished(job) ? job->keeper : job->worker;
         _cleanup_close_ int output = -1, client = -1;
 
-        if (!w || !job_detached(job))
+        /* The timer that wipes it may be a moment late. */
+        if (!w || !job_detached(job) || (job->keeper && job->keep_until <= now_monotonic()))
                 return ERROR_NO_SUCH_OBJECT;
         if (output_pair(&output, &client) < 0)
                 return ERROR_OVERLOADED;
