@@ -29,16 +29,17 @@ int peer_uid(const struct peer *p, sd_bus_message *m, uid_t *ret) {
         return r < 0 ? r : 0;
 }
 
-/* FNV-1a over the unique name; a private connection is one client. */
+/* FNV-1a over the unique name; a private connection is one client. The top bit tells them from the
+ * connections of HTTP. */
 uint64_t peer_client(const struct peer *p, sd_bus_message *m) {
         const char *c = p->message_bus ? sd_bus_message_get_sender(m) : NULL;
         uint64_t hash = UINT64_C(14695981039346656037);
 
         if (!c)
-                return p->number;
+                return p->number | WIRE_REF_WORKER;
         for (; *c; c++)
                 hash = (hash ^ (unsigned char)*c) * UINT64_C(1099511628211);
-        return hash;
+        return hash | WIRE_REF_WORKER;
 }
 
 int bus_refuse(sd_bus_error *e, const struct refusal *why) {

@@ -97,7 +97,7 @@ static int adopt(struct worker *w, const struct wire_admit *a, struct job **ret,
         job->verb = (enum wire_verb)a->verb;
         job->priority = (enum wire_priority)a->priority;
         job->worker = w;
-        admission_enter(&w->admission, &job->admission,
+        admission_enter(&w->admission, &job->admission, a->conn,
                         job->priority == WIRE_PRIORITY_BACKGROUND);
         *ret = job;
         return 0;

@@ -371,7 +371,8 @@ static void send_job(struct worker *w, struct job *job) {
 
 void worker_add_job(struct worker *w, struct job *job) {
         job->worker = w;
-        admission_enter(&w->admission, &job->admission, job->priority == WIRE_PRIORITY_BACKGROUND);
+        admission_enter(&w->admission, &job->admission, job->request.client,
+                        job->priority == WIRE_PRIORITY_BACKGROUND);
         if (w->open && w->state == WORKER_SERVING)
                 send_job(w, job);
         worker_settle(w);

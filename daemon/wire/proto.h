@@ -149,7 +149,7 @@ struct wire_job {
         uint64_t session;             /* a turn of this one (chat only), 0 = none */
         uint64_t keep_usec;           /* 0: it ends with its reader; else it is detached, and its
                                        * output is kept until DISCARD (not after a cancel) */
-        uint64_t client;              /* a number of the broker for who asked on the bus */
+        uint64_t client;              /* a number for who asked on the bus; no connection's */
 };
 
 struct wire_job_output { struct wire_header h; uint64_t ref; };

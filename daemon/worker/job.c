@@ -250,7 +250,7 @@ static uint64_t owner_of(const struct job *j) {
 
 /* So many jobs of one client do not beat one of another: a connection, or a name on the bus. */
 static uint64_t client_of(const struct job *j) {
-        return j->spec.conn ? j->spec.conn : j->spec.client | WIRE_REF_WORKER;
+        return j->spec.conn ? j->spec.conn : j->spec.client;
 }
 
 static struct summarize_request summary_request(struct job *j) {

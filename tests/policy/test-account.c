@@ -246,13 +246,14 @@ static void test_crashed_uids_are_remembered_but_make_room(void **state) {
 
 static void test_admission_order(void **state) {
         struct admission q = {};
-        struct admission_entry e[6] = {};
+        struct admission_entry e[7] = {};
 
-        for (unsigned i = 0; i < 6; i++)
-                admission_enter(&q, &e[i], i == 2);
+        for (unsigned i = 0; i < 7; i++)
+                admission_enter(&q, &e[i], 1, i == 2 || i == 6);
+        assert_true(admission_ready(&q, &e[6], 2)); /* background, like the third */
         assert_true(admission_ready(&q, &e[0], 2));
         assert_true(admission_ready(&q, &e[1], 2));
-        assert_false(admission_ready(&q, &e[2], 2)); /* background */
+        assert_false(admission_ready(&q, &e[2], 2));
         assert_false(admission_ready(&q, &e[3], 2));
         assert_false(admission_ready(&q, &e[4], 2));
         assert_int_equal(admission_position(&q, &e[0]), 0);
@@ -267,6 +268,8 @@ static void test_admission_order(void **state) {
         assert_null(admission_next(&q, 2));
         admission_leave(&q, &e[4]); /* cancelled while waiting */
         admission_leave(&q, &e[1]);
+        assert_null(admission_next(&q, 2));
+        admission_leave(&q, &e[6]);
         assert_ptr_equal(admission_next(&q, 2), &e[2]);
         admission_leave(&q, &e[5]);
         admission_leave(&q, &e[2]);

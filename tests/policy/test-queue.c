@@ -85,10 +85,10 @@ static void test_a_waiting_job_changes_its_class(void **state) {
         struct admission a = {};
         struct admission_entry running = {}, e[3] = {};
 
-        admission_enter(&a, &running, false);
+        admission_enter(&a, &running, 1, false);
         assert_true(admission_ready(&a, &running, 1));
         for (unsigned i = 0; i < 3; i++) {
-                admission_enter(&a, &e[i], false);
+                admission_enter(&a, &e[i], 1, false);
                 assert_false(admission_ready(&a, &e[i], 1));
         }
         admission_set_background(&a, &e[0], true);
@@ -107,6 +107,72 @@ static void test_a_waiting_job_changes_its_class(void **state) {
         assert_int_equal(admission_waiting(&a), 0);
 }
 
+/* A question goes past the twenty jobs of another client that wait, and each further one of it past
+ * all but as many as it had before. */
+static void test_clients_take_turns(void **state) {
+        struct admission a = {};
+        struct admission_entry first = {}, many[20] = {}, one[3] = {};
+        uint32_t places[] = { 2, 4, 6 };
+
+        admission_enter(&a, &first, 1, false);
+        assert_true(admission_ready(&a, &first, 1));
+        for (unsigned i = 0; i < 20; i++) {
+                admission_enter(&a, &many[i], 1, false);
+                assert_false(admission_ready(&a, &many[i], 1));
+        }
+        for (unsigned i = 0; i < 3; i++) {
+                admission_enter(&a, &one[i], 2, false);
+                assert_false(admission_ready(&a, &one[i], 1));
+                assert_int_equal(admission_position(&a, &one[i]), places[i]);
+        }
+        admission_leave(&a, &first);
+        for (unsigned i = 0; i < 23; i++) {
+                struct admission_entry *e = admission_next(&a, 1);
+
+                assert_ptr_equal(e, i >= 6     ? &many[i - 3]
+                                    : i % 2 ? &one[i / 2]
+                                            : &many[i / 2]);
+                assert_null(admission_next(&a, 1));
+                if (i == 10) { /* who comes late comes next */
+                        admission_enter(&a, &first, 3, false);
+                        assert_false(admission_ready(&a, &first, 1));
+                        assert_in_range(admission_position(&a, &first), 1, 2);
+                        admission_leave(&a, &first);
+                }
+                admission_leave(&a, e);
+        }
+        assert_int_equal(a.running + a.background + admission_waiting(&a), 0);
+}
+
+/* Those that pause do not keep interactive ones out, nor are they kept out for ever. */
+static void test_background_beside_interactive(void **state) {
+        struct admission a = {};
+        struct admission_entry b[4] = {}, i[4] = {};
+
+        for (unsigned k = 0; k < 3; k++) {
+                admission_enter(&a, &b[k], 1, true);
+                assert_int_equal(admission_ready(&a, &b[k], 2), k < 2);
+        }
+        for (unsigned k = 0; k < 3; k++) {
+                admission_enter(&a, &i[k], 1, false);
+                assert_int_equal(admission_ready(&a, &i[k], 2), k < 2);
+        }
+        assert_null(admission_next(&a, 2));
+        admission_leave(&a, &b[0]);
+        assert_null(admission_next(&a, 2)); /* one in the background still runs */
+        admission_leave(&a, &b[1]);
+        assert_ptr_equal(admission_next(&a, 2), &b[2]);
+        admission_set_background(&a, &b[2], false);
+        assert_int_equal(a.background, 0);
+        admission_leave(&a, &i[0]);
+        assert_null(admission_next(&a, 2)); /* b[2] is one of two now */
+        admission_leave(&a, &b[2]);
+        assert_ptr_equal(admission_next(&a, 2), &i[2]);
+        for (unsigned k = 0; k < 3; k++)
+                admission_leave(&a, &i[k]);
+        assert_int_equal(a.running + a.background, 0);
+}
+
 int main(void) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(test_nothing_is_known_at_first),
@@ -115,6 +181,8 @@ int main(void) {
                 cmocka_unit_test(test_most_answers_are_shorter),
                 cmocka_unit_test(test_places),
                 cmocka_unit_test(test_a_waiting_job_changes_its_class),
+                cmocka_unit_test(test_clients_take_turns),
+                cmocka_unit_test(test_background_beside_interactive),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);
