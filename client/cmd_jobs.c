@@ -9,6 +9,7 @@
 
 #include "client/bus.h"
 #include "client/commands.h"
+#include "client/lists.h"
 #include "client/term.h"
 #include "engine/base/macro.h"
 
@@ -61,21 +62,33 @@ static void print_table(const struct options *o, const json_t *list) {
         }
 }
 
+static void print_json(const json_t *list) {
+        json_dumpf(list, stdout, JSON_INDENT(2));
+        putchar('\n');
+}
+
 int cmd_ps(struct options *o) {
-        json_t *list = json_array();
+        json_t *list = json_array(), *workers = NULL;
         sd_bus *bus = NULL;
         int status = o->all ? bus_open_admin(o, &bus) : bus_open(o, &bus);
 
-        if (!status)
+        if (!status && !o->workers)
                 status = bus_each_job(bus, o->all, collect, list);
-        if (!status && o->json) {
-                json_dumpf(list, stdout, JSON_INDENT(2));
-                putchar('\n');
-        } else if (!status) {
-                print_table(o, list);
+        if (!status && (o->workers || !o->json))
+                status = list_workers(bus, o->all, &workers);
+        if (!status && o->json)
+                print_json(o->workers ? workers : list);
+        else if (!status) {
+                if (!o->workers)
+                        print_table(o, list);
+                if (!o->workers && json_array_size(workers) > 0)
+                        putchar('\n');
+                if (o->workers || json_array_size(workers) > 0)
+                        list_print_workers(stdout, workers);
         }
         sd_bus_flush_close_unref(bus);
         json_decref(list);
+        json_decref(workers);
         return status;
 }
 

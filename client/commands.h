@@ -9,6 +9,8 @@ int cmd_summarize(struct options *o);
 int cmd_chat(struct options *o);
 int cmd_models(struct options *o);
 int cmd_ps(struct options *o);
+int cmd_top(struct options *o);
+int cmd_monitor(struct options *o);
 int cmd_cancel(struct options *o);
 int cmd_status(struct options *o);
 int cmd_quota(struct options *o);

@@ -51,9 +51,27 @@ static const struct verb verbs[] = {
          "One line is one message. Ctrl-C stops an answer; at the prompt it ends, like Ctrl-D.\n\n"
          GENERATION_HELP, GENERATION_OPTIONS, 0, cmd_chat},
         {"models", "models", "List the installed models", JSON_HELP, "json", 0, cmd_models},
-        {"ps", "ps [--all]", "List your jobs",
-         "      --all               everybody's (administrators only)\n" JSON_HELP, "all json", 0,
-         cmd_ps},
+        {"ps", "ps [--all]", "List your jobs and workers",
+         "A worker is the process that serves a user. PRIVATE is what it alone takes, of that KV\n"
+         "for keys and values; SHARED are the weights it has mapped, which are in memory once for\n"
+         "everybody. Bytes are as the worker counts them.\n\n"
+         "      --workers           only the workers (with --json: they instead of the jobs)\n"
+         "      --all               everybody's (administrators)\n" JSON_HELP,
+         "all workers json", 0, cmd_ps},
+        {"top", "top [--all]", "Watch what is computed now",
+         "A page a second: tokens per second, CPUs in use, workers and jobs. Ctrl-C ends it. When\n"
+         "standard output is no terminal, one picture after the other.\n\n"
+         "      --once              one picture, after a second of measuring\n"
+         "      --all               everybody's (administrators)\n"
+         "  -j, --json              a line of JSON for each picture\n",
+         "all once json", 0, cmd_top},
+        {"monitor", "monitor [--all]", "Print jobs as they come, start and end",
+         "One line for each event, until Ctrl-C; names and numbers, never a word of what was\n"
+         "asked or answered.\n\n"
+         "  bnctl monitor --json | jq 'select(.event == \"ended\")'\n\n"
+         "      --all               everybody's (administrators)\n"
+         "  -j, --json              a line of JSON for each event\n",
+         "all json", 0, cmd_monitor},
         {"cancel", "cancel JOB...|--all", "Stop jobs of yours",
          "JOB is an id from bnctl ps. --all stops every job of yours.\n", "all", -1, cmd_cancel},
         {"quota", "quota [show|explain|set KEY=VALUE...]", "Show or change what a user may do",

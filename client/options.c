@@ -19,7 +19,7 @@ enum { EXIT_USAGE = 2 };
 enum long_only {
         OPT_SOCKET = 256, OPT_SEED, OPT_TEMPERATURE, OPT_TOP_P, OPT_TOP_K, OPT_MIN_P,
         OPT_REPEAT_PENALTY, OPT_STOP, OPT_NO_STREAM, OPT_RAW, OPT_ALL, OPT_TYPE, OPT_LENGTH,
-        OPT_FORMAT, OPT_CONTEXT, OPT_UID, OPT_PERSISTENT,
+        OPT_FORMAT, OPT_CONTEXT, OPT_UID, OPT_PERSISTENT, OPT_ONCE, OPT_WORKERS,
 };
 
 static const struct option long_options[] = {
@@ -45,6 +45,8 @@ static const struct option long_options[] = {
         {"context", required_argument, NULL, OPT_CONTEXT},
         {"uid", required_argument, NULL, OPT_UID},
         {"persistent", no_argument, NULL, OPT_PERSISTENT},
+        {"once", no_argument, NULL, OPT_ONCE},
+        {"workers", no_argument, NULL, OPT_WORKERS},
         {"json", no_argument, NULL, 'j'},
         {"quiet", no_argument, NULL, 'q'},
         {"verbose", no_argument, NULL, 'v'},
@@ -135,6 +137,8 @@ static bool *flag_slot(struct options *o, int c) {
         case OPT_RAW: return &o->raw;
         case OPT_ALL: return &o->all;
         case OPT_PERSISTENT: return &o->persistent;
+        case OPT_ONCE: return &o->once;
+        case OPT_WORKERS: return &o->workers;
         default: return NULL;
         }
 }

@@ -14,7 +14,7 @@ struct options {
         size_t n_stop;
         const char *max_tokens, *temperature, *top_p, *top_k, *min_p, *repeat_penalty, *seed;
         const char *uid;
-        bool json, quiet, verbose, no_stream, raw, all, persistent;
+        bool json, quiet, verbose, no_stream, raw, all, persistent, once, workers;
         char **args;             /* what is left, NULL-terminated */
         int n_args;
 };

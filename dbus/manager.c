@@ -6,6 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "daemon/broker/metrics.h"
 #include "dbus/options.h"
 #include "dbus/peer.h"
 #include "engine/base/macro.h"
@@ -51,8 +52,10 @@ static int submit(sd_bus_message *m, struct peer *p, enum wire_verb verb, sd_bus
                 return option_error(e, error, key);
         request.client = peer_client(p, m);
         error = control_submit(workers, uid, &request, input, &job, &output, &refusal);
-        if (error != ERROR_NONE)
+        if (error != ERROR_NONE) {
+                peer_broker(p)->metrics->refusals[error]++;
                 return bus_refuse(e, &refusal);
+        }
         r = job_own(p, job, m);
         if (r < 0) {
                 control_cancel(job, ERROR_CANCELLED);
@@ -105,24 +108,6 @@ static int method_list_models(sd_bus_message *m, void *userdata, sd_bus_error *e
         return r < 0 ? r : sd_bus_message_send(reply);
 }
 
-/* {"all": true} is for administrators. */
-static int read_filter(sd_bus_message *m, bool *ret_all) {
-        int r = sd_bus_message_enter_container(m, 'a', "{sv}");
-
-        *ret_all = false;
-        while (r >= 0 && (r = sd_bus_message_enter_container(m, 'e', "sv")) > 0) {
-                const char *key;
-                int all = 0;
-
-                r = sd_bus_message_read(m, "s", &key);
-                if (r < 0 || strcmp(key, "all") != 0 || sd_bus_message_read(m, "v", "b", &all) <= 0)
-                        return -EINVAL;
-                *ret_all = all;
-                r = sd_bus_message_exit_container(m);
-        }
-        return r < 0 ? r : sd_bus_message_exit_container(m);
-}
-
 static int append_job(sd_bus_message *reply, const struct job *job) {
         char path[JOB_PATH_SIZE];
 
@@ -159,7 +144,7 @@ static int list_all_jobs(sd_bus_message *m, struct peer *p, sd_bus_error *e) {
 static int method_list_jobs(sd_bus_message *m, void *userdata, sd_bus_error *e) {
         bool all;
 
-        if (read_filter(m, &all) < 0)
+        if (options_filter(m, &all) < 0)
                 return bus_error(e, ERROR_INVALID_INPUT, 0, 0);
         if (all)
                 return authorize(userdata, m, ACTION_INSPECT_OTHERS, list_all_jobs, e);
@@ -338,6 +323,9 @@ static const sd_bus_vtable vtable[] = {
                                 method_list_models, SD_BUS_VTABLE_UNPRIVILEGED),
         SD_BUS_METHOD_WITH_ARGS("ListJobs", SD_BUS_ARGS("a{sv}", filter),
                                 SD_BUS_RESULT("a(oussssttt)", jobs), method_list_jobs,
+                                SD_BUS_VTABLE_UNPRIVILEGED),
+        SD_BUS_METHOD_WITH_ARGS("ListWorkers", SD_BUS_ARGS("a{sv}", filter),
+                                SD_BUS_RESULT("aa{sv}", workers), worker_method_list,
                                 SD_BUS_VTABLE_UNPRIVILEGED),
         SD_BUS_METHOD_WITH_ARGS("CancelAll", SD_BUS_NO_ARGS, SD_BUS_RESULT("u", count),
                                 method_cancel_all, SD_BUS_VTABLE_UNPRIVILEGED),

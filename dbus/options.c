@@ -1,6 +1,7 @@
 /* One row per key. A key may be known but not honoured by this version (UNSUPPORTED): nothing a
  * client asked for is ignored. sd-bus has checked that the message is well formed; its reading
  * functions fail only when the type is not the one asked for. */
+#include <errno.h>
 #include <string.h>
 
 #include "dbus/options.h"
@@ -187,4 +188,21 @@ enum error_code options_read(sd_bus_message *m, struct wire_job *job,
         if (detach && !job->keep_usec)
                 job->keep_usec = LIMIT_KEEP_DEFAULT_USEC;
         return ERROR_NONE;
+}
+
+int options_filter(sd_bus_message *m, bool *ret_all) {
+        int r = sd_bus_message_enter_container(m, 'a', "{sv}");
+
+        *ret_all = false;
+        while (r >= 0 && (r = sd_bus_message_enter_container(m, 'e', "sv")) > 0) {
+                const char *key;
+                int all = 0;
+
+                r = sd_bus_message_read(m, "s", &key);
+                if (r < 0 || strcmp(key, "all") != 0 || sd_bus_message_read(m, "v", "b", &all) <= 0)
+                        return -EINVAL;
+                *ret_all = all;
+                r = sd_bus_message_exit_container(m);
+        }
+        return r < 0 ? r : sd_bus_message_exit_container(m);
 }

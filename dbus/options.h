@@ -15,3 +15,5 @@ enum { OPTION_KEY_MAX = 32 };
  * harmless ([a-z0-9-], at most 32 bytes), else it is "". */
 enum error_code options_read(sd_bus_message *m, struct wire_job *job,
                              char ret_key[OPTION_KEY_MAX + 1]);
+/* Which jobs or workers: {"all": true} (for administrators) or nothing. 0 or a negative errno. */
+int options_filter(sd_bus_message *m, bool *ret_all);

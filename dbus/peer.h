@@ -8,7 +8,7 @@
 #include "dbus/bus.h"
 #include "daemon/broker/control.h"
 
-enum { BUS_INTERFACE_VERSION = 4 };
+enum { BUS_INTERFACE_VERSION = 5 };
 
 struct bus {
         struct bus_settings settings;
@@ -75,6 +75,8 @@ int quota_method_get(sd_bus_message *m, void *userdata, sd_bus_error *e);
 int quota_method_set(sd_bus_message *m, void *userdata, sd_bus_error *e);
 int quota_method_reload(sd_bus_message *m, void *userdata, sd_bus_error *e);
 
+/* ListWorkers (worker.c). */
+int worker_method_list(sd_bus_message *m, void *userdata, sd_bus_error *e);
 /* Methods of the manager about models that are to stay loaded (residency.c). */
 int residency_method_prepare(sd_bus_message *m, void *userdata, sd_bus_error *e);
 int residency_method_release(sd_bus_message *m, void *userdata, sd_bus_error *e);

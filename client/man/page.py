@@ -189,8 +189,8 @@ BNCTL_SECTIONS = [
     ("ENVIRONMENT", ["BITNETD_SOCKET names the daemon's socket. Without it "
                      "$XDG_RUNTIME_DIR/bitnetd/api.sock is used where it exists, else "
                      "/run/bitnetd/api.sock."]),
-    ("ADMINISTRATION", ["quota set, quota of other users, reload and ps --all are for root; others "
-                        "are asked to authenticate by polkit(8). Without a desktop, start an agent "
+    ("ADMINISTRATION", ["quota set, quota of other users, reload and --all of ps, top and "
+                        "monitor are for root; others are asked to authenticate by polkit(8). Without a desktop, start an agent "
                         "first:", "  pkttyagent --process $$ &"]),
     ("SEE ALSO", [f"bitnetd(8), bitnetd.conf(5), {NAME}(5), polkit(8)"]),
 ]

@@ -29,12 +29,23 @@ static struct metrics_now look(const struct admin *a) {
         const struct workers_settings *s = workers_settings(a->workers);
         struct metrics_now now = { .workers = workers_count(a->workers),
                                    .models = store_count(s->store),
+                                   .pressure_step = s->metrics->pressure_step,
+                                   .connections = accounts_used(s->accounts, CHARGE_CONNECTION),
                                    .compute_usec = leases_total(s->leases) };
+        const struct worker *w;
         struct job *job;
 
+        for (uint32_t i = 0; (w = workers_at(a->workers, i)); i++) {
+                now.private_bytes += w->resident.private_bytes;
+                now.kv_bytes += w->resident.kv_bytes;
+                now.kv_kept_bytes += w->resident.kv_kept_bytes;
+                now.weights_bytes += w->resident.weights_bytes;
+        }
         for (uint32_t i = 0; (job = jobs_at(s->jobs, i)); i++) {
                 if (job_finished(job))
                         continue;
+                if ((unsigned)job->verb < _WIRE_VERB_MAX && (unsigned)job->state < _WIRE_STATE_MAX)
+                        now.jobs[job->verb][job->state]++;
                 if (job->state == WIRE_STATE_QUEUED)
                         now.jobs_waiting++;
                 else

@@ -143,9 +143,9 @@ static bool in_use(const struct store_model *model, void *userdata) {
 static void on_pressure(enum pressure_step step, void *userdata) {
         struct broker *b = userdata;
 
-        if (step != b->pressure_step)
+        if (step != b->metrics.pressure_step)
                 log_event(LOG_PRESSURE, step, workers_count(b->workers), 0);
-        b->pressure_step = step;
+        b->metrics.pressure_step = step;
         b->metrics.relief[step]++;
         if (step >= PRESSURE_CACHES)
                 workers_drop_caches(b->workers);

@@ -42,7 +42,6 @@ struct broker {
         struct metrics metrics;
         struct holds holds;
         struct pressure *pressure;
-        enum pressure_step pressure_step; /* the last one taken */
         struct idle idle;
         bool own_api_socket, own_bus_socket, own_admin_socket; /* to be removed at the end */
 };

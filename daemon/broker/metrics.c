@@ -76,7 +76,41 @@ static void put_refusals(struct text *t, const struct metrics *m) {
                             error_row((enum error_code)e)->http_code, sums[e]);
 }
 
+/* States without a job are left out, but for one line, so that the name is always there. */
+static void put_states(struct text *t, const struct metrics_now *now) {
+        head(t, "jobs", "gauge", "Jobs that have not ended, by their state.");
+        for (unsigned verb = WIRE_VERB_CHAT; verb < _WIRE_VERB_MAX; verb++) {
+                const struct job job = { .verb = (enum wire_verb)verb };
+
+                for (unsigned s = 0; s < WIRE_STATE_DONE; s++)
+                        if (now->jobs[verb][s] || s == WIRE_STATE_QUEUED)
+                                put(t, "bitnetd_jobs{verb=\"%s\",state=\"%s\"} %" PRIu32 "\n",
+                                    job_verb_name(&job), wire_state_name(s), now->jobs[verb][s]);
+        }
+}
+
+static void put_memory(struct text *t, const struct metrics *m, const struct metrics_now *now) {
+        static const char *const steps[] = { "none", "caches", "workers", "weights" };
+
+        one(t, "worker_private_bytes", "gauge", "Memory of all workers that is not shared.",
+            now->private_bytes);
+        one(t, "kv_bytes", "gauge", "Of those, keys and values.", now->kv_bytes);
+        one(t, "kv_kept_bytes", "gauge", "Of those, kept only for reuse.", now->kv_kept_bytes);
+        one(t, "weights_mapped_bytes", "gauge",
+            "Model files mapped by workers, each counted once per worker.", now->weights_bytes);
+        one(t, "memory_pressure_step", "gauge",
+            "What is being given back: 0 nothing, 1 caches, 2 also workers, 3 also weights.",
+            now->pressure_step);
+        head(t, "memory_reliefs_total", "counter", "Reactions to memory pressure.");
+        for (unsigned i = 1; i < _METRICS_RELIEF_MAX; i++)
+                put(t, "bitnetd_memory_reliefs_total{step=\"%s\"} %" PRIu64 "\n", steps[i],
+                    m->relief[i]);
+}
+
 static void put_now(struct text *t, const struct metrics_now *now) {
+        head(t, "build_info", "gauge", "The version, as a label.");
+        put(t, "bitnetd_build_info{version=\"" BITNETD_VERSION "\"} 1\n");
+        one(t, "connections", "gauge", "Connections that are open.", now->connections);
         one(t, "workers", "gauge", "Worker processes.", now->workers);
         one(t, "jobs_running", "gauge", "Jobs that are being worked on.", now->jobs_running);
         one(t, "jobs_waiting", "gauge", "Jobs that wait for their turn.", now->jobs_waiting);
@@ -100,6 +134,9 @@ size_t metrics_format(const struct metrics *m, const struct metrics_now *now, ch
             m->workers_started);
         one(&t, "workers_failed_total", "counter", "Workers that did not end by themselves.",
             m->workers_failed);
+        one(&t, "bus_calls_total", "counter", "Method calls on the bus.", m->bus_calls);
         put_now(&t, now);
+        put_states(&t, now);
+        put_memory(&t, m, now);
         return t.full ? 0 : t.n;
 }

@@ -17,11 +17,17 @@ struct metrics {
         uint64_t refusals[_ERROR_MAX];
         uint64_t connections, bus_calls, workers_started, workers_failed;
         uint64_t relief[_METRICS_RELIEF_MAX]; /* by enum pressure_step */
+        uint32_t pressure_step;               /* now */
 };
 
 /* What is so at this moment. */
 struct metrics_now {
         uint32_t workers, jobs_running, jobs_waiting, models;
+        uint32_t jobs[_WIRE_VERB_MAX][_WIRE_STATE_MAX]; /* that have not ended */
+        uint32_t pressure_step;
+        uint64_t connections;                           /* open */
+        /* As the workers say, all together. */
+        uint64_t private_bytes, kv_bytes, kv_kept_bytes, weights_bytes;
         uint64_t compute_usec; /* time under a lease, all domains, since the start */
 };
 

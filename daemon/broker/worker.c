@@ -56,6 +56,14 @@ uint32_t workers_count(const struct workers *w) {
         return w->count;
 }
 
+const struct worker *workers_at(const struct workers *w, uint32_t index) {
+        const struct worker *at = w->first;
+
+        while (at && index-- > 0)
+                at = at->next;
+        return at;
+}
+
 bool workers_stopping(const struct workers *w) {
         return w->stopping;
 }

@@ -104,6 +104,8 @@ int workers_new(struct workers **ret, const struct workers_settings *settings);
 struct workers *workers_free(struct workers *w);
 const struct workers_settings *workers_settings(const struct workers *w);
 uint32_t workers_count(const struct workers *w);
+/* NULL after the last one. */
+const struct worker *workers_at(const struct workers *w, uint32_t index);
 /* For control_stop: no job is admitted any more; ask all workers to end. */
 void workers_set_stopping(struct workers *w);
 bool workers_stopping(const struct workers *w);

@@ -17,7 +17,7 @@ STRINGS = {
 }
 # Names, states, verbs, priorities; keys, sections and files of the configuration.
 STRUCTS = {"a(sttbs)", "a(oussssttt)", "a{s(ssu)}"}
-OTHER = {"h", "o", "b", "u", "t", "d", "as", "a{sv}"}
+OTHER = {"h", "o", "b", "u", "t", "d", "as", "a{sv}", "aa{sv}"}
 
 
 def describe(root):

@@ -3,6 +3,7 @@
 import os
 import re
 import socket
+import time
 import unittest
 
 from harness import running
@@ -43,11 +44,40 @@ class Metrics(unittest.TestCase):
             self.assertEqual(value(body, "bitnetd_connections_total"), 3)
             self.assertEqual(value(body, "bitnetd_workers"), 1)
             self.assertEqual(value(body, "bitnetd_jobs_running"), 0)
+            self.assertEqual(value(body, 'bitnetd_jobs{verb="chat",state="queued"}'), 0)
+            self.assertEqual(value(body, "bitnetd_memory_pressure_step"), 0)
+            self.assertEqual(value(body, 'bitnetd_memory_reliefs_total{step="caches"}'), 0)
             self.assertGreater(value(body, "bitnetd_compute_seconds_total"), 0)
             self.assertNotIn(CANARY, body)
+            self.check_names(body)
             for line in body.splitlines():
                 self.assertRegex(line, r'^(# (HELP|TYPE) bitnetd_|bitnetd_[a-z_]+'
                                        r'(\{[^}]*\})? [0-9.]+$)')
+
+    def check_names(self, body):
+        """Prometheus's conventions: counters end in _total, each name is described once, before its
+        values, and gauges do not look like counters."""
+        types = re.findall(r"^# TYPE (\S+) (\S+)$", body, re.M)
+        self.assertEqual(len(types), len(dict(types)))
+        for name, kind in types:
+            self.assertEqual(name.endswith("_total"), kind == "counter", name)
+        seen = None
+        for line in body.splitlines():
+            if line.startswith("# TYPE"):
+                seen = line.split()[2]
+            elif not line.startswith("#"):
+                self.assertEqual(re.match(r"[a-z_]+", line).group(0), seen)
+
+    def test_memory_of_workers(self):
+        with running() as d:
+            d.chat("Hello", max_tokens=3)
+            deadline = time.monotonic() + 10
+            while value(scrape(d)[1], "bitnetd_weights_mapped_bytes") == 0:
+                self.assertLess(time.monotonic(), deadline)
+                time.sleep(0.05)
+            _, body = scrape(d)
+            self.assertGreater(value(body, "bitnetd_worker_private_bytes"),
+                               value(body, "bitnetd_kv_kept_bytes"))
 
     def test_requests_are_not_read(self):
         with running() as d:

@@ -1,0 +1,181 @@
+/* Two calls of the manager, each one round trip, read into JSON: what is printed as a table is what
+ * --json prints. */
+
+#include <errno.h>
+#include <stdbool.h>
+#include <string.h>
+
+#include "client/bus.h"
+#include "client/lists.h"
+#include "engine/base/macro.h"
+
+long long list_number(const json_t *object, const char *key) {
+        return json_integer_value(json_object_get(object, key));
+}
+
+const char *list_text(const json_t *object, const char *key) {
+        const char *text = json_string_value(json_object_get(object, key));
+
+        return text ? text : "";
+}
+
+bool list_ended(const json_t *job) {
+        static const char *const words[] = {"done", "failed", "cancelled"};
+
+        for (size_t i = 0; i < ARRAY_SIZE(words); i++)
+                if (strcmp(list_text(job, "state"), words[i]) == 0)
+                        return true;
+        return false;
+}
+
+static int read_jobs(sd_bus_message *m, json_t *list) {
+        int r = sd_bus_message_enter_container(m, 'a', "(oussssttt)");
+
+        while (r >= 0) {
+                const char *path, *state, *verb, *model, *priority;
+                uint64_t created, in, out;
+                uint32_t uid;
+
+                r = sd_bus_message_read(m, "(oussssttt)", &path, &uid, &state, &verb, &model,
+                                        &priority, &created, &in, &out);
+                if (r <= 0)
+                        break;
+                json_array_append_new(
+                        list, json_pack("{s:s, s:I, s:s, s:s, s:s, s:s, s:I, s:I, s:I}", "job",
+                                        strrchr(path, '/') + 1, "uid", (json_int_t)uid, "state",
+                                        state, "verb", verb, "model", model, "priority", priority,
+                                        "created_usec", (json_int_t)created, "tokens_in",
+                                        (json_int_t)in, "tokens_out", (json_int_t)out));
+        }
+        return r;
+}
+
+/* One value: a number or a word. */
+static int read_value(sd_bus_message *m, json_t **ret) {
+        const char *text;
+        uint32_t u;
+        uint64_t t;
+        char type;
+        const char *contents;
+        int r = sd_bus_message_peek_type(m, &type, &contents);
+
+        *ret = NULL;
+        if (r < 0)
+                return r;
+        if (strcmp(contents, "s") == 0 && (r = sd_bus_message_read(m, "v", "s", &text)) >= 0)
+                *ret = json_string(text);
+        else if (strcmp(contents, "u") == 0 && (r = sd_bus_message_read(m, "v", "u", &u)) >= 0)
+                *ret = json_integer((json_int_t)u);
+        else if (strcmp(contents, "t") == 0 && (r = sd_bus_message_read(m, "v", "t", &t)) >= 0)
+                *ret = json_integer((json_int_t)t);
+        else if (r >= 0)
+                r = sd_bus_message_skip(m, "v");
+        return r;
+}
+
+/* Keys of the bus with "-" are keys of JSON with "_", as everywhere in bnctl. */
+static int read_worker(sd_bus_message *m, json_t *worker) {
+        int r;
+
+        while ((r = sd_bus_message_enter_container(m, 'e', "sv")) > 0) {
+                const char *key;
+                char name[40];
+                json_t *value;
+
+                r = sd_bus_message_read(m, "s", &key);
+                if (r >= 0)
+                        r = read_value(m, &value);
+                if (r < 0)
+                        return r;
+                snprintf(name, sizeof(name), "%s", key);
+                for (char *p = name; *p; p++)
+                        if (*p == '-')
+                                *p = '_';
+                if (value)
+                        json_object_set_new(worker, name, value);
+                r = sd_bus_message_exit_container(m);
+                if (r < 0)
+                        return r;
+        }
+        return r;
+}
+
+static int read_workers(sd_bus_message *m, json_t *list) {
+        int r = sd_bus_message_enter_container(m, 'a', "a{sv}");
+
+        while (r >= 0 && (r = sd_bus_message_enter_container(m, 'a', "{sv}")) > 0) {
+                json_t *worker = json_object();
+
+                json_array_append_new(list, worker);
+                r = read_worker(m, worker);
+                if (r >= 0)
+                        r = sd_bus_message_exit_container(m);
+        }
+        return r;
+}
+
+static int fetch(sd_bus *bus, const char *method, int all,
+                 int (*read)(sd_bus_message *m, json_t *list), json_t **ret) {
+        sd_bus_error error = SD_BUS_ERROR_NULL;
+        sd_bus_message *m = NULL;
+        json_t *list = json_array();
+        int status = 0;
+        int r = all ? sd_bus_call_method(bus, BUS_NAME, BUS_ROOT, BUS_MANAGER, method, &error, &m,
+                                         "a{sv}", 1, "all", "b", 1)
+                    : sd_bus_call_method(bus, BUS_NAME, BUS_ROOT, BUS_MANAGER, method, &error, &m,
+                                         "a{sv}", 0);
+
+        if (r >= 0)
+                r = read(m, list);
+        if (r < 0) {
+                if (!sd_bus_error_is_set(&error))
+                        sd_bus_error_set_errno(&error, r);
+                status = bus_report(&error);
+                json_decref(list);
+        } else {
+                *ret = list;
+        }
+        sd_bus_message_unref(m);
+        sd_bus_error_free(&error);
+        return status;
+}
+
+int list_jobs(sd_bus *bus, int all, json_t **ret) {
+        return fetch(bus, "ListJobs", all, read_jobs, ret);
+}
+
+int list_workers(sd_bus *bus, int all, json_t **ret) {
+        return fetch(bus, "ListWorkers", all, read_workers, ret);
+}
+
+const char *list_size(long long bytes, char buf[16]) {
+        static const char units[] = "KMGT";
+        double n = (double)bytes / 1024;
+        size_t u = 0;
+
+        while (n >= 1000 && units[u + 1]) {
+                n /= 1024;
+                u++;
+        }
+        snprintf(buf, 16, "%.*f%c", n < 10 ? 1 : 0, n, units[u]);
+        return buf;
+}
+
+void list_print_workers(FILE *out, const json_t *workers) {
+        char own[16], kv[16], shared[16];
+        const json_t *w;
+        size_t i;
+
+        fprintf(out, "%6s %-9s %-28s %8s %8s %8s %9s\n", "UID", "WORKER", "MODEL", "PRIVATE", "KV",
+                "SHARED", "CPU");
+        json_array_foreach(workers, i, w) {
+                const char *model = list_text(w, "model");
+
+                fprintf(out, "%6lld %-9s %-28s %8s %8s %8s %8.1fs\n", list_number(w, "uid"),
+                        list_text(w, "state"), *model ? model : "-",
+                        list_size(list_number(w, "private_bytes"), own),
+                        list_size(list_number(w, "kv_bytes"), kv),
+                        list_size(list_number(w, "weights_bytes"), shared),
+                        (double)list_number(w, "cpu_usec") / 1e6);
+        }
+}

@@ -1,0 +1,142 @@
+"""What the daemon says of itself while it works: bnctl ps, top and monitor."""
+
+import glob
+import json
+import os
+import pty
+import select
+import signal
+import subprocess
+import time
+import unittest
+
+from harness import BNCTL, SMOL, STATE, running
+
+CANARY = "zanzibar"
+STORY = ["ask", "-n", "2000", "--temperature=1", "--seed=1", "Write a long story of " + CANARY]
+
+
+def spawn(d, *args, **kw):
+    return subprocess.Popen([BNCTL, *args], env=dict(os.environ, BITNETD_SOCKET=d.socket),
+                            stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+                            **{"stdout": subprocess.PIPE, **kw})
+
+
+def end(p):
+    p.send_signal(signal.SIGINT)
+    out, err = p.communicate(timeout=10)
+    return p.returncode, out, err
+
+
+class Watch(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.context = running()
+        cls.d = cls.context.__enter__()
+        assert cls.d.bnctl("ask", "-n", "1", "Hi").returncode == 0
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.context.__exit__(None, None, None)
+
+    def json(self, *args):
+        r = self.d.bnctl(*args)
+        self.assertEqual((r.returncode, r.stderr), (0, ""))
+        return json.loads(r.stdout)
+
+    def generating(self):
+        story = spawn(self.d, *STORY)
+        self.addCleanup(end, story)
+        deadline = time.monotonic() + 60
+        while not any(j["state"] == "generating" for j in self.json("ps", "--json")):
+            self.assertLess(time.monotonic(), deadline)
+            time.sleep(0.05)
+
+    def test_ps_shows_memory_apart(self):
+        deadline = time.monotonic() + 10
+        while True:  # a worker tells of its memory twice a second
+            worker, = self.json("ps", "--workers", "--json")
+            if worker["models"] or time.monotonic() > deadline:
+                break
+        self.assertEqual((worker["model"], worker["models"]), (SMOL, 1))
+        packed = [os.path.getsize(f) for f in glob.glob(os.path.join(STATE, "*.packed"))]
+        self.assertIn(worker["weights_bytes"], packed)
+        self.assertGreaterEqual(worker["private_bytes"], worker["kv_bytes"])
+        pid, = self.d.workers()
+        with open(f"/proc/{pid}/smaps_rollup", encoding="utf-8") as f:
+            anonymous = next(int(line.split()[1]) * 1024 for line in f
+                             if line.startswith("Anonymous:"))
+        # Pages that are large, and scratch that steps do not fill, are not counted exactly.
+        self.assertLess(worker["private_bytes"], 2 * anonymous + (8 << 20))
+        self.assertGreater(worker["private_bytes"], anonymous / 4)
+        table = self.d.bnctl("ps").stdout
+        self.assertRegex(table, r"UID +WORKER +MODEL +PRIVATE +KV +SHARED")
+        self.assertIn(SMOL, table)
+
+    def test_top(self):
+        self.generating()
+        v = self.json("top", "--once", "--json")
+        self.assertEqual((v["running"], v["waiting"]), (1, 0))
+        self.assertGreater(v["tokens_per_second"], 0)
+        self.assertGreater(v["cpus"], 0)
+        self.assertGreater(v["jobs"][0]["tokens_per_second"], 0)
+        self.assertEqual(len(v["workers"]), 1)
+        r = self.d.bnctl("top", "--once")
+        self.assertRegex(r.stdout, r"jobs 1 running, 0 waiting +tokens/s [0-9.]+ +CPUs [0-9.]+")
+        self.assertIn("generating", r.stdout)
+        self.assertNotIn("\x1b", r.stdout)
+        self.assertNotIn(CANARY, r.stdout)
+        piped = spawn(self.d, "top")
+        time.sleep(2.5)
+        status, out, err = end(piped)
+        self.assertEqual((status, err), (0, ""))
+        self.assertEqual(out.count("tokens/s"), 2)
+
+    def test_top_leaves_the_terminal_as_it_was(self):
+        master, slave = pty.openpty()
+        p = spawn(self.d, "top", stdout=slave)
+        os.close(slave)
+        data = b""
+        deadline = time.monotonic() + 20
+        while data.count(b"tokens/s") < 2:
+            self.assertLess(time.monotonic(), deadline)
+            if select.select([master], [], [], 1)[0]:
+                data += os.read(master, 65536)
+        self.assertEqual(end(p)[0], 0)
+        os.close(master)
+        self.assertIn(b"\x1b[H\x1b[J", data)
+        self.assertNotIn(b"\x1b[?", data, "no mode of the terminal is changed")
+
+    def test_monitor(self):
+        p = spawn(self.d, "monitor", "--json")
+        plain = spawn(self.d, "monitor")
+        time.sleep(0.5)
+        self.assertEqual(self.d.bnctl("ask", "-n", "3", "Say " + CANARY).returncode, 0)
+        time.sleep(0.5)
+        status, out, err = end(p)
+        self.assertEqual((status, err), (0, ""))
+        events = [json.loads(line) for line in out.splitlines()]
+        job = events[-1]["job"]
+        ours = [e for e in events if e["job"] == job]
+        self.assertEqual([e["event"] for e in ours][-2:], ["started", "ended"])
+        self.assertEqual((ours[-1]["state"], ours[-1]["tokens_out"], ours[-1]["verb"]),
+                         ("done", 3, "chat"))
+        status, out, err = end(plain)
+        self.assertEqual((status, err), (0, ""))
+        self.assertRegex(out, rf"(?m)^\d\d:\d\d:\d\d ended +{job} +uid \d+ chat done, \d+ read, "
+                              r"3 written$")
+        self.assertNotIn(CANARY, out)
+
+    def test_daemon_that_goes(self):
+        with running() as d:
+            top, monitor = spawn(d, "top"), spawn(d, "monitor")
+            time.sleep(0.5)
+            d.process.send_signal(signal.SIGTERM)
+            for p in (top, monitor):
+                _, err = p.communicate(timeout=10)
+                self.assertEqual(p.returncode, 69, err)
+                self.assertIn("is it running", err)
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=2)
