@@ -43,12 +43,11 @@ static int add_atom(struct compiler *c, struct set *s, const json_t *schema, enu
 int schema_worked(struct compiler *c, size_t n) {
         int r;
 
-        c->work += n;
-        if (c->work <= SCHEMA_WORK_MAX)
+        if (schema_spend(c, n))
                 return 0;
         r = schema_refuse(c, c->root, NULL, ERROR_INVALID_INPUT,
                           "The schema needs too many comparisons.");
-        c->e->value = c->work;
+        c->e->value = c->g->work;
         c->e->limit = SCHEMA_WORK_MAX;
         return r;
 }
@@ -71,21 +70,30 @@ static int check_one_of(struct compiler *c, const json_t *schema) {
         return 0;
 }
 
+/* Once for each schema, however many sets it is in. */
+static int check_once(struct compiler *c, const json_t *schema) {
+        struct known *k;
+        int r = schema_known(c, schema, &k);
+
+        if (r < 0 || k->checked)
+                return r;
+        k->checked = true;
+        r = schema_check(c, schema);
+        return r < 0 ? r : check_one_of(c, schema);
+}
+
 static int add_own(struct compiler *c, struct set *s, const json_t *schema) {
         json_t *all = json_object_get(schema, "allOf"), *one;
         const json_t *target;
         size_t i;
-        int r = schema_check(c, schema);
+        int r = check_once(c, schema);
 
         if (r >= 0)
                 r = add_atom(c, s, schema, PART_OWN);
         if (r >= 0 && json_object_get(schema, "anyOf"))
                 r = add_atom(c, s, schema, PART_ANY_OF);
-        if (r >= 0 && json_object_get(schema, "oneOf")) {
-                r = check_one_of(c, schema);
-                if (r >= 0)
-                        r = add_atom(c, s, schema, PART_ONE_OF);
-        }
+        if (r >= 0 && json_object_get(schema, "oneOf"))
+                r = add_atom(c, s, schema, PART_ONE_OF);
         if (r >= 0 && json_object_get(schema, "$ref")) {
                 r = schema_resolve(c, schema, &target);
                 if (r >= 0)
@@ -98,11 +106,25 @@ static int add_own(struct compiler *c, struct set *s, const json_t *schema) {
 }
 
 int schema_set_add(struct compiler *c, struct set *s, const json_t *schema) {
+        int r = schema_worked(c, s->n + 1);
+
+        if (r < 0)
+                return r;
         if (json_is_boolean(schema)) {
                 s->empty |= json_is_false(schema);
                 return 0;
         }
         return contains(s, schema, PART_OWN) ? 0 : add_own(c, s, schema);
+}
+
+static uint64_t hash_of(const struct set *s) {
+        uint64_t hash = s->empty;
+
+        for (size_t i = 0; i < s->n; i++) {
+                hash = (hash ^ (uintptr_t)s->atoms[i].schema) * UINT64_C(0x9e3779b97f4a7c15);
+                hash = (hash ^ (hash >> 29)) + s->atoms[i].part;
+        }
+        return hash;
 }
 
 static bool sets_equal(const struct set *a, const struct set *b) {
@@ -117,19 +139,22 @@ static bool sets_equal(const struct set *a, const struct set *b) {
 
 /* The node of a set: a known one, or a new one that is compiled later. */
 int schema_node(struct compiler *c, const struct set *s, uint32_t *ret) {
+        uint64_t hash = hash_of(s);
         struct set *copy;
-        int r = schema_worked(c, c->sets.n);
+        int r = schema_worked(c, s->n + c->sets.n / 64 + 1);
 
         if (r < 0)
                 return r;
         for (size_t i = 0; i < c->sets.n; i++)
-                if (sets_equal(c->sets.p[i], s)) {
+                if (c->hashes.p[i] == hash && sets_equal(c->sets.p[i], s)) {
                         *ret = c->nodes.p[i];
                         return 0;
                 }
         r = grammar_add_node(c->g, ret);
         if (r >= 0)
                 r = VEC_PUSH(&c->nodes, *ret);
+        if (r >= 0)
+                r = VEC_PUSH(&c->hashes, hash);
         if (r < 0)
                 return schema_too_big(c, s->n ? s->atoms[0].schema : c->root, r);
         copy = malloc(sizeof(*copy));
@@ -158,6 +183,9 @@ static int add_alternatives(struct compiler *c, const struct set *s, size_t open
         for (size_t i = 0; i < json_array_size(all) && r >= 0; i++) {
                 struct set rest = *s;
 
+                r = schema_worked(c, s->n + 1);
+                if (r < 0)
+                        break;
                 memmove(&rest.atoms[open], &rest.atoms[open + 1],
                         (rest.n - open - 1) * sizeof(rest.atoms[0]));
                 rest.n--;
@@ -188,6 +216,9 @@ static void compiler_done(struct compiler *c) {
                 free(c->sets.p[i]);
         VEC_DONE(&c->sets);
         VEC_DONE(&c->nodes);
+        VEC_DONE(&c->hashes);
+        free(c->known);
+        json_decref(c->anchors);
 }
 
 int schema_add(struct grammar *g, const json_t *schema, const char *where, uint32_t *ret,
@@ -202,6 +233,8 @@ int schema_add(struct grammar *g, const json_t *schema, const char *where, uint3
                 r = schema_node(&c, &first, ret);
         for (size_t i = 0; i < c.sets.n && r >= 0; i++)
                 r = compile_set(&c, c.sets.p[i], c.nodes.p[i]);
+        if (r >= 0)
+                r = schema_worked(&c, 0);
         compiler_done(&c);
         return r;
 }

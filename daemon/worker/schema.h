@@ -25,7 +25,8 @@
 
 enum {
         SCHEMA_SET_MAX = 64,     /* schemas that hold for one value at the same time */
-        SCHEMA_WORK_MAX = 1 << 24, /* comparisons while compiling */
+        SCHEMA_WORK_MAX = 1 << 22, /* values, schemas and names that are looked at while compiling
+                                    * all schemas of a grammar */
 };
 
 /* The errors of all functions: -ENOMEM, or -EBADMSG with *e; its param is `where`, followed by the

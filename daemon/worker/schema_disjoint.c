@@ -1,12 +1,15 @@
 /* Can a value fit both of two schemas? Only simple reasons against it are seen: other types, other
  * values of enum and const, or a member that both require and for which one of these holds. False
- * means "perhaps". */
+ * means "perhaps", or that the work has become too much. */
 #include <string.h>
 
 #include "daemon/worker/schema_internal.h"
 #include "engine/base/macro.h"
 
-enum { DISJOINT_DEPTH_MAX = 6 };
+enum {
+        DISJOINT_DEPTH_MAX = 6,
+        LOOK_WORK = 4, /* keywords of a schema that are looked at */
+};
 
 /* All that is certain about the values of a schema. */
 struct glimpse {
@@ -17,12 +20,13 @@ struct glimpse {
 
 /* Choices are left out: what holds without them holds with them. */
 static void look(struct compiler *c, const json_t *schema, struct glimpse *g) {
-        struct request_error unused, *e = c->e;
         json_t *all = json_object_get(schema, "allOf"), *one;
         const json_t *target;
         unsigned allowed;
         size_t i;
 
+        if (!schema_spend(c, LOOK_WORK + g->n))
+                return;
         if (json_is_false(schema))
                 g->types = 0;
         for (i = 0; i < g->n; i++)
@@ -34,16 +38,15 @@ static void look(struct compiler *c, const json_t *schema, struct glimpse *g) {
         g->types &= schema_types(schema);
         if (json_object_get(schema, "not") && schema_not_types(schema, &allowed))
                 g->types &= allowed;
-        c->e = &unused; /* a reference that leads nowhere is refused when its turn comes */
-        if (json_is_string(json_object_get(schema, "$ref")) &&
-            schema_resolve(c, schema, &target) >= 0)
+        /* a reference that leads nowhere is refused when its turn comes */
+        if (json_object_get(schema, "$ref") && schema_target(c, schema, &target) >= 0 && target)
                 look(c, target, g);
-        c->e = e;
         json_array_foreach(all, i, one)
                 look(c, one, g);
 }
 
-static bool value_fits(const json_t *v, const struct glimpse *g) {
+/* "True" is the careful answer here. */
+static bool value_fits(struct compiler *c, const json_t *v, const struct glimpse *g) {
         if (!(schema_value_type(v) & g->types))
                 return false;
         for (size_t i = 0; i < g->n; i++) {
@@ -52,37 +55,43 @@ static bool value_fits(const json_t *v, const struct glimpse *g) {
                 bool found = !values;
                 size_t j;
 
-                json_array_foreach(values, j, one)
-                        found |= schema_value_equal(one, v);
-                if (!found || (constant && !schema_value_equal(constant, v)))
-                        return false;
+                if (!schema_spend(c, 1))
+                        return true;
+                for (j = 0; !found && (one = json_array_get(values, j)); j++)
+                        found = schema_value_equal(c, one, v);
+                if (!found || (constant && !schema_value_equal(c, constant, v)))
+                        return !schema_spend(c, 0);
         }
         return true;
 }
 
 /* One schema lists its values, and none of them fits the other. */
-static bool values_differ(const struct glimpse *a, const struct glimpse *b) {
+static bool values_differ(struct compiler *c, const struct glimpse *a, const struct glimpse *b) {
         for (size_t i = 0; i < a->n; i++) {
                 json_t *values = json_object_get(a->schemas[i], "enum"), *one;
                 json_t *constant = json_object_get(a->schemas[i], "const");
                 bool any = false;
                 size_t j;
 
-                if (constant && !value_fits(constant, b))
+                if (constant && !value_fits(c, constant, b))
                         return true;
-                json_array_foreach(values, j, one)
-                        any |= value_fits(one, b);
+                for (j = 0; !any && (one = json_array_get(values, j)); j++)
+                        any = value_fits(c, one, b);
                 if (values && !any)
                         return true;
         }
         return false;
 }
 
-static bool requires(const struct glimpse *g, const char *name) {
+static bool requires(struct compiler *c, const struct glimpse *g, const char *name) {
+        size_t each = schema_text_work(strlen(name));
+
         for (size_t i = 0; i < g->n; i++) {
                 json_t *required = json_object_get(g->schemas[i], "required"), *one;
                 size_t j;
 
+                if (!schema_spend(c, 1 + json_array_size(required) * each))
+                        return false;
                 json_array_foreach(required, j, one)
                         if (json_is_string(one) && strcmp(json_string_value(one), name) == 0)
                                 return true;
@@ -99,11 +108,14 @@ static bool members_differ(struct compiler *c, const struct glimpse *a, const st
                         json_t *theirs = json_object_get(b->schemas[j], "properties");
                         const char *name;
 
-                        json_object_foreach(ours, name, one)
-                                if (requires(a, name) && requires(b, name) &&
-                                    json_object_get(theirs, name) &&
+                        json_object_foreach(ours, name, one) {
+                                if (!schema_spend(c, schema_text_work(strlen(name))))
+                                        return false;
+                                if (json_object_get(theirs, name) && requires(c, a, name) &&
+                                    requires(c, b, name) &&
                                     schema_disjoint(c, one, json_object_get(theirs, name), depth))
                                         return true;
+                        }
                 }
         return false;
 }
@@ -111,12 +123,11 @@ static bool members_differ(struct compiler *c, const struct glimpse *a, const st
 bool schema_disjoint(struct compiler *c, const json_t *a, const json_t *b, unsigned depth) {
         struct glimpse x = { .types = TYPE_ANY }, y = { .types = TYPE_ANY };
 
-        c->work += SCHEMA_SET_MAX;
-        if (c->work > SCHEMA_WORK_MAX)
-                return false;
         look(c, a, &x);
         look(c, b, &y);
-        if (!(x.types & y.types) || values_differ(&x, &y) || values_differ(&y, &x))
+        if (!schema_spend(c, 1))
+                return false;
+        if (!(x.types & y.types) || values_differ(c, &x, &y) || values_differ(c, &y, &x))
                 return true;
         return (x.types & y.types) == TYPE_OBJECT && depth < DISJOINT_DEPTH_MAX &&
                members_differ(c, &x, &y, depth + 1);

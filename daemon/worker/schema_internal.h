@@ -31,6 +31,13 @@ struct set {
         bool empty;      /* `false` is among them */
 };
 
+/* What is remembered of a schema. */
+struct known {
+        const json_t *schema;
+        const json_t *target;    /* of its $ref, when that is resolved and leads to a schema */
+        bool resolved, checked;
+};
+
 struct compiler {
         struct grammar *g;
         const json_t *root;
@@ -38,7 +45,10 @@ struct compiler {
         struct request_error *e;
         VEC(struct set *) sets;          /* met so far; the number is not the node's */
         VEC(uint32_t) nodes;             /* of each */
-        size_t work;                     /* comparisons of names, sets and alternatives */
+        VEC(uint64_t) hashes;            /* of each */
+        struct known *known;             /* a hash table; known_room is a power of two */
+        size_t n_known, known_room;
+        json_t *anchors;                 /* name: schema; NULL until the first is looked for */
         uint32_t null, boolean, integer, number; /* automata that many share, or GRAMMAR_NONE */
 };
 
@@ -48,10 +58,32 @@ int schema_refuse(struct compiler *c, const json_t *schema, const char *keyword,
 int schema_too_big(struct compiler *c, const json_t *schema, int error);
 /* The schema's keywords are known and well-formed. */
 int schema_check(struct compiler *c, const json_t *schema);
-int schema_resolve(struct compiler *c, const json_t *schema, const json_t **ret);
 unsigned schema_types(const json_t *schema);
 /* Does `not` leave types only: *ret_types those that it allows. */
 bool schema_not_types(const json_t *schema, unsigned *ret_types);
+
+/* schema_references.c */
+/* What is remembered of a schema; valid until the next call. */
+int schema_known(struct compiler *c, const json_t *schema, struct known **ret);
+/* Where its $ref leads; *ret is NULL when it leads nowhere. -ENOMEM, -E2BIG (SCHEMA_WORK_MAX). */
+int schema_target(struct compiler *c, const json_t *schema, const json_t **ret);
+/* The same; a reference that leads nowhere is refused. */
+int schema_resolve(struct compiler *c, const json_t *schema, const json_t **ret);
+/* The schemas in a keyword's value. */
+enum holding { HOLDS_NOTHING, HOLDS_ONE, HOLDS_LIST, HOLDS_NAMES };
+enum holding schema_holds(const char *keyword);
+
+/* Count work: one for each value, schema or name that is looked at, and for each 64 bytes of a
+ * text. False when it has become too much: whatever is found then is void, and the next
+ * schema_worked refuses. */
+static inline bool schema_spend(struct compiler *c, size_t n) {
+        c->g->work += n;
+        return c->g->work <= SCHEMA_WORK_MAX;
+}
+
+static inline size_t schema_text_work(size_t bytes) {
+        return 1 + bytes / 64;
+}
 
 /* schema.c */
 int schema_worked(struct compiler *c, size_t n);
@@ -59,7 +91,7 @@ int schema_set_add(struct compiler *c, struct set *s, const json_t *schema);
 int schema_node(struct compiler *c, const struct set *s, uint32_t *ret);
 
 /* schema_values.c */
-bool schema_value_equal(const json_t *a, const json_t *b);
+bool schema_value_equal(struct compiler *c, const json_t *a, const json_t *b);
 unsigned schema_value_type(const json_t *v);
 bool schema_has_values(const struct set *s);
 /* The values of enum and const that fit the whole set, as literals of the node. */
@@ -96,5 +128,5 @@ int schema_number(struct compiler *c, const struct set *s, bool whole, uint32_t 
 /* Without an exponent. False: that has too many digits. */
 bool schema_plain_number(const json_t *v, char ret[NUMBER_TEXT_MAX]);
 
-/* schema_disjoint.c: can no value fit two members of the schema's oneOf? */
+/* schema_disjoint.c: can no value fit both, for certain? */
 bool schema_disjoint(struct compiler *c, const json_t *a, const json_t *b, unsigned depth);

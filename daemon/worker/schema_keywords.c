@@ -1,5 +1,5 @@
-/* Keywords: which are understood, whether their values are well-formed, where they stand, and what
- * $ref points to. One table row per keyword. */
+/* Keywords: which are understood, whether their values are well-formed, and where they stand. One
+ * table row per keyword. */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,12 +14,6 @@
 struct place {
         char text[REQUEST_PARAM_MAX];
 };
-
-static bool holds_names(const char *keyword) {
-        return strcmp(keyword, "properties") == 0 || strcmp(keyword, "$defs") == 0 ||
-               strcmp(keyword, "definitions") == 0 || strcmp(keyword, "patternProperties") == 0 ||
-               strcmp(keyword, "dependentSchemas") == 0;
-}
 
 static bool is_keyword(const char *name);
 
@@ -49,7 +43,8 @@ static bool find_place(const json_t *at, const json_t *what, bool names, size_t 
                                         : snprintf(p->text + n, sizeof(p->text) - n, "/%s", key);
 
                         i++;
-                        if (m >= 0 && find_place(v, what, !names && holds_names(key),
+                        if (m >= 0 && find_place(v, what,
+                                                 !names && schema_holds(key) == HOLDS_NAMES,
                                                  MIN(n + (size_t)m, sizeof(p->text) - 1), p))
                                 return true;
                 }
@@ -96,6 +91,8 @@ int schema_too_big(struct compiler *c, const json_t *schema, int error) {
 
 /* --- types --- */
 
+enum { N_TYPES = 7 }; /* an array of them names none twice */
+
 static unsigned type_named(const char *name) {
         static const struct {
                 const char *name;
@@ -121,6 +118,8 @@ unsigned schema_types(const json_t *schema) {
                 return TYPE_ANY;
         if (json_is_string(type))
                 return type_named(json_string_value(type));
+        if (json_array_size(type) > N_TYPES)
+                return TYPE_ANY; /* refused when its turn comes */
         json_array_foreach(type, i, one)
                 types |= type_named(json_string_value(one));
         return types;
@@ -130,14 +129,16 @@ static bool is_schema(const json_t *schema, const json_t *v) {
         return json_is_boolean(v) || json_is_object(v);
 }
 
+static bool is_type(const json_t *schema, const json_t *v);
+
 bool schema_not_types(const json_t *schema, unsigned *ret_types) {
-        json_t *not = json_object_get(schema, "not");
+        json_t *not = json_object_get(schema, "not"), *type = json_object_get(not, "type");
 
         if (json_is_boolean(not))
                 *ret_types = json_is_true(not) ? 0 : TYPE_ANY;
         else if (json_object_size(not) == 0)
                 *ret_types = 0;
-        else if (json_object_size(not) == 1 && json_object_get(not, "type"))
+        else if (json_object_size(not) == 1 && type && is_type(not, type))
                 *ret_types = TYPE_ANY & ~schema_types(not);
         else
                 return false;
@@ -165,7 +166,7 @@ static bool is_type(const json_t *schema, const json_t *v) {
         json_array_foreach(v, i, one)
                 if (type_named(json_string_value(one)) == 0)
                         return false;
-        return json_array_size(v) > 0;
+        return json_array_size(v) > 0 && json_array_size(v) <= N_TYPES;
 }
 
 static bool is_names(const json_t *schema, const json_t *v) {
@@ -341,97 +342,5 @@ int schema_check(struct compiler *c, const json_t *schema) {
                 if (r < 0)
                         return r;
         }
-        return 0;
-}
-
-/* --- references --- */
-
-static int hex_pair(const char *p) {
-        char pair[3] = { p[0], p[0] ? p[1] : '\0', '\0' }, *end;
-        long v = strtol(pair, &end, 16);
-
-        return end == pair + 2 ? (int)v : -1;
-}
-
-/* One step of a JSON pointer in a URI fragment, decoded in place; the rest follows its end. */
-static char *next_token(char **at) {
-        char *token = *at, *to = token, *p = token;
-
-        for (; *p && *p != '/'; p++) {
-                char c = *p;
-
-                if (c == '%' && hex_pair(p + 1) > 0) {
-                        c = (char)hex_pair(p + 1);
-                        p += 2;
-                }
-                *to++ = c;
-        }
-        *at = *p ? p + 1 : NULL;
-        *to = '\0';
-        for (p = to = token; *p; p++) {
-                if (p[0] == '~' && (p[1] == '0' || p[1] == '1'))
-                        *to++ = *++p == '0' ? '~' : '/';
-                else
-                        *to++ = *p;
-        }
-        *to = '\0';
-        return token;
-}
-
-static const json_t *follow(const json_t *v, char *pointer) {
-        while (v && pointer) {
-                char *token = next_token(&pointer), *end;
-
-                if (json_is_object(v)) {
-                        v = json_object_get(v, token);
-                } else {
-                        size_t i = strtoul(token, &end, 10);
-
-                        v = *token && !*end ? json_array_get(v, i) : NULL;
-                }
-        }
-        return v;
-}
-
-static const json_t *find_anchor(const json_t *v, const char *name) {
-        const json_t *found = NULL;
-        json_t *one;
-        const char *key, *anchor = json_string_value(json_object_get(v, "$anchor"));
-        size_t i;
-
-        if (anchor && strcmp(anchor, name) == 0)
-                return v;
-        json_object_foreach((json_t *)v, key, one)
-                if (!found && strcmp(key, "enum") != 0 && strcmp(key, "const") != 0)
-                        found = find_anchor(one, name);
-        if (json_is_array(v))
-                json_array_foreach(v, i, one)
-                        if (!found)
-                                found = find_anchor(one, name);
-        return found;
-}
-
-int schema_resolve(struct compiler *c, const json_t *schema, const json_t **ret) {
-        const char *ref = json_string_value(json_object_get(schema, "$ref"));
-        const json_t *target = NULL;
-        char *copy;
-
-        if (ref[0] != '#')
-                return schema_refuse(c, schema, "$ref", ERROR_UNSUPPORTED,
-                                     "Only references into the same schema are followed.");
-        copy = strdup(ref);
-        if (!copy)
-                return -ENOMEM;
-        if (copy[1] == '\0')
-                target = c->root;
-        else if (copy[1] == '/')
-                target = follow(c->root, copy + 2);
-        else
-                target = find_anchor(c->root, copy + 1);
-        secure_free(copy);
-        if (!target || !is_schema(NULL, target))
-                return schema_refuse(c, schema, "$ref", ERROR_INVALID_INPUT,
-                                     "The reference leads to no schema.");
-        *ret = target;
         return 0;
 }

@@ -49,16 +49,20 @@ static int all_names(struct compiler *c, uint32_t *ret) {
         return dfa_add(&c->g->dfa, &n, at, at, ret);
 }
 
-/* Exactly the strings of a list of values. */
+/* Exactly the strings of enum and const, which one may lack. */
 static int listed_names(struct compiler *c, const json_t *values, const json_t *constant,
                         uint32_t *ret) {
         _cleanup_(nfa_done) struct nfa n = {};
         uint32_t start = nfa_state(&n), end = nfa_state(&n);
-        const json_t *v = constant;
+        const json_t *v;
 
-        for (size_t i = 0; constant ? i == 0 : (v = json_array_get(values, i)) != NULL; i++)
-                if (json_is_string(v))
+        for (size_t i = 0; values && (v = json_array_get(values, i)); i++)
+                if (json_is_string(v) && (!constant || schema_value_equal(c, v, constant)))
                         nfa_text(&n, start, view_of(json_string_value(v)), end);
+        if (!values && json_is_string(constant))
+                nfa_text(&n, start, view_of(json_string_value(constant)), end);
+        if (!schema_spend(c, json_array_size(values)))
+                return schema_worked(c, 0);
         return dfa_add(&c->g->dfa, &n, start, end, ret);
 }
 
@@ -108,6 +112,9 @@ int schema_name_matches(struct compiler *c, const json_t *schema, const char *na
         int r = 0;
 
         json_object_foreach(patterns, pattern, v) {
+                r = schema_worked(c, strlen(pattern) + 1);
+                if (r < 0)
+                        return r;
                 r = schema_match(c, schema, "patternProperties", view_of(pattern), &automaton);
                 if (r < 0)
                         return r;

@@ -215,7 +215,8 @@ static int add_member(struct compiler *c, const struct set *s, const char *name,
                       struct members *m) {
         struct member one = { .name = name };
         struct set set;
-        int r = schema_worked(c, m->list.n + s->n);
+        size_t each = schema_text_work(strlen(name));
+        int r = schema_worked(c, (m->list.n + s->n) * each);
 
         if (r < 0)
                 return r;
@@ -260,9 +261,10 @@ static int collect_members(struct compiler *c, const struct set *s, struct membe
 static bool is_required(struct compiler *c, const struct set *s, const char *name) {
         for (size_t i = 0; i < s->n; i++) {
                 json_t *required = json_object_get(s->atoms[i].schema, "required"), *v;
-                size_t j;
+                size_t j, each = schema_text_work(strlen(name));
 
-                c->work += json_array_size(required);
+                if (!schema_spend(c, 1 + json_array_size(required) * each))
+                        return false;
                 json_array_foreach(required, j, v)
                         if (strcmp(json_string_value(v), name) == 0)
                                 return true;
@@ -276,7 +278,7 @@ static int add_properties(struct compiler *c, const struct set *s, const struct 
         for (size_t i = 0; i < m->list.n && r >= 0; i++) {
                 const char *name = m->list.p[i].name;
 
-                r = schema_worked(c, 0);
+                r = schema_worked(c, strlen(name) + i); /* names are kept, and sorted */
                 if (r < 0)
                         break;
                 r = grammar_add_property(c->g, view_of(name),
@@ -341,7 +343,9 @@ static int add_array(struct compiler *c, const struct set *s, uint32_t node) {
                 rule.n = MAX(rule.n, (uint32_t)json_array_size(json_object_get(
                                              s->atoms[i].schema, "prefixItems")));
         for (uint32_t i = 0; i < rule.n && r >= 0; i++) {
-                r = item_set(c, s, i, &set);
+                r = schema_worked(c, s->n + 1);
+                if (r >= 0)
+                        r = item_set(c, s, i, &set);
                 if (r >= 0)
                         r = schema_node(c, &set, &item);
                 if (r >= 0)

@@ -59,18 +59,23 @@ static bool numbers_equal(const json_t *a, const json_t *b) {
 }
 
 /* As JSON Schema compares: 1 is 1.0. */
-bool schema_value_equal(const json_t *a, const json_t *b) {
+bool schema_value_equal(struct compiler *c, const json_t *a, const json_t *b) {
         const char *key;
         json_t *one;
-        size_t i;
+        size_t i, n = json_string_length(a);
 
+        if (!schema_spend(c, 1))
+                return false;
+        if (json_is_string(a) && json_is_string(b))
+                return n == json_string_length(b) && schema_spend(c, n / 64) &&
+                       memcmp(json_string_value(a), json_string_value(b), n) == 0;
         if (json_is_number(a) && json_is_number(b))
                 return numbers_equal(a, b);
         if (json_is_array(a) && json_is_array(b)) {
                 if (json_array_size(a) != json_array_size(b))
                         return false;
                 json_array_foreach(a, i, one)
-                        if (!schema_value_equal(one, json_array_get(b, i)))
+                        if (!schema_value_equal(c, one, json_array_get(b, i)))
                                 return false;
                 return true;
         }
@@ -78,8 +83,9 @@ bool schema_value_equal(const json_t *a, const json_t *b) {
                 if (json_object_size(a) != json_object_size(b))
                         return false;
                 json_object_foreach((json_t *)a, key, one)
-                        if (!json_object_get(b, key) ||
-                            !schema_value_equal(one, json_object_get(b, key)))
+                        if (!schema_spend(c, schema_text_work(strlen(key))) ||
+                            !json_object_get(b, key) ||
+                            !schema_value_equal(c, one, json_object_get(b, key)))
                                 return false;
                 return true;
         }
@@ -119,19 +125,18 @@ static void put_text(struct writer *w, const char *text) {
 }
 
 static void put_string(struct writer *w, const char *p, size_t n) {
-        static const char marks[] = "\"\\\b\f\n\r\t", letters[] = "\"\\bfnrt";
         char escape[8];
 
         put_byte(w, '"');
         for (size_t i = 0; i < n; i++) {
                 uint8_t c = (uint8_t)p[i];
-                const char *mark = c ? strchr(marks, c) : NULL;
+                uint8_t letter = grammar_escape(c);
 
-                if (mark)
-                        snprintf(escape, sizeof(escape), "\\%c", letters[mark - marks]);
+                if (letter)
+                        snprintf(escape, sizeof(escape), "\\%c", letter);
                 else
                         snprintf(escape, sizeof(escape), "\\u%04x", c);
-                if (mark || c < 0x20)
+                if (letter || c < 0x20)
                         put_text(w, escape);
                 else
                         put_byte(w, c);
@@ -175,23 +180,28 @@ static void put_value(struct writer *w, const json_t *v) {
 
 /* --- which values fit --- */
 
-static bool among(const json_t *values, const json_t *v) {
+enum { FIT_WORK = 4 }; /* keywords of a schema that a value is held against */
+
+static bool among(struct compiler *c, const json_t *values, const json_t *v) {
         json_t *one;
         size_t i;
 
         json_array_foreach(values, i, one)
-                if (schema_value_equal(one, v))
+                if (schema_value_equal(c, one, v))
                         return true;
         return false;
 }
 
-static bool own_keywords_fit(const json_t *schema, const json_t *v) {
+/* Not held against the list that it is taken from. */
+static bool own_keywords_fit(struct compiler *c, const json_t *schema, const json_t *v,
+                             const json_t *list) {
         json_t *values = json_object_get(schema, "enum");
         json_t *constant = json_object_get(schema, "const");
         unsigned type = schema_value_type(v), allowed;
 
-        if (!(schema_types(schema) & type) || (values && !among(values, v)) ||
-            (constant && !schema_value_equal(constant, v)))
+        if (!(schema_types(schema) & type) ||
+            (values && values != list && !among(c, values, v)) ||
+            (constant && !schema_value_equal(c, constant, v)))
                 return false;
         return !json_object_get(schema, "not") || !schema_not_types(schema, &allowed) ||
                (allowed & type);
@@ -232,6 +242,7 @@ static bool length_fits(const struct set *s, const json_t *v) {
 /* What strings and numbers of the set have to pass, made when the first of them comes. */
 struct filter {
         const struct set *set;
+        const json_t *list;         /* enum that the values are taken from, or NULL */
         uint32_t pattern, number;   /* automata, or GRAMMAR_NONE */
         bool has_pattern, has_number;
 };
@@ -269,9 +280,13 @@ static int value_fits(struct compiler *c, struct filter *f, const json_t *v, boo
         const struct set *s = f->set;
         unsigned type = schema_value_type(v);
 
+        int r = schema_worked(c, s->n * FIT_WORK);
+
         *ret = false;
+        if (r < 0)
+                return r;
         for (size_t i = 0; i < s->n; i++)
-                if (!own_keywords_fit(s->atoms[i].schema, v))
+                if (!own_keywords_fit(c, s->atoms[i].schema, v, f->list))
                         return 0;
         for (size_t i = 0; i < s->n; i++) {
                 const char *keyword = compound_keyword(s->atoms[i].schema, type);
@@ -319,7 +334,7 @@ int schema_add_values(struct compiler *c, const struct set *s, uint32_t node) {
         const json_t *schema = with_values(s), *constant = json_object_get(schema, "const"), *v;
         const json_t *values = json_object_get(schema, "enum");
         uint32_t start = nfa_state(&n), end = nfa_state(&n);
-        struct filter f = { .set = s };
+        struct filter f = { .set = s, .list = constant ? NULL : values };
         struct writer w = { .n = &n };
         bool any = false;
         int r = constant ? add_value(c, &f, constant, &w, start, end, &any) : 0;

@@ -306,16 +306,29 @@ static bool lower_heights(struct grammar *g) {
 
 /* --- what the vocabulary can spell --- */
 
+static const char escaped[] = "\"\\\b\f\n\r\t", letters[] = GRAMMAR_LETTERS;
+
+uint8_t grammar_escape(uint8_t character) {
+        const char *at = character ? strchr(escaped, character) : NULL;
+
+        return at ? (uint8_t)letters[at - escaped] : 0;
+}
+
+uint8_t grammar_unescape(uint8_t letter) {
+        const char *at = letter ? strchr(letters, letter) : NULL;
+
+        return at ? (uint8_t)escaped[at - letters] : 0;
+}
+
 /* Characters of strings, each as the bytes that stand for it. */
 static void usable_characters(const bool usable[256], bool ret[256]) {
-        static const char marks[] = "\"\\\b\f\n\r\t", letters[] = "\"\\bfnrt";
         static const char hex[] = "0123456789abcdef";
 
         for (unsigned c = 0; c < 256; c++) {
-                const char *mark = c ? strchr(marks, (int)c) : NULL;
+                uint8_t letter = grammar_escape((uint8_t)c);
 
-                if (mark)
-                        ret[c] = usable['\\'] && usable[(uint8_t)letters[mark - marks]];
+                if (letter)
+                        ret[c] = usable['\\'] && usable[letter];
                 else if (c < 0x20)
                         ret[c] = usable['\\'] && usable['u'] && usable['0'] &&
                                  usable['0' + c / 16] && usable[(uint8_t)hex[c % 16]];

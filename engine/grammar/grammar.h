@@ -98,6 +98,7 @@ struct grammar {
         VEC(uint32_t) items;
         VEC(uint8_t) names;
         VEC(struct decoded) decoded; /* states over characters of strings, not over JSON text */
+        size_t work;           /* of those who build it, as they count it */
         uint32_t root;
         bool settled;
         bool utf8_live[_UTF8_STATE_MAX]; /* the vocabulary can end such a character */
@@ -131,6 +132,11 @@ int grammar_settle(struct grammar *g, const bool usable[256]);
 void grammar_settle_utf8(struct grammar *g, const bool usable[256]);
 /* The state after one more byte of a string; UTF8_BROKEN when it may not follow. */
 enum utf8_state grammar_utf8(const struct grammar *g, enum utf8_state at, uint8_t byte);
+
+/* Characters that are written as a backslash and a letter: the letter, and back. 0: it is none. */
+#define GRAMMAR_LETTERS "\"\\bfnrt"
+uint8_t grammar_escape(uint8_t character);
+uint8_t grammar_unescape(uint8_t letter);
 
 /* Levels that the value of such a member needs; GRAMMAR_NONE: there is no such member. */
 uint32_t grammar_class_height(const struct grammar *g, uint32_t class);

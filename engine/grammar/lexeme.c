@@ -202,31 +202,6 @@ static bool content_is_whole(const struct grammar *g, const struct lexeme *l) {
 
 /* --- escapes --- */
 
-/* The character of \b and its like; 0: there is none. */
-static uint8_t short_escape(uint8_t letter) {
-        switch (letter) {
-        case '"':
-        case '\\':
-                return letter;
-        case 'b':
-                return '\b';
-        case 'f':
-                return '\f';
-        case 'n':
-                return '\n';
-        case 'r':
-                return '\r';
-        case 't':
-                return '\t';
-        default:
-                return 0;
-        }
-}
-
-static bool has_short_escape(unsigned c) {
-        return c == '\b' || c == '\f' || c == '\n' || c == '\r' || c == '\t';
-}
-
 static bool content_takes(const struct grammar *g, const struct lexeme *l, uint8_t c) {
         struct lexeme copy = *l;
 
@@ -235,16 +210,14 @@ static bool content_takes(const struct grammar *g, const struct lexeme *l, uint8
 
 static bool takes_any(const struct grammar *g, const struct lexeme *l, unsigned lo, unsigned hi) {
         for (unsigned c = lo; c < hi; c++)
-                if (!has_short_escape(c) && content_takes(g, l, (uint8_t)c))
+                if (!grammar_escape((uint8_t)c) && content_takes(g, l, (uint8_t)c))
                         return true;
         return false;
 }
 
 static bool takes_escape(const struct grammar *g, const struct lexeme *l) {
-        static const char letters[] = "\"\\bfnrt";
-
-        for (size_t i = 0; letters[i]; i++)
-                if (content_takes(g, l, short_escape((uint8_t)letters[i])))
+        for (const char *letter = GRAMMAR_LETTERS; *letter; letter++)
+                if (content_takes(g, l, grammar_unescape((uint8_t)*letter)))
                         return true;
         return takes_any(g, l, 0, 0x20);
 }
@@ -273,7 +246,7 @@ static bool step_escape(const struct grammar *g, struct lexeme *l, uint8_t byte)
         case ESCAPE_BEGUN:
                 if (byte == 'u')
                         return escape_to(l, ESCAPE_U, takes_any(g, l, 0, 0x20));
-                return short_escape(byte) && end_escape(g, l, short_escape(byte));
+                return grammar_unescape(byte) && end_escape(g, l, grammar_unescape(byte));
         case ESCAPE_U:
                 return escape_to(l, ESCAPE_U0, byte == '0');
         case ESCAPE_U0:
@@ -283,7 +256,7 @@ static bool step_escape(const struct grammar *g, struct lexeme *l, uint8_t byte)
                         return escape_to(l, ESCAPE_U000, takes_any(g, l, 0, 0x10));
                 return escape_to(l, ESCAPE_U001, byte == '1' && takes_any(g, l, 0x10, 0x20));
         case ESCAPE_U000:
-                return low >= 0 && !has_short_escape((unsigned)low) && end_escape(g, l, low);
+                return low >= 0 && !grammar_escape((uint8_t)low) && end_escape(g, l, low);
         case ESCAPE_U001:
                 return end_escape(g, l, low < 0 ? low : low + 0x10);
         case ESCAPE_NONE:

@@ -151,6 +151,10 @@ static const struct {
           "{'s_y':null", 'n' },
         { "{'type':'object','propertyNames':{'enum':['a','b']}}", "{'a':1,'b':2}", 'w' },
         { "{'type':'object','propertyNames':{'enum':['a','b']}}", "{'c'", 'n' },
+        { "{'type':'object','propertyNames':{'enum':['a','b'],'const':'b'}}", "{'b':1}", 'w' },
+        { "{'type':'object','propertyNames':{'enum':['a','b'],'const':'b'}}", "{'a'", 'n' },
+        { "{'type':'object','propertyNames':{'enum':['a'],'const':'b'}}", "{'b'", 'n' },
+        { "{'$ref':'#a','properties':{'default':{'$anchor':'a','type':'null'}}}", "null", 'w' },
         /* arrays */
         { LIST "'minItems':1,'maxItems':2}", "[1, -2]", 'w' },
         { LIST "'minItems':1,'maxItems':2}", "[]", 'n' },
@@ -261,6 +265,11 @@ static const struct {
         { "{'pattern':'(?=a)'}", "schema/pattern", ERROR_UNSUPPORTED },
         { "{'format':'iri'}", "schema/format", ERROR_UNSUPPORTED },
         { "{'$ref':'other.json'}", "schema/$ref", ERROR_UNSUPPORTED },
+        { "{'$ref':'#a','default':{'$anchor':'a'},'examples':[{'$anchor':'a'}]}", "schema/$ref",
+          ERROR_INVALID_INPUT },
+        { "{'$ref':'#a','properties':{'x':{'enum':[{'$anchor':'a'}]}}}", "schema/$ref",
+          ERROR_INVALID_INPUT },
+        { "{'not':{'type':'text'}}", "schema/not", ERROR_UNSUPPORTED },
         { "{'$ref':'#/$defs/none'}", "schema/$ref", ERROR_INVALID_INPUT },
         { "{'oneOf':[{'type':'integer'},{'minimum':2}]}", "schema/oneOf", ERROR_UNSUPPORTED },
         { "{'multipleOf':0}", "schema/multipleOf", ERROR_INVALID_INPUT },
@@ -350,6 +359,84 @@ static void test_limits(void **state) {
         free(closed);
 }
 
+/* What the compiler looks up in the schema, counted apart from its own account (linked in place of
+ * jansson's functions). */
+static size_t lookups;
+
+json_t *__real_json_object_get(const json_t *object, const char *key);
+json_t *__wrap_json_object_get(const json_t *object, const char *key);
+json_t *__real_json_array_get(const json_t *array, size_t index);
+json_t *__wrap_json_array_get(const json_t *array, size_t index);
+void *__real_json_object_iter_next(json_t *object, void *iter);
+void *__wrap_json_object_iter_next(json_t *object, void *iter);
+
+json_t *__wrap_json_object_get(const json_t *object, const char *key) {
+        lookups++;
+        return __real_json_object_get(object, key);
+}
+
+json_t *__wrap_json_array_get(const json_t *array, size_t index) {
+        lookups++;
+        return __real_json_array_get(array, index);
+}
+
+void *__wrap_json_object_iter_next(json_t *object, void *iter) {
+        lookups++;
+        return __real_json_object_iter_next(object, iter);
+}
+
+enum { LOOKUPS_EACH = 6 }; /* at most, for one of what SCHEMA_WORK_MAX counts */
+
+enum { COMPILED = -1 };
+
+/* Takes the schema. limit: that of the error, or COMPILED. */
+static void check_work(char *schema, int64_t limit, size_t work) {
+        struct request_error e;
+        struct grammar *g = NULL;
+        int r;
+
+        lookups = 0;
+        r = compile(schema, &g, &e);
+        if (limit == COMPILED ? r < 0 : r != -EBADMSG || e.limit != (uint64_t)limit)
+                fail_msg("%.200s: %s, limit %llu", schema, e.detail, (unsigned long long)e.limit);
+        if (lookups > LOOKUPS_EACH * work)
+                fail_msg("%.200s: %zu lookups", schema, lookups);
+        if (g && g->work > work)
+                fail_msg("%.200s: work %zu", schema, g->work);
+        grammar_free(g);
+        free(schema);
+}
+
+static char *join(char *a, char *b) {
+        a = realloc(a, strlen(a) + strlen(b) + 1);
+        assert_non_null(a);
+        strcat(a, b);
+        free(b);
+        return a;
+}
+
+/* Work that grows with the square of the schema is counted where it is done, and what a schema
+ * needs is done once for it, not for every place from which it is used. */
+static void test_work(void **state) {
+        char *two = join(repeat("{'$defs':{'x':{'oneOf':[{'enum':[", "@,", 4000, "-1]},"),
+                         repeat("{'enum':[", "-2@,", 4000, "-2]}]}},"));
+        char *few = join(repeat("{'$defs':{'x':{'oneOf':[{'enum':[", "@,", 300, "-1]},"),
+                         repeat("{'enum':[", "-2@,", 300, "-2]}]}},"));
+
+        (void)state;
+        two = join(two, repeat("'properties':{", "'p@':{'$ref':'#/$defs/x'},", 40, "'q':{}}}"));
+        few = join(few, repeat("'properties':{", "'p@':{'$ref':'#/$defs/x'},", 40, "'q':{}}}"));
+        check_work(two, SCHEMA_WORK_MAX, SCHEMA_WORK_MAX);
+        check_work(few, COMPILED, 400 * 1000);
+        check_work(join(repeat("{'allOf':[{'enum':[", "@,", 4000, "-1]},"),
+                        repeat("{'enum':[", "1@.5,", 4000, "-2]}]}")),
+                   SCHEMA_WORK_MAX, SCHEMA_WORK_MAX);
+        check_work(repeat("{'$defs':{'z':{'$anchor':'z'}},'prefixItems':[",
+                          "{'$ref':'#z','title':[[],[],[]]},", 3000, "{}]}"), COMPILED, 500 * 1000);
+        check_work(repeat("{'oneOf':[", "{'const':@,'$ref':'#no'},", 400, "{'const':-1}]}"), 0,
+                   SCHEMA_WORK_MAX);
+}
+
 /* Many readings at once: those beyond the bound are given up, the text stays possible. */
 static void test_ambiguity(void **state) {
         char *schema = repeat("{'$defs':{'v':{'anyOf':[",
@@ -436,6 +523,7 @@ int main(int argc, char **argv) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(test_texts),    cmocka_unit_test(test_depth),
                 cmocka_unit_test(test_refusals), cmocka_unit_test(test_limits),
+                cmocka_unit_test(test_work),
                 cmocka_unit_test(test_ambiguity), cmocka_unit_test(test_masks),
         };
 
