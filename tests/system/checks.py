@@ -290,6 +290,74 @@ def users_do_not_see_each_others_jobs():
         job.wait()
 
 
+def manager(method, *arguments, user=None):
+    return command("busctl", "call", "org.bitnetd.Bitnetd1", "/org/bitnetd/Bitnetd1",
+                   "org.bitnetd.Bitnetd1.Manager", method, *arguments, user=user)
+
+
+def set_weight(user, weight):
+    """What is said when this user sets the weight of uid 4711; "" when it is done."""
+    return manager("SetQuota", "ua{sv}b", "4711", "1", "Weight", "u", weight, "false",
+                   user=user).stderr.strip()
+
+
+def weight_of_4711():
+    return re.search(r'"Weight" t (\d+)', manager("GetQuota", "u", "4711").stdout).group(1)
+
+
+@check
+def polkit_decides_on_administration():
+    refused = "Call failed: Not allowed"
+    if not set_weight("alice", "500").startswith(refused):
+        fail("without a rule alice may: " + set_weight("alice", "500"))
+    rule = "/etc/polkit-1/rules.d/10-bitnetd-check.rules"
+    with open(rule, "w") as f:
+        f.write('polkit.addRule(function(action, subject) {'
+                'if (action.id == "org.bitnetd.manage-quota" && subject.user == "alice")'
+                ' return polkit.Result.YES; });')
+    os.chmod(rule, 0o644)
+    command("systemctl", "restart", "polkit.service")
+    said = set_weight("alice", "501")
+    if said or weight_of_4711() != "501":
+        fail(f"with a rule alice may not: {said}, {weight_of_4711()}")
+    if not set_weight("bob", "502").startswith(refused):
+        fail("bob may")
+    if not manager("ListJobs", "a{sv}", "1", "all", "b", "true",
+                   user="alice").stderr.startswith(refused):
+        fail("one action allows another")
+    command("systemctl", "mask", "--runtime", "--now", "polkit.service")
+    try:
+        if not set_weight("alice", "503").startswith(refused):
+            fail("alice may without polkit")
+        if set_weight(None, "504") or weight_of_4711() != "504":
+            fail("root may not without polkit")
+    finally:
+        command("systemctl", "unmask", "--runtime", "polkit.service")
+        os.unlink(rule)
+
+
+def start_by(action):
+    """The stopped broker is started by what somebody does with it."""
+    command("systemctl", "stop", "bitnetd.service")
+    if command("systemctl", "is-active", "bitnetd.service").returncode == 0:
+        fail("it did not stop")
+    expect_success(action())
+    if command("systemctl", "is-active", "bitnetd.service").returncode != 0:
+        fail("it answered, but the unit is not active")
+
+
+@check
+def a_bus_call_starts_the_broker():
+    start_by(lambda: manager("GetStatus", user="alice"))
+
+
+@check
+def a_connection_starts_the_broker():
+    start_by(lambda: command("curl", "-sS", "--unix-socket", "/run/bitnetd/api.sock",
+                             "http://localhost/v1/models", user="bob"))
+    start_by(lambda: command("bnctl", "status", user="bob"))
+
+
 @check
 def killed_worker_gives_a_clear_error_and_the_next_request_works():
     job = subprocess.Popen(["runuser", "-u", "alice", "--", "bnctl", "ask", "--max-tokens=400",

@@ -21,7 +21,7 @@ SUITE = "bookworm"
 MIRROR = os.environ.get("BITNETD_TEST_MIRROR", "http://deb.debian.org/debian")
 PACKAGES = ["dbus", "systemd", "systemd-sysv", "libpam-systemd", "libnss-systemd", "libsystemd0",
             "libseccomp2", "libsodium23", "libjansson4", "libcurl4", "libutf8proc2", "libinih1",
-            "libhttp-parser2.9", "python3-minimal", "python3-dbus", "curl"]
+            "libhttp-parser2.9", "python3-minimal", "python3-dbus", "curl", "polkitd"]
 MAX_AGE = 30 * 86400     # seconds, then the bare system is made anew
 BOOT_SECONDS = 240
 USERS = ["alice", "bob"]
