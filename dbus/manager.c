@@ -6,6 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "daemon/broker/log.h"
 #include "daemon/broker/metrics.h"
 #include "dbus/options.h"
 #include "dbus/peer.h"
@@ -54,6 +55,7 @@ static int submit(sd_bus_message *m, struct peer *p, enum wire_verb verb, sd_bus
         error = control_submit(workers, uid, &request, input, &job, &output, &refusal);
         if (error != ERROR_NONE) {
                 peer_broker(p)->metrics->refusals[error]++;
+                log_refused(uid, verb, 0, error);
                 return bus_refuse(e, &refusal);
         }
         r = job_own(p, job, m);

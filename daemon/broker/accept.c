@@ -133,9 +133,10 @@ static int on_connection(sd_event_source *source, int fd, uint32_t revents, void
         }
         if (!l->stopping)
                 why = admit(l, peer, uid);
-        if (why.code != ERROR_NONE)
+        if (why.code != ERROR_NONE) {
+                log_refused(uid, 0, 0, why.code);
                 listener_refuse(l, peer, &why);
-        else
+        } else
                 workers_settings(l->workers)->metrics->connections++;
         return 0;
 }

@@ -306,8 +306,11 @@ int broker_set_quota(struct broker *b, uid_t uid, const struct settings_change *
 
         if (r < 0)
                 log_config_bad(ret_problem);
-        else
+        else {
                 put_in_force(b, config);
+                if (n > 0)
+                        log_event(LOG_QUOTA_CHANGED, uid, n, persistent);
+        }
         return r;
 }
 

@@ -60,13 +60,14 @@ static int on_want_model(struct worker *w, const union wire_message *m) {
         return 0;
 }
 
-static int refuse(struct worker *w, uint64_t ref, const struct refusal *why) {
+static int refuse(struct worker *w, uint64_t ref, uint32_t verb, const struct refusal *why) {
         union wire_message m = { .refused = { .h.type = WIRE_REFUSED, .ref = ref,
                                               .error = why->code,
                                               .retry_after_ms = why->retry_after_ms,
                                               .value = why->value, .limit = why->limit } };
 
         workers_settings(w->owner)->metrics->refusals[why->code]++;
+        log_refused(w->account->uid, verb, ref & WIRE_REF_WORKER ? 0 : ref, why->code);
         worker_send_rates(w);
         worker_send(w, &m, -1);
         return 0;
@@ -175,7 +176,7 @@ static int on_admit(struct worker *w, const union wire_message *m) {
                            job->verb != a.verb)
                 return -EBADMSG;
         if (!check_admit(w, &a, &refusal) || !charge_admit(w, &a, &job, &refusal))
-                return refuse(w, a.ref, &refusal);
+                return refuse(w, a.ref, a.verb, &refusal);
         snprintf(job->model, sizeof(job->model), "%s", worker_model(w, a.model)->name);
         job->progress.tokens_in = a.tokens_in;
         job->progress.bytes_in = a.input_bytes;

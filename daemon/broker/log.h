@@ -35,6 +35,11 @@ enum log_event {
         LOG_PRESSURE,        /* enum pressure_step, workers */
         LOG_NO_PRESSURE,     /* errno: nothing says how short memory is */
         LOG_MODEL_COLD,      /* index, bytes: read again, the page cache had lost it */
+        LOG_WORKER_ENDED,    /* uid, pid, CPU time: in order */
+        LOG_JOB_LOST,        /* uid, job, verb (enum wire_verb): its worker failed */
+        LOG_JOB_REFUSED,     /* by log_refused */
+        LOG_REFUSALS,        /* how many more than were logged one by one */
+        LOG_QUOTA_CHANGED,   /* uid, keys, whether in a file */
         _LOG_MAX,
 };
 
@@ -45,5 +50,18 @@ void log_event(enum log_event event, uint64_t a, uint64_t b, uint64_t c);
  * constant text of an enum model_error_code, and the numbers that go with it. */
 void log_model_bad(const char *name, uint32_t code, uint64_t position, uint64_t value,
                    uint64_t limit);
+/* A job or a connection was not taken: enum wire_verb and id of the job, 0 where there is none, and
+ * enum error_code. Not every one is written when there are many. */
+void log_refused(uint64_t uid, uint32_t verb, uint64_t job, uint32_t error);
 /* Why a configuration is refused; the one in force stays. */
 void log_config_bad(const struct config_problem *problem);
+
+/* An entry as the journal gets it: "NAME=value" each, the first one MESSAGE. line: instead of the
+ * event's own sentence, or NULL. */
+enum { LOG_NUMBERS = 4, LOG_FIELDS = 3 + LOG_NUMBERS, LOG_FIELD_SIZE = 672 };
+struct log_entry {
+        unsigned n;
+        char fields[LOG_FIELDS][LOG_FIELD_SIZE];
+};
+void log_build(struct log_entry *e, enum log_event event, const char *line,
+               const uint64_t v[LOG_NUMBERS]);

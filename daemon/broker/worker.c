@@ -596,6 +596,9 @@ static void record_end(struct worker *w, enum worker_failure why) {
         uint64_t now = now_monotonic();
 
         if (why == FAILURE_NONE || why == FAILURE_STOPPED) {
+                if (w->started_usec)
+                        log_event(LOG_WORKER_ENDED, w->account->uid, (uint64_t)w->pid,
+                                  w->lease.charged);
                 start_ended_well(w->account);
                 return;
         }
@@ -642,6 +645,8 @@ static void end_jobs(struct worker *w, enum worker_failure why) {
         struct job *job;
 
         while ((job = jobs_of_worker(w->owner->settings.jobs, w))) {
+                if (error == ERROR_WORKER_FAILED)
+                        log_event(LOG_JOB_LOST, job->uid, job->id, job->verb);
                 admission_leave(&w->admission, &job->admission);
                 job_end(job, error, 0, 0, NULL);
         }

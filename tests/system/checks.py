@@ -431,6 +431,61 @@ def watch_bus(action):
 
 
 @check
+def journal_entries_have_fields():
+    ready = "b17e7d00000000000000000000000011"
+    expect_success(ask("alice", "Name one river."))
+    command("journalctl", "--sync")
+    out = expect_success(command("journalctl", "-o", "json", "--no-pager", f"MESSAGE_ID={ready}"))
+    entries = [json.loads(line) for line in out.splitlines()]
+    uid = command("id", "-u", "alice").stdout.strip()
+    if uid not in [e.get("BITNETD_UID") for e in entries]:
+        fail(f"no worker of {uid} in {len(entries)} entries")
+    for e in entries:
+        for name, value in e.items():
+            if name.startswith("BITNETD_") and not value.isdigit():
+                fail(f"{name} is no number")
+    expect_success(command("journalctl", "--update-catalog"))
+    if "A worker is ready" not in command("journalctl", "--dump-catalog", ready).stdout:
+        fail("the catalog does not explain it")
+
+
+def active():
+    return command("systemctl", "is-active", "bitnetd.service").stdout.strip() == "active"
+
+
+@check
+def leaves_when_idle_and_comes_back():
+    """By the socket and by the bus; a call that meets the end is answered by the next instance."""
+    drop_ins = {"/run/bitnetd/bitnetd.conf.d": "[Broker]\nIdleExitSec = 1\n",
+                # more starts in ten seconds than systemd likes
+                "/run/systemd/system/bitnetd.service.d": "[Unit]\nStartLimitIntervalSec=0\n"}
+    for folder, text in drop_ins.items():
+        os.makedirs(folder, exist_ok=True)
+        os.chmod(folder, 0o755)
+        with open(folder + "/50-idle.conf", "w") as f:
+            f.write(text)
+    expect_success(command("systemctl", "daemon-reload"))
+    expect_success(command("systemctl", "restart", "bitnetd.service"))
+    status = ("busctl", "call", "org.bitnetd.Bitnetd1", "/org/bitnetd/Bitnetd1",
+              "org.bitnetd.Bitnetd1.Manager", "GetStatus")
+    for turn in range(3):
+        deadline = time.monotonic() + PATIENCE
+        while active():
+            if time.monotonic() > deadline:
+                fail("it does not leave")
+            time.sleep(0.02)
+        expect_success(command(*status, user="alice", timeout=30))
+    for turn in range(16):  # some of them meet it leaving
+        time.sleep(1 + 0.02 * turn)
+        expect_success(command(*status, user="alice", timeout=30))
+    for folder in drop_ins:
+        os.unlink(folder + "/50-idle.conf")
+    expect_success(command("systemctl", "daemon-reload"))
+    expect_success(command("systemctl", "restart", "bitnetd.service"))
+    expect_success(ask("alice", "Name one sea."))
+
+
+@check
 def no_unit_has_failed():
     out = command("systemctl", "list-units", "--failed", "--plain", "--no-legend",
                   "bitnetd*").stdout
