@@ -92,7 +92,7 @@ static void plan_guesses(struct plan *p, enum guessing guessing, double usec_lef
         struct generation *g;
 
         TAILQ_FOREACH(g, &p->lane->running, in_stage) {
-                if (!takes_part(g, p))
+                if (!takes_part(g, p) || !decodes(g)) /* what is still read has no last token */
                         continue;
                 guess_next(g);
                 if (guessing == GUESSING_ALWAYS)
