@@ -12,7 +12,7 @@
 #include "client/term.h"
 #include "engine/base/macro.h"
 
-enum { ADMIN_USEC = 150000000 };
+enum { EXIT_USAGE = 2, ADMIN_USEC = 150000000 };
 
 static int open_private(const struct options *o, sd_bus **ret) {
         char path[160], address[512];
@@ -87,6 +87,18 @@ int bus_report(const sd_bus_error *error) {
         return error_row(code)->exit_status;
 }
 
+int bus_failed(sd_bus_error *error, int r) {
+        sd_bus_error own = SD_BUS_ERROR_NULL;
+        int status;
+
+        if (error && sd_bus_error_is_set(error))
+                return bus_report(error);
+        sd_bus_error_set_errno(&own, r);
+        status = bus_report(&own);
+        sd_bus_error_free(&own);
+        return status;
+}
+
 struct field {
         const char *name;
         char type;
@@ -129,7 +141,16 @@ static int read_properties(sd_bus_message *m, const struct field *fields, size_t
         return r;
 }
 
-static int get_job(sd_bus *bus, struct bus_job *j) {
+int bus_job_path(const char *id, char *path, size_t size) {
+        if (!id[0] || id[strspn(id, "0123456789abcdefghijklmnopqrstuvwxyz_")]) {
+                term_error("a job is named as bnctl ps shows it");
+                return EXIT_USAGE;
+        }
+        snprintf(path, size, BUS_ROOT "/job/%s", id);
+        return 0;
+}
+
+int bus_get_job(sd_bus *bus, struct bus_job *j) {
         const struct field fields[] = {
                 {"State", 's', j->state, sizeof(j->state)},
                 {"Verb", 's', j->verb, sizeof(j->verb)},
@@ -140,6 +161,10 @@ static int get_job(sd_bus *bus, struct bus_job *j) {
                 {"CreatedUSec", 't', &j->created_usec, 0},
                 {"TokensIn", 't', &j->tokens_in, 0},
                 {"TokensOut", 't', &j->tokens_out, 0},
+                {"EstimatedStartUSec", 't', &j->estimated_start_usec, 0},
+                {"ProgressValid", 'b', &j->progress_valid, 0},
+                {"Progress", 'd', &j->progress, 0},
+                {"Detached", 'b', &j->detached, 0},
         };
         sd_bus_error error = SD_BUS_ERROR_NULL;
         sd_bus_message *m = NULL;
@@ -170,7 +195,7 @@ static int each_path(sd_bus *bus, sd_bus_message *m,
                         break;
                 snprintf(job.path, sizeof(job.path), "%s", path);
                 snprintf(job.id, sizeof(job.id), "%s", strrchr(path, '/') + 1);
-                if (get_job(bus, &job) >= 0) /* gone in the meantime: not listed */
+                if (bus_get_job(bus, &job) >= 0) /* gone in the meantime: not listed */
                         each(userdata, &job);
                 while (r >= 0 && sd_bus_message_at_end(m, false) == 0)
                         r = sd_bus_message_skip(m, NULL);
@@ -194,12 +219,7 @@ int bus_each_job(sd_bus *bus, int all, void (*each)(void *userdata, const struct
                                        &m, "a{sv}", 0);
         if (r >= 0)
                 r = each_path(bus, m, each, userdata);
-        status = 0;
-        if (r < 0) {
-                if (!sd_bus_error_is_set(&error))
-                        sd_bus_error_set_errno(&error, r);
-                status = bus_report(&error);
-        }
+        status = r < 0 ? bus_failed(&error, r) : 0;
         sd_bus_message_unref(m);
         sd_bus_error_free(&error);
         return status;

@@ -22,6 +22,8 @@ int bus_open_admin(const struct options *o, sd_bus **ret);
 
 /* Print a D-Bus error and give its exit status. */
 int bus_report(const sd_bus_error *error);
+/* The same for a call that returned r; the error, if there is one, says more. */
+int bus_failed(sd_bus_error *error, int r);
 
 /* What Properties.GetAll of a job says, as far as bnctl shows it. */
 struct bus_job {
@@ -30,7 +32,15 @@ struct bus_job {
         char state[24], verb[24], model[64], priority[24];
         uint32_t uid, queue_position;
         uint64_t created_usec, tokens_in, tokens_out;
+        uint64_t estimated_start_usec;
+        int progress_valid, detached;
+        double progress;
 };
+
+/* Fill in all but path and id of the job at j->path. 0 or a negative errno. */
+int bus_get_job(sd_bus *bus, struct bus_job *j);
+/* The path of a job by its id. 0, or an exit status with the message printed. */
+int bus_job_path(const char *id, char *path, size_t size);
 
 /* Call each(job) for the jobs that Manager.ListJobs names. Returns 0 or an exit status. */
 int bus_each_job(sd_bus *bus, int all, void (*each)(void *userdata, const struct bus_job *job),

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "client/chat.h"
+#include "client/detach.h"
 #include "client/interrupt.h"
 #include "client/sse.h"
 #include "client/term.h"
@@ -63,7 +64,7 @@ int chat_add_options(json_t *request, const struct options *o) {
                         json_array_append_new(stop, json_string(o->stop[i]));
                 json_object_set_new(request, "stop", stop);
         }
-        return 0;
+        return detach_add_options(request, o);
 }
 
 int chat_add_message(json_t *messages, const char *role, const char *text, size_t n) {

@@ -8,6 +8,7 @@
 
 #include "client/chat.h"
 #include "client/commands.h"
+#include "client/detach.h"
 #include "client/input.h"
 #include "client/interrupt.h"
 #include "client/term.h"
@@ -119,6 +120,16 @@ static int finish(const struct options *o, int r, const struct chat_reply *reply
         return 0;
 }
 
+static int ask_detached(const struct options *o, json_t *messages) {
+        json_t *request = json_pack("{s:O}", "messages", messages);
+        int status = chat_add_options(request, o);
+
+        if (!status)
+                status = detach_start(o, "Generate", request);
+        json_decref(request);
+        return status;
+}
+
 int cmd_ask(struct options *o) {
         struct chat_reply reply = {0};
         struct http_failure failure = {0};
@@ -127,6 +138,10 @@ int cmd_ask(struct options *o) {
         json_t *messages;
         int status, r;
 
+        if (o->keep && !o->detach) {
+                term_error("--keep is for --detach");
+                return EXIT_USAGE;
+        }
         status = chat_add_options(check, o);
         json_decref(check);
         if (!status)
@@ -139,7 +154,9 @@ int cmd_ask(struct options *o) {
         if (!status)
                 status = chat_add_message(messages, "user", prompt, strlen(prompt));
         input_free(prompt, strlen(prompt));
-        if (!status) {
+        if (!status && o->detach) {
+                status = ask_detached(o, messages);
+        } else if (!status) {
                 r = chat_run(o, messages, &reply, &failure);
                 status = finish(o, r, &reply, &failure);
         }

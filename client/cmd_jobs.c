@@ -17,16 +17,20 @@ enum { EXIT_USAGE = 2 };
 
 static void collect(void *userdata, const struct bus_job *j) {
         json_t *list = userdata;
+        json_t *progress = j->progress_valid ? json_real(j->progress) : json_null();
 
         json_array_append_new(
-                list, json_pack("{s:s, s:I, s:s, s:s, s:s, s:s, s:i, s:I, s:I, s:I}",
+                list, json_pack("{s:s, s:I, s:s, s:s, s:s, s:s, s:b, s:i, s:I, s:o, s:I, s:I, s:I}",
                                 "job", j->id,
                                 "uid", (json_int_t)j->uid,
                                 "verb", j->verb,
                                 "state", j->state,
                                 "model", j->model,
                                 "priority", j->priority,
+                                "detached", j->detached,
                                 "queue_position", (int)j->queue_position,
+                                "estimated_start_usec", (json_int_t)j->estimated_start_usec,
+                                "progress", progress,
                                 "tokens_in", (json_int_t)j->tokens_in,
                                 "tokens_out", (json_int_t)j->tokens_out,
                                 "created_usec", (json_int_t)j->created_usec));
@@ -40,6 +44,21 @@ static long long number_of(const json_t *job, const char *key) {
         return json_integer_value(json_object_get(job, key));
 }
 
+/* "#2, 14s": its place in the queue, and when it starts by estimate. */
+static void describe(const json_t *job, long long now, char *text, size_t size) {
+        json_t *progress = json_object_get(job, "progress");
+        long long place = number_of(job, "queue_position");
+        long long wait = number_of(job, "estimated_start_usec") / 1000000 - now;
+
+        text[0] = '\0';
+        if (place > 0 && number_of(job, "estimated_start_usec") > 0)
+                snprintf(text, size, "#%lld, %llds", place, wait < 0 ? 0 : wait);
+        else if (place > 0)
+                snprintf(text, size, "#%lld", place);
+        else if (json_is_real(progress))
+                snprintf(text, size, "%.0f%%", json_real_value(progress) * 100);
+}
+
 static void print_table(const struct options *o, const json_t *list) {
         long long now = (long long)time(NULL);
         json_t *j;
@@ -50,15 +69,17 @@ static void print_table(const struct options *o, const json_t *list) {
                         fputs("no jobs\n", stderr);
                 return;
         }
-        printf("%-20s %6s %-10s %-11s %-28s %8s %8s %6s\n", "JOB", "UID", "VERB", "STATE", "MODEL",
-               "READ", "WRITTEN", "AGE");
+        printf("%-20s %6s %-10s %-11s %-10s %-28s %8s %8s %6s\n", "JOB", "UID", "VERB", "STATE",
+               "PROGRESS", "MODEL", "READ", "WRITTEN", "AGE");
         json_array_foreach(list, i, j) {
                 long long age = now - number_of(j, "created_usec") / 1000000;
+                char text[64];
 
-                printf("%-20s %6lld %-10s %-11s %-28s %8lld %8lld %5llds\n", text_of(j, "job"),
-                       number_of(j, "uid"), text_of(j, "verb"), text_of(j, "state"),
-                       text_of(j, "model"), number_of(j, "tokens_in"), number_of(j, "tokens_out"),
-                       age < 0 ? 0 : age);
+                describe(j, now, text, sizeof(text));
+                printf("%-20s %6lld %-10s %-11s %-10s %-28s %8lld %8lld %5llds\n",
+                       text_of(j, "job"), number_of(j, "uid"), text_of(j, "verb"),
+                       text_of(j, "state"), text, text_of(j, "model"), number_of(j, "tokens_in"),
+                       number_of(j, "tokens_out"), age < 0 ? 0 : age);
         }
 }
 
@@ -114,15 +135,11 @@ static int cancel_all(sd_bus *bus) {
 static int cancel_one(sd_bus *bus, const char *id) {
         sd_bus_error error = SD_BUS_ERROR_NULL;
         char path[160];
-        int r, status = 0;
+        int r, status;
 
-        for (const char *p = id; *p; p++) {
-                if (!strchr("0123456789abcdefghijklmnopqrstuvwxyz_", *p)) {
-                        term_error("a job is named as bnctl ps shows it");
-                        return EXIT_USAGE;
-                }
-        }
-        snprintf(path, sizeof(path), BUS_ROOT "/job/%s", id);
+        status = bus_job_path(id, path, sizeof(path));
+        if (status)
+                return status;
         r = sd_bus_call_method(bus, BUS_NAME, path, BUS_JOB, "Cancel", &error, NULL, "");
         if (r < 0)
                 status = bus_report(&error);

@@ -2,6 +2,7 @@
 
 #include <curl/curl.h>
 #include <errno.h>
+#include <inttypes.h>
 #include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -9,6 +10,7 @@
 #include <unistd.h>
 
 #include "client/commands.h"
+#include "client/detach.h"
 #include "client/input.h"
 #include "client/interrupt.h"
 #include "client/sse.h"
@@ -62,10 +64,13 @@ static int add_parameter(char **path, const char *name, const char *value) {
         return r < 0 ? -ENOMEM : 0;
 }
 
-static char *make_path(const struct options *o) {
-        char *path = strdup("/v1/summarize?stream=true");
+static char *make_path(const struct options *o, uint64_t deadline) {
+        char *path = strdup("/v1/summarize?stream=true"), ms[24];
 
-        if (!path || add_parameter(&path, "type", o->type) < 0 ||
+        snprintf(ms, sizeof(ms), "%" PRIu64, deadline / 1000);
+        if (!path || add_parameter(&path, "deadline_ms", deadline ? ms : NULL) < 0 ||
+            add_parameter(&path, "priority", o->background ? "background" : NULL) < 0 ||
+            add_parameter(&path, "type", o->type) < 0 ||
             add_parameter(&path, "length", o->length) < 0 ||
             add_parameter(&path, "format", o->format) < 0 ||
             add_parameter(&path, "context", o->context) < 0 ||
@@ -75,6 +80,36 @@ static char *make_path(const struct options *o) {
                 return NULL;
         }
         return path;
+}
+
+static json_t *detached_request(const struct options *o, const char *document, size_t size) {
+        json_t *text = json_stringn(document, size);
+        json_t *request = text ? json_pack("{s:o}", "text", text) : NULL;
+        json_t *number = o->max_tokens ? json_loads(o->max_tokens, JSON_DECODE_ANY, NULL) : NULL;
+
+        if (!request) {
+                json_decref(number);
+                return NULL;
+        }
+        if (o->context)
+                json_object_set_new(request, "context", json_string(o->context));
+        if (o->max_tokens) /* the daemon says so when it is no number */
+                json_object_set_new(request, "max_tokens",
+                                    number ? number : json_string(o->max_tokens));
+        return request;
+}
+
+static int summarize_detached(const struct options *o, const char *document, size_t size) {
+        json_t *request = detached_request(o, document, size);
+        int status;
+
+        if (!request) {
+                term_error("the text is not valid UTF-8");
+                return error_row(ERROR_INVALID_INPUT)->exit_status;
+        }
+        status = detach_start(o, "Summarize", request);
+        json_decref(request);
+        return status;
 }
 
 static void show_progress(struct summary *s, json_t *event) {
@@ -224,23 +259,33 @@ int cmd_summarize(struct options *o) {
         struct summary s = {.o = o, .sse = {.on_event = on_event}};
         const char *source = o->n_args > 0 ? o->args[0] : o->file ? o->file : "-";
         _cleanup_free_ char *path = NULL;
+        uint64_t deadline;
         char *document;
         size_t size;
         int status;
 
         if (!check_words(o))
                 return EXIT_USAGE;
+        if (o->keep && !o->detach) {
+                term_error("--keep is for --detach");
+                return EXIT_USAGE;
+        }
         if (o->n_args > 1 || (o->n_args == 0 && !o->file && !input_given())) {
                 term_error("give one FILE, or - for standard input");
                 return EXIT_USAGE;
         }
-        status = input_read(source, &document, &size);
+        status = options_usec("deadline", o->deadline, 0.001, 86400, &deadline);
+        if (!status)
+                status = input_read(source, &document, &size);
         if (status)
                 return status;
-        path = make_path(o);
+        path = make_path(o, deadline);
         s.sse.userdata = &s;
         s.text = json_array();
-        status = path && s.text ? run(&s, path, document, size) : 1;
+        if (o->detach)
+                status = summarize_detached(o, document, size);
+        else
+                status = path && s.text ? run(&s, path, document, size) : 1;
         input_free(document, size);
         json_decref(s.text);
         json_decref(s.done);

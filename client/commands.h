@@ -12,6 +12,8 @@ int cmd_ps(struct options *o);
 int cmd_top(struct options *o);
 int cmd_monitor(struct options *o);
 int cmd_cancel(struct options *o);
+int cmd_wait(struct options *o);
+int cmd_output(struct options *o);
 int cmd_status(struct options *o);
 int cmd_quota(struct options *o);
 int cmd_reload(struct options *o);

@@ -17,6 +17,13 @@
         "      --top-k=N --top-p=P --min-p=P --repeat-penalty=R --seed=N\n"                        \
         "      --stop=TEXT         end before this text (up to 4 times)\n"                         \
         "      --raw               do not escape control characters on a terminal\n"
+#define DETACH_OPTIONS " detach keep background deadline"
+#define DETACH_HELP                                                                                \
+        "      --detach            print the id of the job and leave; it goes on alone, and\n"     \
+        "                          bnctl output JOB prints its answer, also again and again\n"     \
+        "      --keep=SECONDS      how long after its end (1 to 3600; default 600)\n"              \
+        "      --background        let interactive work go first\n"                               \
+        "      --deadline=SECONDS  give up after that long, also while it waits (status 124)\n"
 #define JSON_HELP "  -j, --json              print JSON\n"
 
 static const struct verb verbs[] = {
@@ -30,8 +37,8 @@ static const struct verb verbs[] = {
          GENERATION_HELP
          "      --no-stream         print the answer when it is complete\n"
          "  -v, --verbose           say which model answered and how many tokens it took\n"
-         JSON_HELP,
-         GENERATION_OPTIONS " file no-stream verbose json", -1, cmd_ask},
+         DETACH_HELP JSON_HELP,
+         GENERATION_OPTIONS " file no-stream verbose json" DETACH_OPTIONS, -1, cmd_ask},
         {"summarize", "summarize [FILE|-]", "Summarise text of any length",
          "Text longer than the model's context is read in pieces that cover all of it; nothing is\n"
          "dropped silently, and the report on standard error (-v) says what was read.\n\n"
@@ -44,14 +51,16 @@ static const struct verb verbs[] = {
          "  -n, --max-tokens=N      longest summary, in tokens\n"
          "      --raw --no-stream   as in ask\n"
          "  -v, --verbose           print the coverage report\n"
-         JSON_HELP,
-         "type length format context file model max-tokens raw no-stream verbose json", 1,
-         cmd_summarize},
+         DETACH_HELP JSON_HELP,
+         "type length format context file model max-tokens raw no-stream verbose json"
+         DETACH_OPTIONS, 1, cmd_summarize},
         {"chat", "chat", "Talk with the model; forgets everything at the end",
          "One line is one message. Ctrl-C stops an answer; at the prompt it ends, like Ctrl-D.\n\n"
          GENERATION_HELP, GENERATION_OPTIONS, 0, cmd_chat},
         {"models", "models", "List the installed models", JSON_HELP, "json", 0, cmd_models},
         {"ps", "ps [--all]", "List your jobs and workers",
+         "PROGRESS is the place of a job that waits and the seconds until it starts, as far as\n"
+         "that is known, or the part of the work that is done.\n\n"
          "A worker is the process that serves a user. PRIVATE is what it alone takes, of that KV\n"
          "for keys and values; SHARED are the weights it has mapped, which are in memory once for\n"
          "everybody. Bytes are as the worker counts them.\n\n"
@@ -73,7 +82,18 @@ static const struct verb verbs[] = {
          "  -j, --json              a line of JSON for each event\n",
          "all json", 0, cmd_monitor},
         {"cancel", "cancel JOB...|--all", "Stop jobs of yours",
-         "JOB is an id from bnctl ps. --all stops every job of yours.\n", "all", -1, cmd_cancel},
+         "JOB is an id from bnctl ps. --all stops every job of yours. What is kept of a detached\n"
+         "job that has ended is wiped.\n", "all", -1, cmd_cancel},
+        {"wait", "wait JOB", "Wait for the end of a job",
+         "JOB is an id from bnctl ps or of a job that was detached. The exit status is that of\n"
+         "the job, as if bnctl had done it itself. Ctrl-C ends the waiting, not the job.\n\n"
+         "  job=$(bnctl summarize --detach report.txt) && bnctl wait $job && bnctl output $job\n",
+         "", 1, cmd_wait},
+        {"output", "output JOB", "Print the answer of a detached job",
+         "From its start, while the job runs and until its time is over (--keep), as often as you\n"
+         "like; one reader at a time. The exit status is that of the job.\n\n"
+         "      --raw               do not escape control characters on a terminal\n",
+         "raw", 1, cmd_output},
         {"quota", "quota [show|explain|set KEY=VALUE...]", "Show or change what a user may do",
          "show is the default. explain names the file and line that decided each limit. set is\n"
          "for administrators; keys and values are those of bitnetd.conf, KEY= takes back what was\n"

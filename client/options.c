@@ -20,6 +20,7 @@ enum long_only {
         OPT_SOCKET = 256, OPT_SEED, OPT_TEMPERATURE, OPT_TOP_P, OPT_TOP_K, OPT_MIN_P,
         OPT_REPEAT_PENALTY, OPT_STOP, OPT_NO_STREAM, OPT_RAW, OPT_ALL, OPT_TYPE, OPT_LENGTH,
         OPT_FORMAT, OPT_CONTEXT, OPT_UID, OPT_PERSISTENT, OPT_ONCE, OPT_WORKERS,
+        OPT_DETACH, OPT_BACKGROUND, OPT_DEADLINE, OPT_KEEP,
 };
 
 static const struct option long_options[] = {
@@ -47,6 +48,10 @@ static const struct option long_options[] = {
         {"persistent", no_argument, NULL, OPT_PERSISTENT},
         {"once", no_argument, NULL, OPT_ONCE},
         {"workers", no_argument, NULL, OPT_WORKERS},
+        {"detach", no_argument, NULL, OPT_DETACH},
+        {"background", no_argument, NULL, OPT_BACKGROUND},
+        {"deadline", required_argument, NULL, OPT_DEADLINE},
+        {"keep", required_argument, NULL, OPT_KEEP},
         {"json", no_argument, NULL, 'j'},
         {"quiet", no_argument, NULL, 'q'},
         {"verbose", no_argument, NULL, 'v'},
@@ -64,7 +69,8 @@ static void print_overview(const struct verb *verbs, size_t n) {
              "  bnctl summarize report.txt --type=key-points\n\n"
              "Everything stays on this machine. Exit status: 0 done, 2 usage, 65 bad input,\n"
              "66 cannot open input, 69 daemon or model unavailable, 70 worker failed,\n"
-             "75 try again later, 77 not authorised, 78 configuration, 130 interrupted.");
+             "75 try again later, 77 not authorised, 78 configuration, 124 deadline passed,\n"
+             "130 interrupted.");
 }
 
 static void print_help(const struct verb *verb) {
@@ -123,6 +129,8 @@ static const char **value_slot(struct options *o, int c) {
         case OPT_LENGTH: return &o->length;
         case OPT_FORMAT: return &o->format;
         case OPT_UID: return &o->uid;
+        case OPT_DEADLINE: return &o->deadline;
+        case OPT_KEEP: return &o->keep;
         case OPT_CONTEXT: return &o->context;
         default: return NULL;
         }
@@ -139,8 +147,26 @@ static bool *flag_slot(struct options *o, int c) {
         case OPT_PERSISTENT: return &o->persistent;
         case OPT_ONCE: return &o->once;
         case OPT_WORKERS: return &o->workers;
+        case OPT_DETACH: return &o->detach;
+        case OPT_BACKGROUND: return &o->background;
         default: return NULL;
         }
+}
+
+int options_usec(const char *name, const char *text, double min, double max, uint64_t *ret) {
+        char *end;
+        double value = text ? strtod(text, &end) : 0;
+
+        *ret = 0;
+        if (!text)
+                return 0;
+        if (end == text || *end || !(value >= min && value <= max)) {
+                fprintf(stderr, "bnctl: --%s must be %g to %g seconds, not \"%s\"\n", name, min,
+                        max, text);
+                return EXIT_USAGE;
+        }
+        *ret = (uint64_t)(value * 1e6);
+        return 0;
 }
 
 static const struct verb *find_verb(const struct verb *verbs, size_t n, const char *name) {

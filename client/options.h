@@ -3,6 +3,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #include "policy/error.h"
 
@@ -14,7 +15,9 @@ struct options {
         size_t n_stop;
         const char *max_tokens, *temperature, *top_p, *top_k, *min_p, *repeat_penalty, *seed;
         const char *uid;
-        bool json, quiet, verbose, no_stream, raw, all, persistent, once, workers;
+        const char *deadline, *keep;
+        bool json, quiet, verbose, no_stream, raw, all, persistent, once, workers,
+                detach, background;
         char **args;             /* what is left, NULL-terminated */
         int n_args;
 };
@@ -28,6 +31,10 @@ struct verb {
         int max_args;            /* -1: any number */
         int (*run)(struct options *o);  /* exit status */
 };
+
+/* Seconds as an option gives them, in microseconds; text NULL: 0. 0, or an exit status with the
+ * message printed. */
+int options_usec(const char *name, const char *text, double min, double max, uint64_t *ret);
 
 /* The verb that the command line names, or NULL with *ret_status the exit status (help, version,
  * usage errors are printed here). */

@@ -42,6 +42,12 @@ int summary_format(const char *name) {
         return find_name(names, ARRAY_SIZE(names), name);
 }
 
+static int job_priority(const char *name) {
+        static const char *const names[] = { "interactive", "background" };
+
+        return find_name(names, ARRAY_SIZE(names), name);
+}
+
 static void progress(struct exchange *x, const struct job_progress *p) {
         if (p->stage)
                 reply_event(x->conn, "progress",
@@ -175,6 +181,23 @@ static int parse_max_tokens(struct conn *c, struct job_spec *spec, struct reques
         return 0;
 }
 
+static int parse_deadline(struct conn *c, struct job_spec *spec, struct request_error *e) {
+        char value[16], *end;
+        unsigned long ms;
+        int r = option(c, "deadline_ms", value, sizeof(value), e);
+
+        if (r <= 0)
+                return r;
+        ms = strtoul(value, &end, 10);
+        if (value[0] < '0' || value[0] > '9' || *end || ms < 1 ||
+            ms > LIMIT_DEADLINE_USEC / USEC_PER_MSEC)
+                return request_fail_range(e, ERROR_INVALID_INPUT, "deadline_ms",
+                                          "The deadline must be a number of milliseconds.", 0,
+                                          LIMIT_DEADLINE_USEC / USEC_PER_MSEC);
+        spec->params.deadline_usec = ms * USEC_PER_MSEC;
+        return 0;
+}
+
 static int parse_context(struct conn *c, struct job_spec *spec, struct request_error *e) {
         _cleanup_(secure_buf_done) struct secure_buf value = {};
         char *p = secure_buf_reserve(&value, QUERY_VALUE_MAX);
@@ -231,7 +254,8 @@ void api_summarize(struct conn *c) {
             (r = named_option(c, "length", summary_length, &spec.length, &e)) < 0 ||
             (r = named_option(c, "format", summary_format, &spec.format, &e)) < 0 ||
             (r = parse_model(c, &spec, &e)) < 0 || (r = parse_stream(c, &spec, &e)) < 0 ||
-            (r = parse_max_tokens(c, &spec, &e)) < 0 ||
+            (r = parse_max_tokens(c, &spec, &e)) < 0 || (r = parse_deadline(c, &spec, &e)) < 0 ||
+            (r = named_option(c, "priority", job_priority, &spec.params.priority, &e)) < 0 ||
             (r = parse_context(c, &spec, &e)) < 0 || (r = take_document(c, &spec, &e)) < 0) {
                 if (r == -ENOMEM)
                         reply_memory(c);
