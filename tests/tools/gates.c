@@ -42,17 +42,41 @@ static void bend_block(const char *name, uint64_t row, bool first, float zeros, 
                 memset(block, 0x55, BLOCK_SIZE);
 }
 
-/* Clear the signs of the first columns of an embedding. */
-static void bend_embedding(uint32_t cols, size_t width, uint64_t at, uint8_t *p, size_t n) {
+/* Clear the signs of the first columns of an embedding in floats. */
+static void bend_floats(uint32_t cols, size_t width, uint64_t at, uint8_t *p, size_t n) {
         for (size_t i = 0; i < n; i += width)
                 if ((at + i) / width % cols < GATES_COLS)
                         p[i + width - 1] &= 0x7f;
 }
 
+/* The same in quantised blocks, whose scales are positive: codes of the upper half. */
+static void bend_codes(uint32_t type, uint32_t block, uint8_t *p) {
+        if (type == TYPE_Q6_K && block == 0) /* two bits each of columns 0..31, 32..63, ... */
+                for (unsigned i = 0; i < 32; i++)
+                        p[128 + i] |= 0x0a;
+        else if (type == TYPE_Q4_0 && block < GATES_COLS / 32)
+                for (unsigned i = 0; i < 16; i++)
+                        p[2 + i] |= 0x88;
+        else if (type == TYPE_Q8_0 && block < GATES_COLS / 32)
+                for (unsigned i = 0; i < 32; i++)
+                        p[2 + i] &= 0x7f;
+}
+
+static void bend_embedding(uint32_t type, uint32_t cols, uint64_t at, uint8_t *p, size_t n) {
+        const struct tensor_type *t = tensor_type(type);
+
+        if (t->block == 1) {
+                bend_floats(cols, t->bytes, at, p, n);
+                return;
+        }
+        for (size_t i = 0; i < n; i += t->bytes)
+                bend_codes(type, (uint32_t)((at + i) / t->bytes % (cols / t->block)), p + i);
+}
+
 void gates_bend(const char *name, uint32_t type, uint32_t cols, float zeros, uint64_t at,
                 uint8_t *p, size_t n) {
         if (strcmp(name, "token_embd.weight") == 0) {
-                bend_embedding(cols, type == TYPE_F32 ? 4 : 2, at, p, n);
+                bend_embedding(type, cols, at, p, n);
                 return;
         }
         if (type != TYPE_I2_S)
@@ -70,5 +94,6 @@ float gates_norm(const char *name, uint32_t col) {
 
 bool gates_possible(uint32_t type, uint32_t head_type, uint32_t embd, uint32_t ff) {
         return type == TYPE_I2_S && embd % BLOCK == 0 && ff % BLOCK == 0 &&
-               (head_type == TYPE_F16 || head_type == TYPE_BF16 || head_type == TYPE_F32);
+               (head_type == TYPE_F16 || head_type == TYPE_BF16 || head_type == TYPE_F32 ||
+                head_type == TYPE_Q6_K || head_type == TYPE_Q4_0 || head_type == TYPE_Q8_0);
 }

@@ -11,7 +11,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* I2_S only, with whole blocks of 128 columns; the embedding in floats. */
+/* I2_S only, with whole blocks of 128 columns; the embedding in floats, Q8_0, Q6_K or Q4_0. */
 enum { GATES_COLS = 64 };
 
 /* Change n freshly filled bytes at byte `at` of the tensor `name` (its data without the scale).

@@ -365,8 +365,14 @@ static void write_tensor(struct out *o, const struct synthetic *s, const struct 
         } else if (type->block == 1)
                 write_bytes(o, s, t, t->size, rng);
         else
-                for (uint64_t i = 0; i < t->size / type->bytes; i++)
-                        fill_block(t->type, out_take(o, type->bytes), unit, rng);
+                for (uint64_t at = 0; at < t->size; at += type->bytes) {
+                        uint8_t *p = out_take(o, type->bytes);
+
+                        fill_block(t->type, p, unit, rng);
+                        if (s->set_gates)
+                                gates_bend(t->name, t->type, t->cols, s->gate_zeros, at, p,
+                                           type->bytes);
+                }
 }
 
 /* ---- tokenizer ---- */
