@@ -128,11 +128,15 @@ static void by_col_gemv(float *y, const struct weight_matrix *w, const struct ac
 }
 
 /* Columns that are multiplied at once with several tokens, from the L1 cache. */
-enum { SPAN_COLS = 256 };
+enum { SPAN_COLS = 512 };
+
+/* From how many tokens on a span is interleaved once and kept; below, each pass over it does so. */
+enum { KEEP_TOKENS = 16 };
 
 /* A panel and the tokens of a chunk, n of them; sums are [tile][token]. */
 struct chunk {
         const uint8_t *codes;
+        __m512i (*kept)[4]; /* [SPAN_COLS / 4], the present span interleaved, or NULL */
         const int8_t *q;
         size_t q_stride;
         uint32_t n;
@@ -156,10 +160,18 @@ INLINE void add_four(struct sums *a, struct sums *b, const __m512i u[4], const i
         }
 }
 
+/* The next four columns of a panel. */
+INLINE void interleave_next(__m512i ret[4], const uint8_t *p) {
+        const uint8_t *const four[4] = { p, p + BLOCK_BYTES, p + 2 * BLOCK_BYTES,
+                                         p + 3 * BLOCK_BYTES };
+
+        interleave(ret, four);
+}
+
 /* What vector j of the interleaved columns [begin, end) has under the masks k, k + 1, ... times m
  * tokens from t on: two tiles of eight tokens, or four tiles of at most four. */
 INLINE void add_span(const struct chunk *c, unsigned j, unsigned k, uint32_t begin, uint32_t end,
-                     uint32_t t, unsigned m) {
+                     uint32_t t, unsigned m, bool kept) {
         const uint8_t *p = c->codes + (size_t)begin * BLOCK_BYTES;
         const int8_t *q = c->q + t * c->q_stride + begin;
         const unsigned room = m > 4 ? 8 : 4, tiles = 16 / room;
@@ -167,12 +179,13 @@ INLINE void add_span(const struct chunk *c, unsigned j, unsigned k, uint32_t beg
         struct sums a = no_sums(), b = a;
 
         for (uint32_t col = begin; col < end; col += 4, p += 4 * BLOCK_BYTES, q += 4) {
-                const uint8_t *const four[4] = { p, p + BLOCK_BYTES, p + 2 * BLOCK_BYTES,
-                                                 p + 3 * BLOCK_BYTES };
                 __m512i v[4], u[4];
 
                 _mm_prefetch(p + ahead, _MM_HINT_T1);
-                interleave(v, four);
+                if (kept)
+                        v[j] = c->kept[(col - begin) / 4][j];
+                else
+                        interleave_next(v, p);
                 UNROLL for (unsigned i = 0; i < tiles; i++)
                         u[i] = _mm512_and_si512(v[j], code_mask(k + i));
                 if (m > 4)
@@ -195,29 +208,36 @@ INLINE void add_span(const struct chunk *c, unsigned j, unsigned k, uint32_t beg
 
 /* All tiles of the panel. */
 INLINE void add_tokens(const struct chunk *c, uint32_t begin, uint32_t end, uint32_t t,
-                       unsigned m) {
+                       unsigned m, bool kept) {
         UNROLL for (unsigned j = 0; j < 4; j++) {
-                add_span(c, j, 0, begin, end, t, m);
+                add_span(c, j, 0, begin, end, t, m, kept);
                 if (m > 4)
-                        add_span(c, j, 2, begin, end, t, m);
+                        add_span(c, j, 2, begin, end, t, m, kept);
         }
 }
 
+/* The last few tokens of a chunk interleave again. */
 static void add_all_tokens(const struct chunk *c, uint32_t begin, uint32_t end) {
         uint32_t t = 0;
 
+        if (c->kept)
+                for (uint32_t col = begin; col < end; col += 4)
+                        interleave_next(c->kept[(col - begin) / 4],
+                                        c->codes + (size_t)col * BLOCK_BYTES);
+        for (; c->kept && t + 8 <= c->n; t += 8)
+                add_tokens(c, begin, end, t, 8, true);
         for (; t + 8 <= c->n; t += 8)
-                add_tokens(c, begin, end, t, 8);
+                add_tokens(c, begin, end, t, 8, false);
         if (c->n & 4) {
-                add_tokens(c, begin, end, t, 4);
+                add_tokens(c, begin, end, t, 4, false);
                 t += 4;
         }
         if (c->n & 2) {
-                add_tokens(c, begin, end, t, 2);
+                add_tokens(c, begin, end, t, 2, false);
                 t += 2;
         }
         if (c->n & 1)
-                add_tokens(c, begin, end, t, 1);
+                add_tokens(c, begin, end, t, 1, false);
 }
 
 /* The tiles [tile, tile_end) of one panel. */
@@ -225,8 +245,9 @@ static void by_col_gemm(float *y, size_t y_stride, const struct weight_matrix *w
                         const struct activations *x, uint32_t t0, uint32_t n, uint32_t tile,
                         uint32_t tile_end) {
         uint32_t cols = groups_of(w->cols) * GROUP_COLS, panel = tile / PANEL_TILES;
-        __m512i sums[PANEL_TILES * TOKENS_MAX];
+        __m512i sums[PANEL_TILES * TOKENS_MAX], kept[SPAN_COLS / 4][4];
         struct chunk c = { .codes = (const uint8_t *)w->codes + panel * t2_panel_bytes(w->cols),
+                           .kept = n >= KEEP_TOKENS ? kept : NULL,
                            .q = x->q + (size_t)t0 * x->stride, .q_stride = x->stride, .n = n,
                            .sums = sums };
 
