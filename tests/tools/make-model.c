@@ -26,7 +26,7 @@ static const char usage[] =
         "  --seed NUMBER\n"
         "  --packed 2|1.6         write a packed file at once (i2_s, f16 head, no gate-zeros)\n"
         "  --gate-zeros SHARE     this share (0 to 1) of the gates is not positive, whatever the\n"
-        "                         input; i2_s with multiples of 128; head f16 bf16 f32 q8_0 q6_k q4_0\n"
+        "                         input; i2_s, widths of 128; heads but tq*, trits*, q4_1\n"
         "TQ types and q6_k need widths that are multiples of 256, the other q types of 32.\n";
 
 enum option_id {
