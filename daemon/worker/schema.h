@@ -1,5 +1,6 @@
 /* JSON Schema (draft 2020-12, a part of it) to a grammar. Whatever the grammar allows is valid
- * under the schema. A keyword that is not understood is refused by name, never ignored.
+ * under the schema, and no object in it has a name twice. A keyword that is not understood is
+ * refused by name, never ignored.
  *
  * Understood: type, enum, const; properties, required, additionalProperties, patternProperties,
  * propertyNames, minProperties, maxProperties; items, prefixItems, minItems, maxItems; minLength,

@@ -376,11 +376,12 @@ int dfa_add(struct dfa *d, const struct nfa *n, uint32_t start, uint32_t end, ui
 
 /* --- what is known of a finished one --- */
 
-static bool any_usable(const struct dfa_edge *e, const bool usable[256]) {
+static uint32_t count_usable(const struct dfa_edge *e, const bool usable[256]) {
+        uint32_t n = 0;
+
         for (unsigned b = e->lo; b <= e->hi; b++)
-                if (usable[b])
-                        return true;
-        return false;
+                n += usable[b];
+        return n;
 }
 
 /* For every state, the states that lead to it. */
@@ -388,12 +389,14 @@ struct reverse {
         uint32_t *first;  /* [n + 1] */
         uint32_t *from;
         uint32_t *queue;  /* [n] */
+        uint32_t *left;   /* [n] live states that a state leads to, not counted yet */
 };
 
 static void reverse_done(struct reverse *r) {
         free(r->first);
         free(r->from);
         free(r->queue);
+        free(r->left);
 }
 
 static int reverse_init(struct reverse *r, const struct dfa *d, uint32_t first, uint32_t n) {
@@ -404,7 +407,8 @@ static int reverse_init(struct reverse *r, const struct dfa *d, uint32_t first, 
         r->first = calloc((size_t)n + 2, sizeof(*r->first));
         r->from = calloc((size_t)edges + 1, sizeof(*r->from));
         r->queue = calloc((size_t)n + 1, sizeof(*r->queue));
-        if (!r->first || !r->from || !r->queue)
+        r->left = calloc((size_t)n + 1, sizeof(*r->left));
+        if (!r->first || !r->from || !r->queue || !r->left)
                 return -ENOMEM;
         at = r->first + 1; /* shifted by one: filling moves every beginning to its place */
         for (uint32_t i = 0; i < n; i++)
@@ -418,15 +422,60 @@ static int reverse_init(struct reverse *r, const struct dfa *d, uint32_t first, 
         return 0;
 }
 
-/* Does an edge with a usable byte lead from state to `to`? */
-static bool leads(const struct dfa *d, uint32_t state, uint32_t to, const bool usable[256]) {
+/* With how many usable bytes does state lead to `to`? */
+static uint32_t leads(const struct dfa *d, uint32_t state, uint32_t to, const bool usable[256]) {
         const struct dfa_state *s = &d->states.p[state];
+        uint32_t n = 0;
 
         for (uint32_t j = 0; j < s->n; j++)
-                if (d->edges.p[s->first + j].to == to &&
-                    any_usable(&d->edges.p[s->first + j], usable))
-                        return true;
-        return false;
+                if (d->edges.p[s->first + j].to == to)
+                        n += count_usable(&d->edges.p[s->first + j], usable);
+        return n;
+}
+
+/* The state has been counted: those that lead to it, and to no other that is left, are next. */
+static uint32_t count_before(struct dfa *d, struct reverse *back, uint32_t first, uint32_t to,
+                             const bool usable[256], uint32_t n_queue) {
+        uint32_t texts = d->states.p[first + to].texts;
+
+        for (uint32_t j = back->first[to]; j < back->first[to + 1]; j++) {
+                uint32_t from = back->from[j], ways;
+                struct dfa_state *s = &d->states.p[first + from];
+
+                if (j > back->first[to] && back->from[j - 1] == from)
+                        continue; /* the same states, another edge */
+                ways = leads(d, first + from, first + to, usable);
+                if (ways == 0)
+                        continue;
+                s->texts = (uint32_t)MIN(s->texts + (uint64_t)ways * texts, DFA_ENDLESS);
+                if (--back->left[from] == 0)
+                        back->queue[n_queue++] = from;
+        }
+        return n_queue;
+}
+
+/* How many texts lead from each state to acceptance: known when it is for all live states after it.
+ * It never is in a circle and before one, where there is no end of them. */
+static void count_texts(struct dfa *d, struct reverse *back, uint32_t first, uint32_t n,
+                        const bool usable[256]) {
+        uint32_t n_queue = 0;
+
+        for (uint32_t to = 0; to < n; to++) {
+                d->states.p[first + to].texts = d->states.p[first + to].accept;
+                for (uint32_t j = back->first[to]; j < back->first[to + 1]; j++)
+                        if (d->states.p[first + to].live &&
+                            (j == back->first[to] || back->from[j - 1] != back->from[j]))
+                                back->left[back->from[j]] +=
+                                        leads(d, first + back->from[j], first + to, usable) > 0;
+        }
+        for (uint32_t i = 0; i < n; i++)
+                if (d->states.p[first + i].live && back->left[i] == 0)
+                        back->queue[n_queue++] = i;
+        for (uint32_t i = 0; i < n_queue; i++)
+                n_queue = count_before(d, back, first, back->queue[i], usable, n_queue);
+        for (uint32_t i = 0; i < n; i++)
+                if (back->left[i] > 0)
+                        d->states.p[first + i].texts = DFA_ENDLESS;
 }
 
 /* From the accepting states backwards. */
@@ -452,6 +501,8 @@ int dfa_revive(struct dfa *d, uint32_t first, uint32_t last, const bool usable[2
                         back.queue[n_queue++] = back.from[j];
                 }
         }
+        if (r >= 0)
+                count_texts(d, &back, first, n, usable);
         reverse_done(&back);
         return r;
 }

@@ -51,7 +51,10 @@ struct dfa_state {
         uint16_t n;
         bool accept;
         bool live;       /* some text leads from here to acceptance */
+        uint32_t texts;  /* how many do, or DFA_ENDLESS */
 };
+
+#define DFA_ENDLESS UINT32_MAX  /* no end of them, or so many */
 
 /* Many automata in one pool; each is known by its first state. */
 struct dfa {
@@ -65,8 +68,8 @@ int dfa_add(struct dfa *d, const struct nfa *n, uint32_t start, uint32_t end, ui
 /* What both accept; what a accepts and b does not. */
 int dfa_intersect(struct dfa *d, uint32_t a, uint32_t b, uint32_t *ret);
 int dfa_subtract(struct dfa *d, uint32_t a, uint32_t b, uint32_t *ret);
-/* Set `live` of the states first to last - 1, which are one automaton or several, for the case that
- * only these bytes can be had. 0 or -ENOMEM. */
+/* Set `live` and `texts` of the states first to last - 1, which are one automaton or several, for
+ * the case that only these bytes can be had. 0 or -ENOMEM. */
 int dfa_revive(struct dfa *d, uint32_t first, uint32_t last, const bool usable[256]);
 /* The next live state, or -1. */
 int32_t dfa_step(const struct dfa *d, uint32_t state, uint8_t byte);

@@ -9,6 +9,10 @@
  * each time anew. Counts that matter only beyond the longest token are cut, so that a long string
  * has one such entry, not one for each length.
  *
+ * What is kept does not know which names an object has already. The few nodes at which a name would
+ * become one of those, or could become no other, are looked for each time (find_repeats), and what
+ * lies below them is taken out.
+ *
  * A token may follow when it may after one of the readings. Readings are walked and accepted one by
  * one, with the same bound on how often each may branch, so that a mask never promises what
  * constraint_accept refuses. */
@@ -35,7 +39,10 @@ struct constraint {
         const struct token_trie *trie;
         uint32_t n_vocab, n_words;
         struct readings now, next, walk;
-        uint64_t *mask;
+        struct names names;
+        size_t n_text, n_names;          /* of the names, what belongs to the tokens taken */
+        VEC(uint32_t) repeats;           /* nodes, of the reading at hand */
+        uint64_t *mask, *some;
         uint64_t clock;
         struct kept kept[KEPT_MAX];
         struct lexeme path[TRIE_TOKEN_MAX + 1];
@@ -49,6 +56,9 @@ struct constraint *constraint_free(struct constraint *c) {
         readings_done(&c->now);
         readings_done(&c->next);
         readings_done(&c->walk);
+        names_done(&c->names);
+        VEC_DONE(&c->repeats);
+        vec_wipe(c->some, c->n_words * sizeof(*c->some));
         vec_wipe(c->mask, c->n_words * sizeof(*c->mask));
         for (size_t i = 0; i < KEPT_MAX; i++) {
                 vec_wipe(c->kept[i].mask, c->n_words * sizeof(*c->mask));
@@ -72,7 +82,9 @@ int constraint_new(struct constraint **ret, struct grammar *g, const struct toke
         c->n_vocab = MAX(n_vocab, t->n_vocab);
         c->n_words = (c->n_vocab + 63) / 64;
         c->mask = calloc(c->n_words, sizeof(*c->mask));
-        r = c->mask ? readings_begin(&c->now, g) : -ENOMEM;
+        c->some = calloc(c->n_words, sizeof(*c->some));
+        c->now.names = c->next.names = c->walk.names = &c->names;
+        r = c->mask && c->some ? readings_begin(&c->now, g) : -ENOMEM;
         if (r < 0) {
                 constraint_free(c);
                 return r;
@@ -254,10 +266,13 @@ static int kept_get(struct constraint *c, const struct lexeme *l, struct kept **
         return 0;
 }
 
-/* The readings of one level of the walk, one byte further, as the next level. */
-static int step_level(struct constraint *c, size_t from, size_t to, uint8_t byte) {
-        for (size_t i = from; i < to; i++) {
-                int r = reading_step(&c->walk, c->g, &c->walk.list.p[i], byte);
+/* The readings of one level of the walk, one byte further, as the next level. depth: the bytes
+ * after those taken, with this one. */
+static int step_level(struct constraint *c, size_t from, size_t to, size_t depth, uint8_t byte) {
+        int r = names_put(&c->names, c->n_text + depth - 1, byte);
+
+        for (size_t i = from; i < to && r >= 0; i++) {
+                r = reading_step(&c->walk, c->g, &c->walk.list.p[i], byte);
 
                 if (r < 0)
                         return r;
@@ -286,7 +301,7 @@ static int walk_readings(struct constraint *c, uint32_t from, uint32_t to, uint3
                 int r;
 
                 c->walk.list.n = levels[level];
-                r = step_level(c, levels[level - 1], levels[level], node->byte);
+                r = step_level(c, levels[level - 1], levels[level], node->depth, node->byte);
                 if (r < 0)
                         return r;
                 levels[level + 1] = c->walk.list.n;
@@ -309,6 +324,17 @@ static int begin_walk(struct constraint *c, const struct reading *r) {
         return readings_add(&c->walk, r);
 }
 
+/* The bytes of the node, behind those taken. */
+static int put_path(struct constraint *c, uint32_t node) {
+        const struct trie_node *n = &c->trie->nodes[node];
+        size_t end = c->n_text + n->depth;
+        int r = names_put(&c->names, end - 1, n->byte);
+
+        for (; n->depth > 1 && r >= 0; n = &c->trie->nodes[n->parent])
+                c->names.text.p[c->n_text + n->depth - 2] = c->trie->nodes[n->parent].byte;
+        return r;
+}
+
 /* What stands behind the end of a lexeme within one token. */
 static int walk_exit(struct constraint *c, const struct reading *from, const struct exit *exit) {
         const struct trie_node *node = &c->trie->nodes[exit->node];
@@ -318,11 +344,62 @@ static int walk_exit(struct constraint *c, const struct reading *from, const str
         if (error < 0)
                 return error;
         r = &c->walk.list.p[0];
-        if (r->phase == PHASE_NAME)
-                reading_leave_name(c->g, r, exit->property);
-        else
-                reading_leave(c->g, r);
-        return walk_readings(c, exit->node + 1, node->end, node->depth);
+        error = put_path(c, exit->node);
+        if (error >= 0)
+                error = r->phase == PHASE_NAME
+                                ? reading_leave_name(c->g, &c->names, r, exit->property)
+                                : reading_leave(c->g, &c->names, r);
+        return error < 0 ? error : walk_readings(c, exit->node + 1, node->end, node->depth);
+}
+
+/* Only along the names that the object has. */
+static int find_repeats(struct constraint *c, const struct reading *r) {
+        const struct token_trie *t = c->trie;
+        uint32_t used = r->frames[r->depth - 1].used;
+        int error = 0;
+
+        if (r->lexeme.closed || !names_begin(&c->names, used, r->name))
+                return 0;
+        c->path[0] = r->lexeme;
+        for (uint32_t i = 0; i < t->n_nodes && error >= 0;) {
+                const struct trie_node *node = &t->nodes[i];
+                struct lexeme *l = &c->path[node->depth];
+
+                *l = c->path[node->depth - 1];
+                error = names_put(&c->names, c->n_text + node->depth - 1, node->byte);
+                if (error < 0)
+                        break;
+                if (!names_begin(&c->names, used, r->name) || !lexeme_step(c->g, l, node->byte)) {
+                        i = node->end;
+                } else if (reading_name_possible(c->g, &c->names, r, l)) {
+                        i = l->closed ? node->end : i + 1;
+                } else {
+                        error = VEC_PUSH(&c->repeats, i);
+                        i = node->end;
+                }
+        }
+        return error;
+}
+
+/* All that is kept for the lexeme, less the repeats. */
+static void add_kept(struct constraint *c, const struct kept *k) {
+        const uint64_t *mask = k->mask;
+
+        if (c->repeats.n > 0) {
+                memcpy(c->some, k->mask, c->n_words * sizeof(*c->some));
+                mask = c->some;
+        }
+        for (size_t i = 0; i < c->repeats.n; i++)
+                clear_below(c, c->some, c->repeats.p[i], c->trie->nodes[c->repeats.p[i]].end);
+        for (size_t i = 0; i < c->n_words; i++)
+                c->mask[i] |= mask[i];
+}
+
+static bool is_repeat(const struct constraint *c, uint32_t node) {
+        for (size_t i = 0; i < c->repeats.n; i++)
+                if (node >= c->repeats.p[i] && node < c->trie->nodes[c->repeats.p[i]].end)
+                        return true;
+        return false;
 }
 
 static int add_reading(struct constraint *c, const struct reading *r) {
@@ -334,19 +411,30 @@ static int add_reading(struct constraint *c, const struct reading *r) {
                 error = begin_walk(c, r);
                 return error < 0 ? error : walk_readings(c, 0, c->trie->n_nodes, 0);
         }
+        c->repeats.n = 0;
         error = kept_get(c, &r->lexeme, &k);
-        for (size_t i = 0; i < c->n_words && error >= 0; i++)
-                c->mask[i] |= k->mask[i];
+        if (error >= 0 && r->phase == PHASE_NAME)
+                error = find_repeats(c, r);
+        if (error >= 0)
+                add_kept(c, k);
         for (size_t i = 0; error >= 0 && i < k->exits.n; i++)
-                error = walk_exit(c, r, &k->exits.p[i]);
+                if (!is_repeat(c, k->exits.p[i].node))
+                        error = walk_exit(c, r, &k->exits.p[i]);
         if (error >= 0 && lexeme_whole(c->g, &r->lexeme)) {
                 error = begin_walk(c, r);
                 if (error < 0)
                         return error;
-                reading_leave(c->g, &c->walk.list.p[0]);
-                error = walk_readings(c, 0, c->trie->n_nodes, 0);
+                error = reading_leave(c->g, &c->names, &c->walk.list.p[0]);
+                if (error >= 0)
+                        error = walk_readings(c, 0, c->trie->n_nodes, 0);
         }
         return error;
+}
+
+/* What stands behind the tokens taken. */
+static void forget(struct constraint *c) {
+        c->names.text.n = c->n_text;
+        c->names.list.n = c->n_names;
 }
 
 int constraint_mask(struct constraint *c, const uint64_t **ret) {
@@ -355,8 +443,10 @@ int constraint_mask(struct constraint *c, const uint64_t **ret) {
         if (is_text(c->now.list.p, c->now.list.n))
                 return 0;
         for (size_t i = 0; i < c->now.list.n; i++) {
-                int r = add_reading(c, &c->now.list.p[i]);
+                int r;
 
+                forget(c);
+                r = add_reading(c, &c->now.list.p[i]);
                 if (r < 0)
                         return r;
         }
@@ -375,7 +465,7 @@ static int accept_one(struct constraint *c, const struct reading *from, struct v
         int r = begin_walk(c, from);
 
         for (size_t i = 0; i < bytes.n && r >= 0 && begin < end; i++) {
-                r = step_level(c, begin, end, bytes.p[i]);
+                r = step_level(c, begin, end, i + 1, bytes.p[i]);
                 begin = end;
                 end = c->walk.list.n;
         }
@@ -402,6 +492,7 @@ int constraint_accept(struct constraint *c, int32_t token) {
 
 int constraint_allows(struct constraint *c, struct view bytes) {
         c->next.list.n = 0;
+        forget(c);
         for (size_t i = 0; i < c->now.list.n; i++) {
                 int r = accept_one(c, &c->now.list.p[i], bytes);
 
@@ -419,6 +510,8 @@ int constraint_accept_bytes(struct constraint *c, struct view bytes) {
                 return r < 0 ? r : -EINVAL;
         c->now = c->next;
         c->next = before;
+        c->n_text += bytes.n;
+        c->n_names = c->names.list.n;
         return 0;
 }
 

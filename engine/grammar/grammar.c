@@ -225,7 +225,19 @@ uint32_t grammar_class_height(const struct grammar *g, uint32_t class) {
                        ? g->nodes.p[c->value].height : GRAMMAR_NONE;
 }
 
-/* Can the object be written when its members are at most so high? */
+uint32_t grammar_others(const struct grammar *g, const struct object_rule *rule, uint32_t room) {
+        uint64_t n = 0;
+
+        for (uint32_t i = rule->first_class; i < rule->first_class + rule->n_classes; i++) {
+                uint32_t pattern = g->classes.p[i].pattern;
+
+                if (grammar_class_height(g, i) <= room)
+                        n += pattern == GRAMMAR_NONE ? DFA_ENDLESS : g->dfa.states.p[pattern].texts;
+        }
+        return (uint32_t)MIN(n, DFA_ENDLESS);
+}
+
+/* Can the object be written when its members are at most so high? No name comes twice. */
 static bool object_fits(const struct grammar *g, const struct object_rule *rule, uint32_t height) {
         uint32_t members = 0, required = 0;
 
@@ -240,10 +252,7 @@ static bool object_fits(const struct grammar *g, const struct object_rule *rule,
         }
         if (rule->min > rule->max || required > rule->max)
                 return false;
-        for (uint32_t i = 0; i < rule->n_classes && members < rule->min; i++)
-                if (grammar_class_height(g, rule->first_class + i) <= height)
-                        members = rule->min; /* as many as one likes */
-        return members >= rule->min;
+        return members >= rule->min || rule->min - members <= grammar_others(g, rule, height);
 }
 
 static uint32_t object_height(const struct grammar *g, const struct object_rule *rule) {

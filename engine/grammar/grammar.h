@@ -3,7 +3,8 @@
  * A node is a set of values: the union of its arms. An arm is a literal text or number (an
  * automaton), a string, an object or an array; members and items are nodes again, so that a grammar
  * can be recursive. Strings are written in one way only: characters as UTF-8, \" \\ \b \f \n \r \t,
- * and \u00XX for other control characters. */
+ * and \u00xx in small letters for other control characters. No object has two members with the
+ * same name. */
 #pragma once
 
 #include "engine/grammar/automaton.h"
@@ -140,6 +141,9 @@ uint8_t grammar_unescape(uint8_t letter);
 
 /* Levels that the value of such a member needs; GRAMMAR_NONE: there is no such member. */
 uint32_t grammar_class_height(const struct grammar *g, uint32_t class);
+/* How many members with other names than the properties' an object can have, within so many
+ * levels; DFA_ENDLESS: no end of them. */
+uint32_t grammar_others(const struct grammar *g, const struct object_rule *rule, uint32_t room);
 
 static inline struct view grammar_name(const struct grammar *g, const struct property *p) {
         return (struct view){ .p = g->names.p + p->name, .n = p->name_n };

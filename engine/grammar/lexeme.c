@@ -36,11 +36,10 @@ static struct rest count_rest(const struct grammar *g, const struct object_rule 
         return rest;
 }
 
-static bool others_fit(const struct grammar *g, const struct object_rule *o, uint32_t room) {
-        for (uint32_t i = 0; i < o->n_classes; i++)
-                if (grammar_class_height(g, o->first_class + i) <= room)
-                        return true;
-        return false;
+/* Can as many members with other names follow that there are enough? */
+static bool others_fill(const struct grammar *g, const struct object_rule *o, uint32_t room,
+                        uint32_t members) {
+        return members >= o->min || o->min - members <= grammar_others(g, o, room);
 }
 
 bool lexeme_object_whole(const struct grammar *g, uint32_t rule, uint32_t at, uint32_t members) {
@@ -61,7 +60,7 @@ static bool may_be_next(const struct grammar *g, const struct lexeme *l, uint32_
                         return false;
         rest = count_rest(g, o, index + 1, l->room);
         return l->members + 1 + rest.required <= o->max &&
-               (l->members + 1 + rest.possible >= o->min || others_fit(g, o, l->room));
+               others_fill(g, o, l->room, l->members + 1 + rest.possible);
 }
 
 /* May a member with another name, of the lexeme's class, be next? */
@@ -69,7 +68,8 @@ bool lexeme_may_be_other(const struct grammar *g, const struct lexeme *l) {
         const struct object_rule *o = &g->objects.p[l->rule];
 
         return l->class != GRAMMAR_NONE && grammar_class_height(g, l->class) <= l->room &&
-               l->members < o->max && count_rest(g, o, l->at, 0).required == 0;
+               l->members < o->max && count_rest(g, o, l->at, 0).required == 0 &&
+               others_fill(g, o, l->room, l->members);
 }
 
 static bool any_may_be_next(const struct grammar *g, const struct lexeme *l) {
@@ -99,16 +99,6 @@ bool lexeme_begin_name(const struct grammar *g, const struct member_place *place
         *ret = (struct lexeme){ .kind = LEXEME_OTHER, .utf8 = UTF8_NONE, .class = ret->class,
                                 .state = g->classes.p[ret->class].pattern };
         return true;
-}
-
-bool lexeme_member_possible(const struct grammar *g, const struct member_place *place) {
-        struct lexeme l;
-        uint32_t ways = 1;
-
-        for (uint32_t way = 0; way < ways; way++)
-                if (lexeme_begin_name(g, place, way, &l, &ways))
-                        return true;
-        return false;
 }
 
 static void become_other(struct lexeme *l) {
@@ -225,7 +215,6 @@ static bool takes_escape(const struct grammar *g, const struct lexeme *l) {
 static int hex_value(uint8_t byte) {
         if (byte >= '0' && byte <= '9')
                 return byte - '0';
-        byte |= 0x20;
         return byte >= 'a' && byte <= 'f' ? byte - 'a' + 10 : -1;
 }
 

@@ -47,7 +47,6 @@ struct member_place {
  * name of the i-th class. False: it cannot be read this way; *ret_ways is how many there are. */
 bool lexeme_begin_name(const struct grammar *g, const struct member_place *place, uint32_t way,
                        struct lexeme *ret, uint32_t *ret_ways);
-bool lexeme_member_possible(const struct grammar *g, const struct member_place *place);
 /* One more byte. False: it cannot follow, *l is void. */
 bool lexeme_step(const struct grammar *g, struct lexeme *l, uint8_t byte);
 /* Is it a whole value, or name? */

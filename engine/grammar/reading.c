@@ -23,12 +23,13 @@ void reading_copy(struct reading *to, const struct reading *from) {
 
 static bool frame_equal(const struct frame *a, const struct frame *b) {
         return a->rule == b->rule && a->array == b->array && a->at == b->at &&
-               a->members == b->members;
+               a->members == b->members && a->used == b->used;
 }
 
 bool reading_equal(const struct reading *a, const struct reading *b) {
         if (a->phase != b->phase || a->space != b->space || a->depth != b->depth ||
-            a->node != b->node || memcmp(&a->lexeme, &b->lexeme, sizeof(a->lexeme)) != 0)
+            a->node != b->node || a->name != b->name ||
+            memcmp(&a->lexeme, &b->lexeme, sizeof(a->lexeme)) != 0)
                 return false;
         for (uint32_t i = 0; i < a->depth; i++)
                 if (!frame_equal(&a->frames[i], &b->frames[i]))
@@ -85,11 +86,33 @@ static struct member_place place_of(const struct reading *r) {
                                       .room = room_left(r) };
 }
 
-static bool more_possible(const struct grammar *g, const struct reading *r) {
+bool reading_name_possible(const struct grammar *g, struct names *names, const struct reading *r,
+                           const struct lexeme *l) {
+        return names_possible(names, g, r->frames[r->depth - 1].used, r->name, l);
+}
+
+/* A name that begins behind the text, in one of the ways of lexeme_begin_name. */
+static bool name_begins(const struct grammar *g, struct names *names, const struct reading *r,
+                        uint32_t way, struct lexeme *ret, uint32_t *ret_ways) {
         struct member_place place = place_of(r);
 
-        return r->frames[r->depth - 1].array ? item_possible(g, r)
-                                             : lexeme_member_possible(g, &place);
+        return lexeme_begin_name(g, &place, way, ret, ret_ways) &&
+               names_possible(names, g, r->frames[r->depth - 1].used, (uint32_t)names->text.n, ret);
+}
+
+static bool member_possible(const struct grammar *g, struct names *names,
+                            const struct reading *r) {
+        struct lexeme l;
+        uint32_t ways = 1;
+
+        for (uint32_t way = 0; way < ways; way++)
+                if (name_begins(g, names, r, way, &l, &ways))
+                        return true;
+        return false;
+}
+
+static bool more_possible(const struct grammar *g, struct names *names, const struct reading *r) {
+        return r->frames[r->depth - 1].array ? item_possible(g, r) : member_possible(g, names, r);
 }
 
 static bool is_complete(const struct grammar *g, const struct frame *f) {
@@ -117,23 +140,27 @@ static void value_ended(struct reading *r) {
         r->lexeme = (struct lexeme){ 0 };
 }
 
-void reading_leave_name(const struct grammar *g, struct reading *r, uint32_t property) {
+int reading_leave_name(const struct grammar *g, struct names *names, struct reading *r,
+                       uint32_t property) {
         struct frame *f = &r->frames[r->depth - 1];
         const struct object_rule *o = &g->objects.p[f->rule];
+        int error = property == GRAMMAR_NONE ? names_add(names, f->used, r->name, &f->used) : 0;
 
         r->node = property == GRAMMAR_NONE ? g->classes.p[r->lexeme.class].value
                                            : g->properties.p[property].value;
         f->at = property == GRAMMAR_NONE ? o->n : property - o->first + 1;
         f->members = saturate(f->members + 1, o->min, o->max, 0);
         r->phase = PHASE_COLON;
+        r->name = 0;
         r->lexeme = (struct lexeme){ 0 };
+        return error;
 }
 
-void reading_leave(const struct grammar *g, struct reading *r) {
+int reading_leave(const struct grammar *g, struct names *names, struct reading *r) {
         if (r->phase == PHASE_NAME)
-                reading_leave_name(g, r, lexeme_property(g, &r->lexeme));
-        else
-                value_ended(r);
+                return reading_leave_name(g, names, r, lexeme_property(g, &r->lexeme));
+        value_ended(r);
+        return 0;
 }
 
 /* --- steps --- */
@@ -203,20 +230,20 @@ static bool take_space(const struct grammar *g, struct reading *r, uint8_t byte)
 }
 
 static int begin_name(struct readings *out, const struct grammar *g, const struct reading *from) {
-        struct member_place place = place_of(from);
         uint32_t ways = 1;
         struct lexeme l;
 
         for (uint32_t way = 0; way < ways; way++) {
                 struct reading *r;
 
-                if (!lexeme_begin_name(g, &place, way, &l, &ways))
+                if (!name_begins(g, out->names, from, way, &l, &ways))
                         continue;
                 r = add(out, from);
                 if (!r)
                         return -ENOMEM;
                 r->phase = PHASE_NAME;
                 r->space = SPACE_NONE;
+                r->name = (uint32_t)out->names->text.n;
                 r->lexeme = l;
         }
         return 0;
@@ -259,7 +286,7 @@ static int step_next(struct readings *out, const struct grammar *g, const struct
                 return step_first(out, g, from, byte);
         if (byte != ',' || from->space != SPACE_NONE)
                 return 0;
-        if (!more_possible(g, from))
+        if (!more_possible(g, out->names, from))
                 return 0;
         r = add(out, from);
         if (!r)
@@ -274,8 +301,11 @@ static int step_inside(struct readings *out, const struct grammar *g, const stru
                        uint8_t byte) {
         struct lexeme l = from->lexeme;
         struct reading left, *r;
+        int error;
 
         if (lexeme_step(g, &l, byte)) {
+                if (from->phase == PHASE_NAME && !reading_name_possible(g, out->names, from, &l))
+                        return 0;
                 r = add(out, from);
                 if (!r)
                         return -ENOMEM;
@@ -285,8 +315,8 @@ static int step_inside(struct readings *out, const struct grammar *g, const stru
         if (!lexeme_whole(g, &from->lexeme))
                 return 0;
         reading_copy(&left, from);
-        reading_leave(g, &left);
-        return reading_step(out, g, &left, byte);
+        error = reading_leave(g, out->names, &left);
+        return error < 0 ? error : reading_step(out, g, &left, byte);
 }
 
 static int step_to(struct readings *out, const struct reading *from, enum phase phase) {

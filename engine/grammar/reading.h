@@ -2,7 +2,7 @@
  * until one byte decides; a set of readings is the whole state. */
 #pragma once
 
-#include "engine/grammar/lexeme.h"
+#include "engine/grammar/names.h"
 
 enum {
         READINGS_MAX = 64,      /* at a time; those beyond are given up (the answer stays valid) */
@@ -28,6 +28,7 @@ struct frame {
         uint32_t at;            /* object: properties passed; array: items so far, as far as it
                                  * matters */
         uint32_t members;       /* object: so far, as far as it matters */
+        uint32_t used;          /* object: the last of its names that are no properties, or 0 */
 };
 
 struct reading {
@@ -36,26 +37,32 @@ struct reading {
                                  * after a line break */
         uint16_t depth;
         uint32_t node;
+        uint32_t name;          /* in a member's name: where in the text it begins */
         struct lexeme lexeme;
         struct frame frames[GRAMMAR_DEPTH];
 };
 
 struct readings {
         VEC(struct reading) list;
+        struct names *names;    /* borrowed; many lists share them */
 };
 
 /* A settled grammar's beginning. 0 or -ENOMEM. */
 int readings_begin(struct readings *r, const struct grammar *g);
-/* Append the readings after one byte more than `from`, which may be part of the list. 0 or
- * -ENOMEM. */
+/* Append the readings after one byte more than `from`, which may be part of the list. The byte is
+ * the last of the names' text. 0 or -ENOMEM. */
 int reading_step(struct readings *r, const struct grammar *g, const struct reading *from,
                  uint8_t byte);
 /* A copy at the end of the list. 0 or -ENOMEM. */
 int readings_add(struct readings *r, const struct reading *from);
-/* After the lexeme that has become whole: the reading without it. */
-void reading_leave(const struct grammar *g, struct reading *r);
-/* After a name: property as of lexeme_property. */
-void reading_leave_name(const struct grammar *g, struct reading *r, uint32_t property);
+/* After the lexeme that has become whole: the reading without it. 0 or -ENOMEM. */
+int reading_leave(const struct grammar *g, struct names *names, struct reading *r);
+/* After a name: property as of lexeme_property. 0 or -ENOMEM. */
+int reading_leave_name(const struct grammar *g, struct names *names, struct reading *r,
+                       uint32_t property);
+/* Does the name that is being read end, or can it, as one that its object does not have yet? */
+bool reading_name_possible(const struct grammar *g, struct names *names, const struct reading *r,
+                           const struct lexeme *l);
 /* Is the text a whole value? May anything follow? */
 bool reading_whole(const struct grammar *g, const struct reading *r);
 bool reading_extends(const struct grammar *g, const struct reading *r);

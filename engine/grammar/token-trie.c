@@ -47,6 +47,7 @@ static void add_token(struct token_trie *t, uint32_t *path, size_t left, size_t 
         for (size_t i = shared; i < e->bytes.n; i++) {
                 path[i] = t->n_nodes;
                 t->nodes[t->n_nodes++] = (struct trie_node){ .token = TOKEN_NONE,
+                                                             .parent = i ? path[i - 1] : 0,
                                                              .depth = (uint16_t)(i + 1),
                                                              .byte = e->bytes.p[i] };
         }

@@ -13,6 +13,7 @@ enum { TRIE_TOKEN_MAX = 255 }; /* bytes; longer tokens are left out */
 struct trie_node {
         uint32_t end;      /* the first node that is not below this one */
         int32_t token;     /* that ends here, or TOKEN_NONE */
+        uint32_t parent;   /* void at depth 1 */
         uint16_t depth;    /* bytes up to and with this one */
         uint8_t byte;
 };

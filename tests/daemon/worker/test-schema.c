@@ -102,6 +102,7 @@ static char kind_of(const char *schema, const char *quoted) {
 
 #define TWO "{'properties':{'a':{'type':'integer'},'b':{}},'required':['b'],"            \
             "'type':'object',"
+#define FEW "{'type':'object','propertyNames':{'pattern':"
 #define LIST "{'type':'array','items':{'type':'integer'},"
 #define TREE "{'type':'object','properties':{'v':{'type':'integer'},'kids':{'type':"   \
              "'array','items':{'$ref':'#'}}},'required':['v'],'additionalProperties':false}"
@@ -134,7 +135,7 @@ static const struct {
         { TWO "'additionalProperties':{'type':'null'}}", "{'b':1,'bb':null}", 'w' },
         { TWO "'additionalProperties':{'type':'null'}}", "{'b':1,'bb':1", 'n' },
         { TWO "'title':''}", "{'b':1,'\\u0061'", 'n' },
-        { "{'type':'object','minProperties':2,'maxProperties':2}", "{'a':1,'a':2}", 'w' },
+        { "{'type':'object','minProperties':2,'maxProperties':2}", "{'a':1,'b':2}", 'w' },
         { "{'type':'object','minProperties':2,'maxProperties':2}", "{'a':1}", 'n' },
         { "{'type':'object','minProperties':2,'maxProperties':2}", "{'a':1,'b':2,", 'n' },
         { "{'properties':{'a':{},'b':{},'c':{}},'additionalProperties':false,"
@@ -155,6 +156,40 @@ static const struct {
         { "{'type':'object','propertyNames':{'enum':['a','b'],'const':'b'}}", "{'a'", 'n' },
         { "{'type':'object','propertyNames':{'enum':['a'],'const':'b'}}", "{'b'", 'n' },
         { "{'$ref':'#a','properties':{'default':{'$anchor':'a','type':'null'}}}", "null", 'w' },
+        /* no name twice, and none begun that could only be one of those */
+        { "{'type':'object','minProperties':2,'maxProperties':2}", "{'a':1,'a'", 'n' },
+        { "{'type':'object','minProperties':2,'maxProperties':2}", "{'a':1,'aa':2}", 'w' },
+        { "{'type':'object'}", "{'a':{'a':[{'a':1},{'a':2}]},'b':{'a':1}}", 'w' },
+        { "{'type':'object'}", "{'a':{'b':1},'b':1,'a'", 'n' },
+        { "{'type':'object'}", "{'':1,''", 'n' },
+        { "{'type':'object'}", "{'\\n\\u001f':1,'\\n\\u001f'", 'n' },
+        { "{'type':'object'}", "{'\\n\\u001f':1,'\\n\\u001e':2}", 'w' },
+        { "{'type':'object'}", "{'\\u001F'", 'n' },
+        { TWO "'title':''}", "{'b':1,'b'", 'n' },
+        { TWO "'title':''}", "{'b':1,'c':1,'b'", 'n' },
+        { TWO "'title':''}", "{'b':1,'c':1,'c'", 'n' },
+        { TWO "'title':''}", "{'b':1,'c':1,'bb':1,'cc':2}", 'w' },
+        { FEW "'^[ab]$'},'minProperties':2}", "{'a':1,'b':2}", 'w' },
+        { FEW "'^[ab]$'},'minProperties':2}", "{'b':1,'b", 'n' },
+        { FEW "'^[ab]$'},'minProperties':2}", "{'b':1,'a':2,", 'n' },
+        { FEW "'^[ab]$'},'minProperties':2}", "{'a':1}", 'n' },
+        { FEW "'^(a|b*c)$'}}", "{'bc':1,'bbc':2,'a':3,'bb", 'p' },
+        { FEW "'^(a|b*c)$'}}", "{'bc':1,'bc", 'n' },
+        { FEW "'^(a|b*c)$'}}", "{'a':1,'a", 'n' },
+        { FEW "'^(\\n|b+)$'}}", "{'\\n':1,'\\", 'n' },
+        { FEW "'^(\\n|\\t|b)$'}}", "{'\\n':1,'b':1,'\\t':1}", 'w' },
+        { FEW "'^(\\n|\\t|b)$'}}", "{'\\n':1,'\\n", 'n' },
+        { FEW "'^[\xc3\xa9\xe2\x82\xac]$'}}", "{'\xc3\xa9':1,'\xe2\x82\xac':1}", 'w' },
+        { FEW "'^[\xc3\xa9\xe2\x82\xac]$'}}", "{'\xc3\xa9':1,'\xc3\xa9", 'n' },
+        { "{'type':'object','properties':{'x':{}},'propertyNames':{'enum':['x','y']},"
+          "'minProperties':2}",
+          "{'x':1,'y':1}", 'w' },
+        { "{'type':'object','properties':{'x':{}},'propertyNames':{'enum':['x','y']},"
+          "'minProperties':2}",
+          "{'y'", 'n' },
+        { "{'type':'object','properties':{'x':{}},'propertyNames':{'enum':['x','y']},"
+          "'minProperties':2}",
+          "{'x':1,'x", 'n' },
         /* arrays */
         { LIST "'minItems':1,'maxItems':2}", "[1, -2]", 'w' },
         { LIST "'minItems':1,'maxItems':2}", "[]", 'n' },
@@ -290,6 +325,10 @@ static const struct {
           ERROR_INVALID_INPUT },
         { "{'type':'integer','multipleOf':7,'minimum':1,'maximum':6}", "schema",
           ERROR_INVALID_INPUT },
+        { "{'type':'object','patternProperties':{'^a$':{}},'additionalProperties':false,"
+          "'minProperties':2}", "schema", ERROR_INVALID_INPUT },
+        { "{'type':'object','properties':{'x':{}},'propertyNames':{'enum':['x','y']},"
+          "'minProperties':3}", "schema", ERROR_INVALID_INPUT },
         { "{'type':'object','propertyNames':{'maxLength':1},'required':['ab']}", "schema",
           ERROR_INVALID_INPUT },
 };
@@ -505,6 +544,11 @@ static void test_masks(void **state) {
                 compare_along("{'type':'object','patternProperties':{'^s':{'type':'string'}},"
                               "'properties':{'so':{}},'additionalProperties':{'type':'null'}}",
                               "{'so':'1','s':''}");
+                compare_along("{'type':'object','additionalProperties':{'type':'null'}}",
+                              "{'the':null,'':null,'there':null,'t\\n':null}");
+                compare_along("{'type':'object',"
+                              "'propertyNames':{'pattern':'^(the|\\\\n|[\\\\ta])$'},"
+                              "'minProperties':3}", "{'a':1,'\\n':2,'the':3,'\\t':4}");
         }
 }
 
