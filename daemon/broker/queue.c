@@ -37,12 +37,14 @@ static uint64_t work_left(const struct worker *w, const struct job *job) {
         return expected > job->work ? expected - job->work : 1;
 }
 
-static struct walk begin(const struct worker *w) {
+/* What an interactive job waits for: those in the background pause for it. */
+static struct walk begin(const struct worker *w, bool background) {
         struct walk walk = { .w = w };
         const struct job *job;
 
         for (uint32_t i = 0; (job = jobs_at(workers_settings(w->owner)->jobs, i)); i++)
-                if (job->worker == w && job->admission.state == ADMISSION_RUNNING) {
+                if (job->worker == w && job->admission.state == ADMISSION_RUNNING &&
+                    (background || !job->admission.background)) {
                         walk.tokens += tokens_left(job);
                         pace_place(&walk.places, work_left(w, job));
                 }
@@ -52,6 +54,15 @@ static struct walk begin(const struct worker *w) {
 static void pass(struct walk *walk, const struct job *job) {
         walk->tokens += tokens_left(job);
         pace_wait(&walk->places, work_left(walk->w, job));
+}
+
+/* What the entry e waits for, or would if it came now. Interactive jobs come first in the list. */
+static struct walk walk_to(const struct worker *w, const struct admission_entry *e) {
+        struct walk walk = begin(w, e->background);
+
+        for (struct admission_entry *i = w->admission.waiting; i && i != e; i = i->next)
+                pass(&walk, job_of(i));
+        return walk;
 }
 
 static uint64_t wait_usec(const struct walk *walk) {
@@ -65,10 +76,7 @@ struct queue_place queue_place(const struct job *job) {
 
         if (!w || job->admission.state == ADMISSION_RUNNING)
                 return place;
-        walk = begin(w);
-        for (struct admission_entry *e = w->admission.waiting; e && e != &job->admission;
-             e = e->next)
-                pass(&walk, job_of(e));
+        walk = walk_to(w, &job->admission);
         place.position = admission_position(&w->admission, &job->admission);
         place.tokens_ahead = walk.tokens;
         if (job->admission.state == ADMISSION_WAITING)
@@ -77,7 +85,7 @@ struct queue_place queue_place(const struct job *job) {
 }
 
 uint32_t queue_retry_ms(const struct worker *w) {
-        struct walk walk = begin(w);
+        struct walk walk = begin(w, true);
         uint64_t ms = wait_usec(&walk) / 1000;
 
         return (uint32_t)MIN(MAX(ms, (uint64_t)RETRY_LEAST_MS), (uint64_t)RETRY_MOST_MS);
@@ -116,14 +124,19 @@ void queue_tell(struct worker *w) {
 
         if (!e)
                 return;
-        walk = begin(w);
-        for (; e; e = e->next, position++) {
+        walk = begin(w, e->background);
+        for (bool background = e->background; e; e = e->next, position++) {
                 struct job *job = job_of(e);
                 union wire_message m = { .queued = {
                         .h.type = WIRE_QUEUED, .ref = job->ref, .job = job->id,
-                        .position = position, .tokens_ahead = walk.tokens,
-                        .wait_usec = wait_usec(&walk) } };
+                        .position = position } };
 
+                if (e->background && !background) {
+                        background = true;
+                        walk = walk_to(w, e);
+                }
+                m.queued.tokens_ahead = walk.tokens;
+                m.queued.wait_usec = wait_usec(&walk);
                 if (job->told_position != position)
                         worker_send(w, &m, -1);
                 job->told_position = position;

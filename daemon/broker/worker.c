@@ -573,8 +573,7 @@ void worker_set_priority(struct worker *w, struct job *job, enum wire_priority p
                                  priority == WIRE_PRIORITY_BACKGROUND);
         if (job->input < 0)
                 worker_send(w, &m, -1);
-        queue_tell(w);
-        worker_settle(w);
+        start_waiting(w); /* there may be room for one of its new class, or of its old */
 }
 
 void worker_hung_up(struct worker *w) {

@@ -20,10 +20,10 @@
 static void test_queue(void **state) {
         static const char *const inputs[] = { "flood", "wait", "wait" };
         struct daemon d;
-        char path[3][128];
+        char path[4][128];
         uint64_t start;
         sd_bus *bus;
-        int out[3];
+        int out[4];
 
         daemon_start(&d, NULL, "[Default]\nMaxConcurrentJobs = 1\n");
         bus = private_bus(&d, 0);
@@ -36,10 +36,10 @@ static void test_queue(void **state) {
         assert_int_equal(number(bus, path[0], "QueueTokensAhead"), 0);
         assert_int_equal(number(bus, path[0], "EstimatedStartUSec"), 0);
         assert_int_equal(position(bus, path[1]), 1);
-        assert_int_equal(number(bus, path[1], "QueueTokensAhead"), FAKE_TOKENS_OUT - FAKE_FLOOD);
+        assert_int_equal(number(bus, path[1], "QueueTokensAhead"), FAKE_FLOOD_OUT - FAKE_FLOOD);
         assert_int_equal(position(bus, path[2]), 2);
         assert_int_equal(number(bus, path[2], "QueueTokensAhead"),
-                         FAKE_TOKENS_OUT - FAKE_FLOOD + FAKE_TOKENS_IN + FAKE_TOKENS_OUT);
+                         FAKE_FLOOD_OUT - FAKE_FLOOD + FAKE_TOKENS_IN + FAKE_TOKENS_OUT);
         start = number(bus, path[1], "EstimatedStartUSec");
         assert_true(start > number(bus, path[1], "CreatedUSec"));
         assert_true(number(bus, path[2], "EstimatedStartUSec") > start);
@@ -48,16 +48,51 @@ static void test_queue(void **state) {
         set_priority(bus, ROOT "/job/1", "background", ERROR_NAME("NoSuchObject"));
         set_priority(bus, path[1], "background", NULL);
         assert_string_property(bus, path[1], "Priority", "background");
-        assert_int_equal(position(bus, path[1]), 2);
+        wait_for_state(bus, path[1], "generating"); /* one background job may always run, */
         assert_int_equal(position(bus, path[2]), 1);
-        call_expecting(bus, path[0], NAME ".Job", "Cancel", NULL);
+        assert_int_equal(number(bus, path[2], "QueueTokensAhead"), FAKE_FLOOD_OUT - FAKE_FLOOD);
+        out[3] = generate(bus, "Generate", "wait", "priority", "background", path[3]);
+        wait_for_number(bus, path[3], "TokensIn", FAKE_TOKENS_IN); /* but not two beside others */
+        assert_int_equal(position(bus, path[3]), 2);
+        set_priority(bus, path[0], "background", NULL); /* it makes room for interactive ones */
         wait_for_state(bus, path[2], "generating");
-        wait_for_state(bus, path[1], "generating"); /* one background job may always run */
-        set_priority(bus, path[2], "background", NULL); /* one that runs */
+        assert_int_equal(position(bus, path[3]), 1);
+        wait_for_number(bus, path[3], "QueueTokensAhead",
+                        FAKE_FLOOD_OUT - FAKE_FLOOD + 2 * (FAKE_TOKENS_OUT - 2));
         call_expecting(bus, path[2], NAME ".Job", "Cancel", NULL);
+        assert_ends(bus, path[2], "cancelled", ERROR_NAME("Cancelled"));
         set_priority(bus, path[2], "interactive", NULL); /* it has ended: nothing happens */
-        for (unsigned i = 0; i < 3; i++)
+        for (unsigned i = 0; i < 4; i++)
                 close(out[i]);
+        sd_bus_flush_close_unref(bus);
+        daemon_stop(&d);
+}
+
+/* Who is refused because the queue is full is told when there will be room. */
+static void test_full_queue_says_when(void **state) {
+        unsigned code, retry;
+        unsigned long long value, limit;
+        struct daemon d;
+        char path[128], line[96];
+        sd_bus *bus;
+        int out, c[2];
+
+        daemon_start(&d, NULL, "[Default]\nMaxConcurrentJobs = 1\nMaxQueuedJobs = 1\n");
+        bus = private_bus(&d, 0);
+        out = generate(bus, "Generate", "flood", NULL, NULL, path);
+        wait_for_number(bus, path, "TokensOut", FAKE_FLOOD);
+        for (unsigned i = 0; i < 2; i++) {
+                c[i] = api_connect(&d, (uid_t)-1);
+                say(c[i], "job\n");
+                hear(c[i], line, sizeof(line));
+        }
+        assert_int_equal(sscanf(line, "refused %u %llu %llu %u", &code, &value, &limit, &retry), 4);
+        assert_int_equal(limit, 2);
+        /* it has written 400 tokens in about half a second and may write 99,600 more */
+        assert_in_range(retry, 10000, 3600000);
+        for (unsigned i = 0; i < 2; i++)
+                close(c[i]);
+        close(out);
         sd_bus_flush_close_unref(bus);
         daemon_stop(&d);
 }
@@ -345,6 +380,7 @@ static void test_output_of_others(void **state) {
 int main(void) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(test_queue),
+                cmocka_unit_test(test_full_queue_says_when),
                 cmocka_unit_test(test_priority_that_is_not_allowed),
                 cmocka_unit_test(test_progress_is_coalesced),
                 cmocka_unit_test(test_detached_job_goes_on),

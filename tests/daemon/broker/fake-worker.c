@@ -209,7 +209,9 @@ static void on_job_input(struct fake *f, struct job *j) {
         else
                 SAY(.admit = { .h.type = WIRE_ADMIT, .ref = j->id, .verb = j->verb,
                                .input_bytes = strlen(j->text), .tokens_in = FAKE_TOKENS_IN,
-                               .tokens_wanted = FAKE_TOKENS_OUT });
+                               .tokens_wanted = strncmp(j->text, "flood", 5) == 0
+                                                        ? FAKE_FLOOD_OUT
+                                                        : FAKE_TOKENS_OUT });
 }
 
 static struct conn *conn_of(struct fake *f, uint64_t ref) {

@@ -9,7 +9,7 @@ enum {
         FAKE_SOURCE_CRASH = 'X', /* and of one it dies from */
         FAKE_ILLEGAL_KINDS = 11,
         /* what a job of the bus says of itself, and how often "flood" reports */
-        FAKE_TOKENS_IN = 5, FAKE_TOKENS_OUT = 1000, FAKE_FLOOD = 400,
+        FAKE_TOKENS_IN = 5, FAKE_TOKENS_OUT = 1000, FAKE_FLOOD_OUT = 100000, FAKE_FLOOD = 400,
         /* --threads: behaviour at the start */
         FAKE_THREADS_OPEN = 13,   /* READY without a filter */
         FAKE_THREADS_SILENT = 14, /* never READY */
