@@ -173,6 +173,7 @@ static enum wire_verb verb_of(const char *use_case) {
                      { "chat", WIRE_VERB_CHAT },
                      { "complete", WIRE_VERB_COMPLETE },
                      { "summarize", WIRE_VERB_SUMMARIZE },
+                     { "embed", WIRE_VERB_EMBED },
                      { "language.generate", WIRE_VERB_CHAT },
                      { "language.rephrase", WIRE_VERB_CHAT },
                      { "language.summarize", WIRE_VERB_SUMMARIZE } };

@@ -28,7 +28,7 @@ struct quota_row {
 };
 
 /* Verbs as a bit mask: bit i stands for word i. So for priorities. */
-enum { QUOTA_VERBS = 3, QUOTA_PRIORITIES = 2 };
+enum { QUOTA_VERBS = 4, QUOTA_PRIORITIES = 2 };
 extern const char *const quota_verbs[QUOTA_VERBS];
 extern const char *const quota_priorities[QUOTA_PRIORITIES];
 

@@ -292,6 +292,8 @@ const char *job_verb_name(const struct job *job) {
                 return "complete";
         case WIRE_VERB_SUMMARIZE:
                 return "summarize";
+        case WIRE_VERB_EMBED:
+                return "embed";
         case _WIRE_VERB_MAX:
                 break;
         }

@@ -65,7 +65,8 @@ enum wire_type {
 };
 
 enum wire_mode { WIRE_MODE_SERVE = 1, WIRE_MODE_PACK = 2 };
-enum wire_verb { WIRE_VERB_CHAT = 1, WIRE_VERB_COMPLETE, WIRE_VERB_SUMMARIZE, _WIRE_VERB_MAX };
+enum wire_verb { WIRE_VERB_CHAT = 1, WIRE_VERB_COMPLETE, WIRE_VERB_SUMMARIZE,
+                 WIRE_VERB_EMBED, _WIRE_VERB_MAX };
 enum wire_priority { WIRE_PRIORITY_INTERACTIVE = 0, WIRE_PRIORITY_BACKGROUND = 1 };
 enum wire_input_format { WIRE_INPUT_TEXT = 0, WIRE_INPUT_CHAT_JSON, WIRE_INPUT_REQUEST_JSON,
                          _WIRE_INPUT_MAX };

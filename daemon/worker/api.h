@@ -13,6 +13,7 @@ void api_dispatch(struct conn *c);
 
 void api_chat(struct conn *c);
 void api_completion(struct conn *c);
+void api_embeddings(struct conn *c);
 void api_summarize(struct conn *c);
 void api_models(struct conn *c);
 void api_model(struct conn *c, const char *name);
@@ -27,6 +28,7 @@ void api_ollama_show(struct conn *c);
 void api_ollama_chat(struct conn *c);
 void api_ollama_generate(struct conn *c);
 void api_ollama_embed(struct conn *c);
+void api_ollama_embeddings(struct conn *c);
 void api_ollama_admin(struct conn *c);
 
 /* The body as a JSON object with its model and generation fields in *spec. Returns a new reference,

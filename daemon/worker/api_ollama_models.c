@@ -51,9 +51,10 @@ static json_t *details(const struct model *m) {
 
 /* Base models have no system message that could tell them of tools. */
 static json_t *capabilities(const struct model *m) {
-        json_t *v = json_pack("[s]", "completion");
+        bool pools = m && m->hp.pooling != POOLING_NONE;
+        json_t *v = json_pack("[s]", pools ? "embedding" : "completion");
 
-        if (m && vocab_chat_format(m->vocab) != CHAT_RAW)
+        if (m && !pools && vocab_chat_format(m->vocab) != CHAT_RAW)
                 json_array_append_new(v, json_string("tools"));
         return v;
 }
@@ -166,13 +167,6 @@ void api_ollama_admin(struct conn *c) {
         struct request_error e = { .code = ERROR_NOT_AUTHORIZED,
                                    .detail = "Models are managed with bnctl by an administrator, "
                                              "not over this socket." };
-
-        reply_error(c, &e, 0);
-}
-
-void api_ollama_embed(struct conn *c) {
-        struct request_error e = { .code = ERROR_UNSUPPORTED, .param = "model",
-                                   .detail = "No model here makes embeddings." };
 
         reply_error(c, &e, 0);
 }

@@ -15,6 +15,7 @@
 #include <string.h>
 
 #include "daemon/worker/defaults.h"
+#include "daemon/worker/embed.h"
 #include "daemon/worker/job.h"
 #include "daemon/worker/link.h"
 #include "daemon/worker/models.h"
@@ -51,6 +52,8 @@ struct job {
         struct constraint *constraint;   /* until the generation takes it */
         struct generation *generation;
         struct summarize *summarize;
+        struct tokens *inputs;           /* embed: [messages.n], until it takes them */
+        struct embed *embed;
         bool paused, held;               /* by its reader; by interactive work */
         bool busy;                       /* the summary has more to do at once */
         struct stop_filter stop;
@@ -70,6 +73,8 @@ void job_spec_done(struct job_spec *s) {
 }
 
 static void job_free(struct job *j) {
+        if (j->inputs)
+                embed_inputs_free(j->inputs, j->spec.messages.n);
         tokens_done(&j->prompt);
         constraint_free(j->constraint);
         stop_filter_done(&j->stop);
@@ -175,7 +180,7 @@ static void fail_code(struct job *j, enum error_code code) {
 void job_cancel(struct job *j, enum error_code reason) {
         if (j->step >= STEP_ZOMBIE || j->ending == ENDING_ERROR)
                 return;
-        if (!j->generation && !j->summarize) {
+        if (!j->generation && !j->summarize && !j->embed) {
                 fail_code(j, reason);
                 return;
         }
@@ -183,6 +188,8 @@ void job_cancel(struct job *j, enum error_code reason) {
         j->result.error = (struct request_error){ .code = reason };
         if (j->generation)
                 scheduler_cancel(j->w->scheduler, j->generation);
+        else if (j->embed)
+                embed_cancel(j->embed);
         else
                 summarize_cancel(j->summarize);
 }
@@ -279,6 +286,10 @@ static int count_tokens(struct job *j, struct request_error *e) {
 
         if (r < 0)
                 return r;
+        if (j->spec.verb == WIRE_VERB_EMBED)
+                return prompt_inputs(j->model, &j->spec,
+                                     scheduler_max_tokens(j->w->scheduler, j->model), &j->inputs,
+                                     &j->tokens_in, e);
         if (j->spec.verb != WIRE_VERB_SUMMARIZE)
                 return count_prompt(j, e);
         summary = summary_request(j);
@@ -309,8 +320,10 @@ static int make_constraint(struct job *j, struct request_error *e) {
 static void ask_admission(struct job *j) {
         struct request_error e = {};
         union wire_message m = { .admit.h.type = WIRE_ADMIT };
-        int r = make_constraint(j, &e);
+        int r = prompt_check_kind(j->model, &j->spec, &e);
 
+        if (r >= 0)
+                r = make_constraint(j, &e);
         if (r >= 0)
                 r = count_tokens(j, &e);
         if (r < 0) {
@@ -523,6 +536,44 @@ static void start_summary(struct job *j) {
                 summarize_pause(j->summarize, true);
 }
 
+static void on_embed_progress(void *userdata, uint64_t tokens_read) {
+        struct job *j = userdata;
+
+        j->progress.tokens_read = tokens_read;
+        report(j);
+}
+
+static void on_embed_end(void *userdata, int error, const float *vectors) {
+        struct job *j = userdata;
+
+        j->embed = NULL;
+        j->result.tokens_in = j->tokens_in;
+        j->result.vectors = vectors;
+        j->result.n_vectors = j->spec.messages.n;
+        j->result.n_embd = j->model->hp.n_embd;
+        if (j->ending == ENDING_NO && error != ERROR_NONE)
+                j->result.error.code = (enum error_code)error;
+        finish(j);
+}
+
+static void start_embedding(struct job *j) {
+        struct embed_request r = {
+                .scheduler = j->w->scheduler,
+                .model = j->model,
+                .inputs = j->inputs,
+                .n = j->spec.messages.n,
+                .background = j->spec.params.priority == WIRE_PRIORITY_BACKGROUND,
+                .progress = on_embed_progress,
+                .end = on_embed_end,
+                .userdata = j,
+        };
+
+        if (embed_start(&j->embed, &r) < 0)
+                fail_code(j, ERROR_OVERLOADED);
+        else
+                j->inputs = NULL;
+}
+
 /* --- the broker's answers --- */
 
 static struct job *find_ref(struct worker *w, uint64_t ref) {
@@ -572,6 +623,8 @@ void jobs_admitted(struct worker *w, const struct wire_admitted *m) {
                 return;
         if (j->spec.verb == WIRE_VERB_SUMMARIZE)
                 start_summary(j);
+        else if (j->spec.verb == WIRE_VERB_EMBED)
+                start_embedding(j);
         else
                 start_generation(j);
 }
@@ -612,6 +665,8 @@ void jobs_set_priority(struct worker *w, const struct wire_set_priority *m) {
                                 scheduler_set_background(w->scheduler, j->generation, background);
                         if (j->summarize)
                                 summarize_set_background(j->summarize, background);
+                        if (j->embed)
+                                embed_set_background(j->embed, background);
                         return;
                 }
 }

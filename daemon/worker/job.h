@@ -20,7 +20,8 @@ struct job_spec {
         uint64_t client;             /* bus: whose job it is among those of the user; HTTP: 0 */
         char model[WIRE_NAME_MAX];   /* "": the default */
         struct gen_params params;
-        struct messages messages;    /* chat */
+        struct messages messages;    /* chat; embed: the texts, as if said by the user */
+        uint32_t dimensions;         /* embed: what the vectors must have; 0: whatever they have */
         struct secure_buf text;      /* the prompt or the document; valid UTF-8 */
         char *context;               /* summarize: what the reader wants to know, or NULL */
         uint32_t type, length, format; /* summarize */
@@ -55,6 +56,9 @@ struct job_result {
         uint64_t tokens_cached;      /* of tokens_in: not computed, but kept from before */
         uint64_t kv_kept;            /* as in generation_usage */
         struct coverage coverage;    /* summarize */
+        const float *vectors;        /* embed: [n_vectors][n_embd], during the call */
+        size_t n_vectors;
+        uint32_t n_embd;
 };
 
 /* Calls to the owner: from jobs_run, link or scheduler dispatch, never from job_start. */

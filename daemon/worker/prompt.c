@@ -1,7 +1,9 @@
 /* Encoding prompts, and refusing those that cannot fit with the numbers that say why, without
  * spending seconds on them. Used by jobs, and by sessions to know how full they are. */
 #include <errno.h>
+#include <stdlib.h>
 
+#include "daemon/worker/embed.h"
 #include "daemon/worker/prompt.h"
 #include "engine/base/macro.h"
 #include "engine/text/chat.h"
@@ -21,10 +23,9 @@ static int encode(const struct vocab *v, const struct job_spec *spec, size_t max
         return vocab_encode(v, spec->text.p ? spec->text.p : "", spec->text.n, false, max, ret);
 }
 
-/* The fewest tokens that the text can have. Encoding takes seconds for megabytes without a break,
- * in which nobody of this worker is heard: what cannot fit is refused without it. */
-static size_t fewest_tokens(const struct model *model, const struct job_spec *spec) {
-        size_t n = spec->verb == WIRE_VERB_CHAT ? spec->messages.text.n : spec->text.n;
+/* The fewest tokens that a text of n bytes can have. Encoding takes seconds for megabytes without a
+ * break, in which nobody of this worker is heard: what cannot fit is refused without it. */
+static size_t fewest_tokens(const struct model *model, size_t n) {
         size_t longest = 1;
 
         if (n <= COUNT_BYTES_MAX)
@@ -37,7 +38,9 @@ static size_t fewest_tokens(const struct model *model, const struct job_spec *sp
 static int too_long(const struct job_spec *spec, size_t tokens, size_t limit, bool at_least,
                     struct request_error *e) {
         return request_fail_range(e, ERROR_CONTEXT_TOO_LONG,
-                                  spec->verb == WIRE_VERB_CHAT ? "messages" : "prompt",
+                                  spec->verb == WIRE_VERB_CHAT    ? "messages"
+                                  : spec->verb == WIRE_VERB_EMBED ? "input"
+                                                                  : "prompt",
                                   at_least ? "There are at least that many tokens." : NULL, tokens,
                                   limit);
 }
@@ -45,7 +48,8 @@ static int too_long(const struct job_spec *spec, size_t tokens, size_t limit, bo
 int prompt_encode(const struct model *model, const struct job_spec *spec, uint32_t n_ctx,
                   struct tokens *ret, struct request_error *e) {
         size_t most = MAX((size_t)n_ctx, (size_t)COUNT_TOKENS_MAX);
-        size_t fewest = fewest_tokens(model, spec);
+        size_t fewest = fewest_tokens(model, spec->verb == WIRE_VERB_CHAT ? spec->messages.text.n
+                                                                          : spec->text.n);
         int r;
 
         if (fewest > n_ctx)
@@ -56,4 +60,59 @@ int prompt_encode(const struct model *model, const struct job_spec *spec, uint32
         if (r < 0)
                 return r;
         return ret->n < n_ctx ? 0 : too_long(spec, ret->n, n_ctx, false, e);
+}
+
+static int encode_input(const struct model *model, const struct job_spec *spec,
+                        const struct chat_message *text, size_t n_ctx, struct tokens *ret,
+                        struct request_error *e) {
+        size_t fewest = fewest_tokens(model, text->n);
+        int r;
+
+        if (fewest > n_ctx)
+                return too_long(spec, fewest, n_ctx, true, e);
+        r = embed_encode(model->vocab, text->content, text->n, COUNT_TOKENS_MAX, ret);
+        if (r == -E2BIG)
+                return too_long(spec, COUNT_TOKENS_MAX, n_ctx, true, e);
+        if (r < 0)
+                return r;
+        if (ret->n > n_ctx)
+                return too_long(spec, ret->n, n_ctx, false, e);
+        if (ret->n == 0)
+                return request_fail(e, ERROR_INVALID_INPUT, "input", "A text has no tokens.");
+        return 0;
+}
+
+int prompt_inputs(const struct model *model, const struct job_spec *spec, uint32_t n_ctx,
+                  struct tokens **inputs, uint64_t *tokens, struct request_error *e) {
+        const struct messages *m = &spec->messages;
+
+        *inputs = calloc(m->n, sizeof(**inputs));
+        if (!*inputs)
+                return -ENOMEM;
+        for (size_t i = 0; i < m->n; i++) {
+                int r = encode_input(model, spec, &m->items[i], n_ctx, &(*inputs)[i], e);
+
+                if (r < 0)
+                        return r;
+                *tokens += (*inputs)[i].n;
+        }
+        return 0;
+}
+
+int prompt_check_kind(const struct model *model, const struct job_spec *spec,
+                      struct request_error *e) {
+        bool pools = model->hp.pooling != POOLING_NONE;
+
+        if (!pools && spec->verb == WIRE_VERB_EMBED)
+                return request_fail(e, ERROR_UNSUPPORTED, "model",
+                                    "This model generates text; embeddings are made by models "
+                                    "whose file names a pooling.");
+        if (pools && spec->verb != WIRE_VERB_EMBED)
+                return request_fail(e, ERROR_UNSUPPORTED, "model",
+                                    "This model makes embeddings and cannot generate text.");
+        if (spec->dimensions && spec->dimensions != model->hp.n_embd)
+                return request_fail_range(e, ERROR_UNSUPPORTED, "dimensions",
+                                          "Vectors are not shortened; the limit is their length.",
+                                          spec->dimensions, model->hp.n_embd);
+        return 0;
 }

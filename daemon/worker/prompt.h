@@ -10,3 +10,12 @@
  * (ERROR_CONTEXT_TOO_LONG, with the tokens and the limit); or another negative errno. */
 int prompt_encode(const struct model *model, const struct job_spec *spec, uint32_t n_ctx,
                   struct tokens *ret, struct request_error *e);
+
+/* The texts of an embedding (messages) as tokens, [messages.n]; each must fit into n_ctx by itself.
+ * The caller frees them in any case. Adds to *tokens. Returns as prompt_encode. */
+int prompt_inputs(const struct model *model, const struct job_spec *spec, uint32_t n_ctx,
+                  struct tokens **inputs, uint64_t *tokens, struct request_error *e);
+
+/* Models that pool have no words, and the others no vectors: 0, or -EBADMSG with *e. */
+int prompt_check_kind(const struct model *model, const struct job_spec *spec,
+                      struct request_error *e);

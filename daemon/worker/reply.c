@@ -53,6 +53,13 @@ void reply_json(struct conn *c, unsigned status, json_t *body, uint64_t job) {
         whole_json(c, &h, body);
 }
 
+void reply_json_text(struct conn *c, const struct secure_buf *body, uint64_t job) {
+        struct http_head h = { .status = 200, .content_type = "application/json", .job = job,
+                               .should_retry = -1 };
+
+        whole(c, &h, body);
+}
+
 void reply_text(struct conn *c, const char *text, size_t n, const char *extra, uint64_t job) {
         struct http_head h = { .status = 200, .content_type = "text/plain; charset=utf-8",
                                .job = job, .should_retry = -1, .extra = extra };

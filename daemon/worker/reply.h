@@ -11,6 +11,8 @@
 /* Whole answers; each completes the request (conn_answered). The x-request-id is the
  * job, or names connection and answer when there is none (0). */
 void reply_json(struct conn *c, unsigned status, json_t *body, uint64_t job); /* takes body */
+/* The same for a body that is JSON text already. */
+void reply_json_text(struct conn *c, const struct secure_buf *body, uint64_t job);
 void reply_text(struct conn *c, const char *text, size_t n, const char *extra, uint64_t job);
 void reply_error(struct conn *c, const struct request_error *e, uint64_t job);
 void reply_memory(struct conn *c);

@@ -111,6 +111,7 @@ static void generation_free(struct scheduler *s, struct generation *g) {
         secure_buf_done(&g->text);
         secure_buf_done(&g->records);
         secure_buf_done(&g->fresh);
+        embed_end(g);
         explicit_bzero(g, sizeof(*g));
         free(g);
 }
@@ -223,7 +224,7 @@ static int check_request(const struct lane *l, const struct generation_request *
 
         if (!l)
                 return -ENOENT;
-        if (r->prompt.n == 0 || r->max_tokens == 0)
+        if (r->prompt.n == 0 || (r->max_tokens == 0) != (l->model->hp.pooling != POOLING_NONE))
                 return -EINVAL;
         if (r->n_top > MIN((uint32_t)ODDS_TOP_MAX, l->model->hp.n_vocab))
                 return -EINVAL;
@@ -406,7 +407,9 @@ static void deliver(struct scheduler *s, struct generation *g, struct mail *m) {
                 r->held(r->userdata, m->held);
         if (m->progressed && r->progress)
                 r->progress(r->userdata, m->read, m->usage.out);
-        if (m->records.n > 0 && r->token_odds)
+        if (m->records.n > 0 && r->vector && makes_vector(g))
+                r->vector(r->userdata, (const float *)(const void *)m->records.p);
+        else if (m->records.n > 0 && r->token_odds)
                 r->token_odds(r->userdata, (const struct token_odds *)(const void *)m->records.p,
                               m->records.n / odds_bytes(r));
         secure_buf_done(&m->records);

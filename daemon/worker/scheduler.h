@@ -39,7 +39,7 @@ struct generation_request {
         uint64_t owner;                /* reuses what its other generations computed; 0: nobody */
         uint64_t client, job;          /* whose turn it is among those of one owner */
         struct tokens prompt;          /* taken over */
-        uint32_t max_tokens;           /* prompt.n + max_tokens <= context */
+        uint32_t max_tokens;           /* prompt.n + max_tokens <= context; 0 for a vector */
         struct sampling sampling;
         struct constraint *constraint; /* what the answer must be; taken over like the prompt, or
                                         * NULL. The answer ends where nothing may follow. */
@@ -54,6 +54,9 @@ struct generation_request {
         /* With `odds`: n records of 1 + n_top each (sampler_odds) for as many tokens, in order, end
          * tokens left out; before the text that they end up in. */
         void (*token_odds)(void *userdata, const struct token_odds *records, size_t n);
+        /* A model that pools makes no text, but this, once, before the end: the outputs of the
+         * prompt's tokens as one vector of n_embd floats and length 1 (0 where it has none). */
+        void (*vector)(void *userdata, const float *v);
         /* Prompt tokens read so far changed, or the first token came (NULL: not wanted). */
         void (*progress)(void *userdata, uint32_t tokens_read, uint32_t tokens_out);
         /* It gives way to interactive ones from now on, or does not any more (NULL: not wanted).

@@ -25,6 +25,7 @@ static void retire(struct scheduler *s, struct generation *g, enum finish finish
         sequence_free(sequence);
         sampler_free(sampler);
         constraint_free(constraint);
+        embed_end(g);
         tokens_done(&g->request.prompt);
         if (g->request.owner & ENGINE_OWNER_LASTING)
                 kept = engine_kept(g->lane->engine, g->request.owner);
@@ -60,17 +61,20 @@ static int begin_sequence(struct generation *g) {
         size_t n = (size_t)g->prompt_n + g->request.max_tokens;
         int r;
 
-        r = g->request.owner == 0
+        r = g->request.owner == 0 || makes_vector(g)
                     ? sequence_new(&g->sequence, g->lane->engine, n)
                     : sequence_resume(&g->sequence, g->lane->engine, g->request.owner,
                                       g->request.prompt.ids, g->prompt_n, n);
-        if (r >= 0)
+        if (r >= 0 && makes_vector(g))
+                r = embed_begin(g);
+        else if (r >= 0)
                 r = sampler_new(&g->sampler, g->lane->model->hp.n_vocab, &g->request.sampling);
         if (r < 0)
                 return r;
         g->read = (uint32_t)sequence_length(g->sequence);
         g->odds = g->lane->odds;
-        accept_prompt(g);
+        if (g->sampler)
+                accept_prompt(g);
         return 0;
 }
 
@@ -272,6 +276,22 @@ static void advance(struct scheduler *s, struct generation *g, const float ***lo
         pthread_mutex_unlock(&s->lock);
 }
 
+/* The same for one that makes a vector. */
+static void advance_vector(struct scheduler *s, struct generation *g, const float ***states) {
+        embed_rows(g, states);
+        pthread_mutex_lock(&s->lock);
+        g->seen_read = g->read;
+        g->progressed = true;
+        if (g->read == g->prompt_n) {
+                g->records = g->fresh;
+                g->fresh = (struct secure_buf){0};
+                retire(s, g, g->records.failed ? FINISH_FAILED : FINISH_STOP);
+        } else {
+                mailbox_mark(s, g);
+        }
+        pthread_mutex_unlock(&s->lock);
+}
+
 /* Only this thread writes members and retires them, so it may read them without the lock. */
 static void end_step(struct scheduler *s, int error, uint64_t usec) {
         const float **logits = s->logits;
@@ -285,6 +305,10 @@ static void end_step(struct scheduler *s, int error, uint64_t usec) {
         if (error == -ECANCELED)
                 return; /* as if it had not been: the cancelled ones are retired next */
         for (uint32_t i = 0; i < n; i++) {
+                if (error == 0 && makes_vector(s->members[i])) {
+                        advance_vector(s, s->members[i], &logits);
+                        continue;
+                }
                 if (error == 0) {
                         advance(s, s->members[i], &logits);
                         continue;

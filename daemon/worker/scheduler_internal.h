@@ -54,6 +54,7 @@ struct generation {
         uint32_t rows;                    /* in the present step (lock: written there) */
         int32_t token;                    /* the last one made */
         struct secure_buf fresh;          /* odds of tokens that are not taken yet */
+        double *sum;                      /* [n_embd] of a model that pools: of what was read */
         struct guess guess;               /* of what follows it */
         struct guess_odds odds;
         struct utf8_stream utf8;
@@ -156,6 +157,17 @@ void plan_measured(const struct plan *plan, uint64_t usec);
 static inline enum turn_class class_of_generation(const struct generation *g) {
         return g->request.background ? TURN_BACKGROUND : TURN_INTERACTIVE;
 }
+
+/* scheduler_embed.c: a prompt that becomes a vector. 0 or -ENOMEM. */
+static inline bool makes_vector(const struct generation *g) {
+        return g->lane->model->hp.pooling != POOLING_NONE;
+}
+int embed_begin(struct generation *g);
+void embed_end(struct generation *g);
+bool embed_wants(const struct generation *g, uint32_t position);
+/* The g->rows of a step were read; *states: those not used yet. The vector goes to g->fresh with
+ * the last of them. */
+void embed_rows(struct generation *g, const float ***states);
 
 /* scheduler_engine.c */
 void *engine_thread(void *scheduler);

@@ -167,7 +167,8 @@ static void add_member(struct scheduler *s, struct generation *g, uint32_t rows,
                 s->rows[(*n)++] = (struct engine_row){
                         .seq = g->sequence,
                         .token = prefill ? ids[g->read + i] : i ? g->guess.ids[i - 1] : g->token,
-                        .want_logits = !prefill || g->read + i + 1 == g->prompt_n,
+                        .want_logits = makes_vector(g) ? embed_wants(g, g->read + i)
+                                                       : !prefill || g->read + i + 1 == g->prompt_n,
                 };
         }
         g->rows = rows;

@@ -240,8 +240,7 @@ static int refuse_features(const struct source *s) {
         static const char *const zero_or_absent[] = {"attention.scale", "attention.clamp_kqv",
                                                      "attn_logit_softcapping",
                                                      "final_logit_softcapping"};
-        static const char *const zero_integers[] = {"expert_count", "pooling_type",
-                                                    "attention.sliding_window"};
+        static const char *const zero_integers[] = {"expert_count", "attention.sliding_window"};
         char key[96];
         uint32_t v;
         int e;
@@ -268,6 +267,20 @@ static int refuse_features(const struct source *s) {
                                           (const char *)k.p, k.n);
         }
         return refuse_rope_scaling(s);
+}
+
+static int read_pooling(const struct source *s, struct hparams *hp) {
+        uint32_t v = POOLING_NONE;
+        char key[96];
+        int e;
+
+        e = gguf_u32(s->g, key_of(s, "pooling_type", key), &v, s->err);
+        if (e < 0)
+                return e;
+        if (v > POOLING_LAST)
+                return fail_key(s->err, MODEL_E_FEATURE, v, POOLING_LAST, key);
+        hp->pooling = (enum model_pooling)v;
+        return 0;
 }
 
 static int refuse_causal_off(const struct source *s) {
@@ -310,7 +323,7 @@ int hparams_read(struct hparams *ret, const struct gguf *g, uint64_t embd_rows,
             (e = read_shape(&s, &hp)) < 0 || (e = read_floats(&s, &hp)) < 0 ||
             (e = read_vocab_size(&s, embd_rows, &hp)) < 0 ||
             (e = read_activation(&s, &hp)) < 0 || (e = refuse_features(&s)) < 0 ||
-            (e = refuse_causal_off(&s)) < 0)
+            (e = refuse_causal_off(&s)) < 0 || (e = read_pooling(&s, &hp)) < 0)
                 return e;
         hp.sub_norms = hp.arch != ARCH_LLAMA;
         hp.rope_neox = hp.arch != ARCH_LLAMA;

@@ -14,6 +14,10 @@ enum model_arch { ARCH_BITNET, ARCH_BITNET_B158, ARCH_LLAMA };
 
 enum model_activation { ACTIVATION_SILU, ACTIVATION_RELU2 };
 
+/* How the outputs of a text become one vector, in the numbers of the metadata; POOLING_NONE: the
+ * model generates text. */
+enum model_pooling { POOLING_NONE, POOLING_MEAN, POOLING_CLS, POOLING_LAST };
+
 struct hparams {
         enum model_arch arch;
         uint32_t n_layer, n_embd, n_ff, n_head, n_head_kv, head_dim, rope_dim;
@@ -21,6 +25,7 @@ struct hparams {
         float rms_eps, rope_base;
         bool rope_neox;           /* pairs (i, i + half), else (2 i, 2 i + 1) */
         enum model_activation activation;
+        enum model_pooling pooling;
         bool sub_norms;           /* bitnet families: attn_sub_norm and ffn_sub_norm */
         bool token_quant;         /* one activation scale per token, else one per 64 */
 };

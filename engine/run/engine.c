@@ -67,7 +67,7 @@ static void take_scratch(struct engine *e) {
         run->gate = arena_take(a, rows * row_stride(hp->n_ff), sizeof(float));
         run->up = arena_take(a, rows * row_stride(hp->n_ff), sizeof(float));
         take_input(a, &run->input, rows, widest_input(hp));
-        run->logits = arena_take(a, rows * row_stride(hp->n_vocab), sizeof(float));
+        run->logits = arena_take(a, rows * row_stride(n_outputs(hp)), sizeof(float));
 }
 
 static int allocate(struct engine *e, enum kv_form kv_form, size_t kv_bytes) {
@@ -334,7 +334,7 @@ static void settle_rows(struct step *s, bool keep) {
 }
 
 static void note_dirty(struct engine *e, size_t n_logits) {
-        size_t filled = n_logits * row_stride(e->model->hp.n_vocab) * sizeof(float);
+        size_t filled = n_logits * row_stride(n_outputs(&e->model->hp)) * sizeof(float);
         size_t dirty = (size_t)((uint8_t *)e->run.logits - e->arena.base) + filled;
 
         e->dirty = MAX(e->dirty, dirty);
@@ -370,6 +370,6 @@ int engine_step(struct engine *e, const struct engine_row *rows, size_t n, const
         r = run_step(&s);
         settle_rows(&s, r == 0);
         for (uint32_t i = 0; r == 0 && i < s.n_logits; i++)
-                logits[i] = e->run.logits + i * row_stride(e->model->hp.n_vocab);
+                logits[i] = e->run.logits + i * row_stride(n_outputs(&e->model->hp));
         return r;
 }

@@ -77,7 +77,8 @@ struct engine_row {
 };
 
 /* Run n <= ENGINE_MAX_ROWS rows. For each row with want_logits, in row order, *logits of the next
- * slot points to n_vocab floats, valid until the next step. cancel, when not NULL, is read between
+ * slot points to n_vocab floats, valid until the next step; where the model pools, to its state of
+ * n_embd floats: rms_norm(h, output_norm). cancel, when not NULL, is read between
  * layers: non-zero makes the step return -ECANCELED and leaves every sequence as it was before.
  * -EINVAL: token id out of range; -ENOSPC: a sequence is full. */
 int engine_step(struct engine *e, const struct engine_row *rows, size_t n, const float **logits,

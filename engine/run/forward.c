@@ -9,7 +9,7 @@
  *     y = rms(h, ffn_norm)
  *     f = act(Wgate y) * (Wup y)
  *     h = h + Wdown rms(f, ffn_sub_norm)          (others: Wdown f)
- *   logits = Wout rms(h, output_norm)
+ *   logits = Wout rms(h, output_norm)           (models that pool: rms(h, output_norm) alone)
  *
  * Problem: all of this runs on every thread at once, with a barrier wherever a thread reads what
  * another wrote. Matrices are split by tiles of output rows, everything else by rows or heads; no
@@ -227,6 +227,19 @@ static void head(struct step *s, unsigned thread) {
         multiply(s, thread, &in, &logits, 1);
 }
 
+/* What is pooled: the normalised residual stream [n_logits, n_embd], each thread some rows. */
+static void states(struct step *s, unsigned thread) {
+        const struct engine *e = s->e;
+        const struct hparams *hp = &e->model->hp;
+        size_t stride = row_stride(hp->n_embd);
+        uint32_t begin, end;
+
+        pool_part(s->n_logits, thread, threads_of(s), &begin, &end);
+        for (uint32_t i = begin; i < end; i++)
+                e->ops->rms_norm(e->run.logits + i * stride, e->run.h + s->logit_rows[i] * stride,
+                                 e->model->output_norm, hp->n_embd, hp->rms_eps);
+}
+
 /* Thread 0 looks, the barrier tells the others: all stop at the same layer. */
 static bool cancelled(struct step *s, unsigned thread) {
         if (thread == 0 && s->cancel && *s->cancel)
@@ -245,5 +258,8 @@ void forward(void *ctx, unsigned thread) {
                 if (cancelled(s, thread)) /* also the barrier after ffn_block */
                         return;
         }
-        head(s, thread);
+        if (s->e->model->hp.pooling != POOLING_NONE)
+                states(s, thread);
+        else
+                head(s, thread);
 }

@@ -45,7 +45,7 @@ struct run_state {
         atomic_uint *arrived; /* [SPLIT_BELOW * threads], all zero between layers */
         float *projected;   /* [R][n_embd] output of o and down */
         float *gate, *up;   /* [R][n_ff] */
-        float *logits;      /* [R][n_vocab] */
+        float *logits;      /* [R][n_outputs] */
         float *cosines, *sines; /* [R][rope_dim / 2] */
         struct input_buffer input;
 };
@@ -110,6 +110,11 @@ static inline size_t round_up(size_t n, size_t unit) {
 /* Floats from one row to the next. */
 static inline size_t row_stride(uint32_t columns) {
         return round_up(columns, TILE_ROWS);
+}
+
+/* Floats that a row gives: logits, or the state that is pooled. */
+static inline uint32_t n_outputs(const struct hparams *hp) {
+        return hp->pooling != POOLING_NONE ? hp->n_embd : hp->n_vocab;
 }
 
 static inline uint32_t widest_input(const struct hparams *hp) {

@@ -30,7 +30,7 @@ enum {
 struct vocab {
         enum vocab_kind kind;
         enum pretokenizer pretokenizer; /* BPE */
-        bool add_bos;
+        bool add_bos, add_eos;
         bool add_space_prefix;          /* SPM: a text starts with a space */
         int32_t bos, eos, unknown;
 

@@ -268,6 +268,11 @@ static int read_special_ids(const struct loader *l) {
                 return r;
         if (v->bos == TOKEN_NONE)
                 v->add_bos = false;
+        r = gguf_bool(l->g, "tokenizer.ggml.add_eos_token", &v->add_eos, l->err);
+        if (r < 0)
+                return r;
+        if (v->eos == TOKEN_NONE)
+                v->add_eos = false;
         v->add_space_prefix = spm;
         r = gguf_bool(l->g, "tokenizer.ggml.add_space_prefix", &v->add_space_prefix, l->err);
         return MIN(r, 0);

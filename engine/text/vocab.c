@@ -57,6 +57,10 @@ bool vocab_add_bos(const struct vocab *v) {
         return v->add_bos;
 }
 
+bool vocab_add_eos(const struct vocab *v) {
+        return v->add_eos;
+}
+
 bool vocab_is_end(const struct vocab *v, int32_t id) {
         return is_token(v, id) && v->flags[id] & TOKEN_IS_END;
 }

@@ -34,6 +34,7 @@ uint32_t vocab_size(const struct vocab *v);
 int32_t vocab_bos(const struct vocab *v);       /* TOKEN_NONE when there is none */
 int32_t vocab_eos(const struct vocab *v);
 bool vocab_add_bos(const struct vocab *v);      /* a prompt starts with BOS */
+bool vocab_add_eos(const struct vocab *v);      /* a text to be embedded ends with EOS */
 bool vocab_is_end(const struct vocab *v, int32_t id);      /* ends a generation */
 bool vocab_is_control(const struct vocab *v, int32_t id);  /* types control and unknown */
 /* The chat format found at load (chat.h), and SmolLM2's default system text or NULL. */

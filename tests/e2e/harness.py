@@ -3,6 +3,7 @@
 import contextlib
 import glob
 import http.client
+import importlib.util
 import json
 import os
 import shutil
@@ -125,6 +126,10 @@ def running(*options, **kw):
         raise
     finally:
         d.stop()
+
+
+def have(*modules):
+    return all(importlib.util.find_spec(m) for m in modules)
 
 
 def events(data):

@@ -1,19 +1,14 @@
 """Clients that people already have, unmodified, over the Unix socket."""
 
-import importlib.util
 import os
 import shutil
 import subprocess
 import sys
 import unittest
 
-from harness import SMOL, SOURCE, running
+from harness import SMOL, SOURCE, have, running
 
 CLIENTS = os.path.join(SOURCE, "tests/e2e/clients")
-
-
-def have(*modules):
-    return all(importlib.util.find_spec(m) for m in modules)
 
 
 class Clients(unittest.TestCase):

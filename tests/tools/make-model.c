@@ -24,6 +24,7 @@ static const char usage[] =
         "  --activation NAME      silu or relu2, written into the metadata\n"
         "  --tied | --untied      one matrix for embedding and head (default), or two\n"
         "  --seed NUMBER\n"
+        "  --pooling NUMBER       a model for embeddings: 1 mean, 2 first token, 3 last token\n"
         "  --packed 2|1.6         write a packed file at once (i2_s, f16 head, no gate-zeros)\n"
         "  --gate-zeros SHARE     this share (0 to 1) of the gates is not positive, whatever the\n"
         "                         input; i2_s, widths of 128; heads but tq*, trits*, q4_1\n"
@@ -32,7 +33,7 @@ static const char usage[] =
 enum option_id {
         OPT_SHAPE = 256, OPT_ARCH, OPT_LAYERS, OPT_EMBD, OPT_FF, OPT_HEADS, OPT_KV_HEADS, OPT_VOCAB,
         OPT_CTX, OPT_TYPE, OPT_HEAD, OPT_ACTIVATION, OPT_TIED, OPT_UNTIED, OPT_SEED, OPT_PACKED,
-        OPT_GATE_ZEROS,
+        OPT_GATE_ZEROS, OPT_POOLING,
         OPT_HELP,
 };
 
@@ -54,6 +55,7 @@ static const struct option options[] = {
         {"seed", required_argument, NULL, OPT_SEED},
         {"packed", required_argument, NULL, OPT_PACKED},
         {"gate-zeros", required_argument, NULL, OPT_GATE_ZEROS},
+        {"pooling", required_argument, NULL, OPT_POOLING},
         {"help", no_argument, NULL, OPT_HELP},
         {NULL, 0, NULL, 0},
 };
@@ -150,6 +152,8 @@ static int parse_option(int c, struct request *q) {
         case OPT_UNTIED:
                 s->untied = c == OPT_UNTIED;
                 return 0;
+        case OPT_POOLING:
+                return parse_number(optarg, &s->pooling);
         case OPT_SEED:
                 s->seed = strtoull(optarg, NULL, 10);
                 return 0;

@@ -525,6 +525,9 @@ static void put_hparams(struct gguf_writer *w, const struct synthetic *s) {
         gguf_put_f32(w, key, 500000.0f);
         snprintf(key, sizeof(key), "%s.attention.layer_norm_rms_epsilon", s->arch);
         gguf_put_f32(w, key, 1e-5f);
+        snprintf(key, sizeof(key), "%s.pooling_type", s->arch);
+        if (s->pooling)
+                gguf_put_u32(w, key, s->pooling);
         snprintf(key, sizeof(key), "%s.hidden_activation", s->arch);
         if (s->activation)
                 put_text(w, key, s->activation);

@@ -18,6 +18,7 @@ struct synthetic {
         struct synthetic_type type;   /* of the projections */
         struct synthetic_type head;   /* of the embedding, and of the head when untied */
         bool untied;
+        uint32_t pooling;             /* ARCH.pooling_type; 0: no such key */
         uint64_t seed;
         bool set_gates;               /* gates have a chosen sign (gates.h), */
         float gate_zeros;             /* and this share of them is not positive, for any input */
