@@ -1,6 +1,7 @@
 """The session bus: a GLib program gets a summary by descriptor, standard tools introspect, and the
 interface carries no text."""
 
+import json
 import os
 import re
 import shutil
@@ -13,6 +14,7 @@ import unittest
 from harness import SOURCE, running
 
 CLIENT = os.path.join(SOURCE, "tests/e2e/bus_client.py")
+JOBS = os.path.join(SOURCE, "tests/e2e/bus_jobs.py")
 SYSTEM_PYTHON = "/usr/bin/python3"
 TEXT = ("The town of Marel built a new bridge over the river last year. It took eight months and "
         "cost four million. Before the bridge, people had to take a ferry that ran twice a day. "
@@ -59,6 +61,16 @@ class Bus(unittest.TestCase):
                         input="What is the capital of France?")
         self.assertIn("Paris", out)
         self.assertIn("result: done", out)
+
+    def test_left_and_come_back_to(self):
+        out = json.loads(self.tool(SYSTEM_PYTHON, JOBS, self.env["DBUS_SESSION_BUS_ADDRESS"]))
+        self.assertEqual((out["result"], out["tokens"]), ("done", 300))
+        self.assertGreater(len(out["text"]), 300)
+        self.assertEqual((out["paths"], out["others"]), ([], 0))  # signals: its own, to it alone
+        self.assertGreater(len(out["progressed"]), 0)
+        self.assertLessEqual(len(out["progressed"]), out["seconds"] * 4 + 1)
+        written = [details["tokens-out"] for _, details in out["progressed"]]
+        self.assertEqual(written, sorted(written))
 
     def introspect(self):
         return self.tool("gdbus", "introspect", "--session", "--dest", "org.bitnetd.Bitnetd1",
