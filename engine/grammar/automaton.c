@@ -384,31 +384,35 @@ static uint32_t count_usable(const struct dfa_edge *e, const bool usable[256]) {
         return n;
 }
 
-/* For every state, the states that lead to it. */
+/* For every state, the edges that lead to it. */
 struct reverse {
         uint32_t *first;  /* [n + 1] */
-        uint32_t *from;
+        uint32_t *from;   /* the state that the edge leaves */
+        uint16_t *ways;   /* usable bytes of the edge */
         uint32_t *queue;  /* [n] */
-        uint32_t *left;   /* [n] live states that a state leads to, not counted yet */
+        uint32_t *left;   /* [n] edges to live states that are not counted yet */
 };
 
 static void reverse_done(struct reverse *r) {
         free(r->first);
         free(r->from);
+        free(r->ways);
         free(r->queue);
         free(r->left);
 }
 
-static int reverse_init(struct reverse *r, const struct dfa *d, uint32_t first, uint32_t n) {
+static int reverse_init(struct reverse *r, const struct dfa *d, uint32_t first, uint32_t n,
+                        const bool usable[256]) {
         uint32_t edges = 0, *at;
 
         for (uint32_t i = 0; i < n; i++)
                 edges += d->states.p[first + i].n;
         r->first = calloc((size_t)n + 2, sizeof(*r->first));
         r->from = calloc((size_t)edges + 1, sizeof(*r->from));
+        r->ways = calloc((size_t)edges + 1, sizeof(*r->ways));
         r->queue = calloc((size_t)n + 1, sizeof(*r->queue));
         r->left = calloc((size_t)n + 1, sizeof(*r->left));
-        if (!r->first || !r->from || !r->queue || !r->left)
+        if (!r->first || !r->from || !r->ways || !r->queue || !r->left)
                 return -ENOMEM;
         at = r->first + 1; /* shifted by one: filling moves every beginning to its place */
         for (uint32_t i = 0; i < n; i++)
@@ -417,37 +421,28 @@ static int reverse_init(struct reverse *r, const struct dfa *d, uint32_t first, 
         for (uint32_t i = 0; i < n; i++)
                 at[i + 1] += at[i];
         for (uint32_t i = 0; i < n; i++)
-                for (uint32_t j = 0; j < d->states.p[first + i].n; j++)
-                        r->from[at[d->edges.p[d->states.p[first + i].first + j].to - first]++] = i;
+                for (uint32_t j = 0; j < d->states.p[first + i].n; j++) {
+                        const struct dfa_edge *e = &d->edges.p[d->states.p[first + i].first + j];
+                        uint32_t place = at[e->to - first]++;
+
+                        r->from[place] = i;
+                        r->ways[place] = (uint16_t)count_usable(e, usable);
+                }
         return 0;
-}
-
-/* With how many usable bytes does state lead to `to`? */
-static uint32_t leads(const struct dfa *d, uint32_t state, uint32_t to, const bool usable[256]) {
-        const struct dfa_state *s = &d->states.p[state];
-        uint32_t n = 0;
-
-        for (uint32_t j = 0; j < s->n; j++)
-                if (d->edges.p[s->first + j].to == to)
-                        n += count_usable(&d->edges.p[s->first + j], usable);
-        return n;
 }
 
 /* The state has been counted: those that lead to it, and to no other that is left, are next. */
 static uint32_t count_before(struct dfa *d, struct reverse *back, uint32_t first, uint32_t to,
-                             const bool usable[256], uint32_t n_queue) {
-        uint32_t texts = d->states.p[first + to].texts;
+                             uint32_t n_queue) {
+        uint64_t texts = d->states.p[first + to].texts;
 
         for (uint32_t j = back->first[to]; j < back->first[to + 1]; j++) {
-                uint32_t from = back->from[j], ways;
+                uint32_t from = back->from[j];
                 struct dfa_state *s = &d->states.p[first + from];
 
-                if (j > back->first[to] && back->from[j - 1] == from)
-                        continue; /* the same states, another edge */
-                ways = leads(d, first + from, first + to, usable);
-                if (ways == 0)
+                if (back->ways[j] == 0)
                         continue;
-                s->texts = (uint32_t)MIN(s->texts + (uint64_t)ways * texts, DFA_ENDLESS);
+                s->texts = (uint32_t)MIN(s->texts + back->ways[j] * texts, DFA_ENDLESS);
                 if (--back->left[from] == 0)
                         back->queue[n_queue++] = from;
         }
@@ -456,23 +451,20 @@ static uint32_t count_before(struct dfa *d, struct reverse *back, uint32_t first
 
 /* How many texts lead from each state to acceptance: known when it is for all live states after it.
  * It never is in a circle and before one, where there is no end of them. */
-static void count_texts(struct dfa *d, struct reverse *back, uint32_t first, uint32_t n,
-                        const bool usable[256]) {
+static void count_texts(struct dfa *d, struct reverse *back, uint32_t first, uint32_t n) {
         uint32_t n_queue = 0;
 
         for (uint32_t to = 0; to < n; to++) {
                 d->states.p[first + to].texts = d->states.p[first + to].accept;
                 for (uint32_t j = back->first[to]; j < back->first[to + 1]; j++)
-                        if (d->states.p[first + to].live &&
-                            (j == back->first[to] || back->from[j - 1] != back->from[j]))
-                                back->left[back->from[j]] +=
-                                        leads(d, first + back->from[j], first + to, usable) > 0;
+                        back->left[back->from[j]] += d->states.p[first + to].live &&
+                                                     back->ways[j] > 0;
         }
         for (uint32_t i = 0; i < n; i++)
                 if (d->states.p[first + i].live && back->left[i] == 0)
                         back->queue[n_queue++] = i;
         for (uint32_t i = 0; i < n_queue; i++)
-                n_queue = count_before(d, back, first, back->queue[i], usable, n_queue);
+                n_queue = count_before(d, back, first, back->queue[i], n_queue);
         for (uint32_t i = 0; i < n; i++)
                 if (back->left[i] > 0)
                         d->states.p[first + i].texts = DFA_ENDLESS;
@@ -482,7 +474,7 @@ static void count_texts(struct dfa *d, struct reverse *back, uint32_t first, uin
 int dfa_revive(struct dfa *d, uint32_t first, uint32_t last, const bool usable[256]) {
         struct reverse back = {};
         uint32_t n = last - first, n_queue = 0;
-        int r = reverse_init(&back, d, first, n);
+        int r = reverse_init(&back, d, first, n, usable);
 
         for (uint32_t i = 0; i < n && r >= 0; i++) {
                 d->states.p[first + i].live = d->states.p[first + i].accept;
@@ -495,14 +487,14 @@ int dfa_revive(struct dfa *d, uint32_t first, uint32_t last, const bool usable[2
                 for (uint32_t j = back.first[to]; j < back.first[to + 1]; j++) {
                         struct dfa_state *s = &d->states.p[first + back.from[j]];
 
-                        if (s->live || !leads(d, first + back.from[j], first + to, usable))
+                        if (s->live || back.ways[j] == 0)
                                 continue;
                         s->live = true;
                         back.queue[n_queue++] = back.from[j];
                 }
         }
         if (r >= 0)
-                count_texts(d, &back, first, n, usable);
+                count_texts(d, &back, first, n);
         reverse_done(&back);
         return r;
 }

@@ -352,33 +352,89 @@ static int walk_exit(struct constraint *c, const struct reading *from, const str
         return error < 0 ? error : walk_readings(c, exit->node + 1, node->end, node->depth);
 }
 
+/* The names that the object has and that begin as the text does, on every level of a walk, and the
+ * bytes with which they go on. */
+struct like {
+        VEC(struct used_name) names;
+        size_t levels[TRIE_TOKEN_MAX + 2];      /* where those of a depth begin */
+        bool next[TRIE_TOKEN_MAX + 1][256];
+};
+
+static void like_done(struct like *k) {
+        VEC_DONE(&k->names);
+}
+
+static int like_begin(struct like *k, const struct names *s, uint32_t last, uint32_t first) {
+        const struct used_name *one;
+        int r = 0;
+
+        while (r >= 0 && (one = names_next(s, &last, first)))
+                r = VEC_PUSH(&k->names, *one);
+        k->levels[1] = k->names.n;
+        return r;
+}
+
+static void like_bytes(struct like *k, const struct names *s, uint32_t depth, size_t n) {
+        memset(k->next[depth], 0, sizeof(k->next[depth]));
+        for (size_t i = k->levels[depth]; i < k->levels[depth + 1]; i++)
+                if (k->names.p[i].n > n)
+                        k->next[depth][s->text.p[k->names.p[i].first + n]] = true;
+}
+
+/* n: bytes of the name, the last one is that of the depth. */
+static int like_step(struct like *k, const struct names *s, uint32_t depth, size_t n,
+                     uint8_t byte) {
+        int r = 0;
+
+        k->names.n = k->levels[depth];
+        for (size_t i = k->levels[depth - 1]; i < k->levels[depth] && r >= 0; i++) {
+                struct used_name one = k->names.p[i];
+
+                if (one.n >= n && s->text.p[one.first + n - 1] == byte)
+                        r = VEC_PUSH(&k->names, one);
+        }
+        k->levels[depth + 1] = k->names.n;
+        return r;
+}
+
 /* Only along the names that the object has. */
-static int find_repeats(struct constraint *c, const struct reading *r) {
+static int walk_repeats(struct constraint *c, const struct reading *r, struct like *k) {
         const struct token_trie *t = c->trie;
         uint32_t used = r->frames[r->depth - 1].used;
-        int error = 0;
+        size_t n = c->n_text - r->name;
+        int error = like_begin(k, &c->names, used, r->name);
 
-        if (r->lexeme.closed || !names_begin(&c->names, used, r->name))
-                return 0;
         c->path[0] = r->lexeme;
+        like_bytes(k, &c->names, 0, n);
         for (uint32_t i = 0; i < t->n_nodes && error >= 0;) {
                 const struct trie_node *node = &t->nodes[i];
                 struct lexeme *l = &c->path[node->depth];
 
                 *l = c->path[node->depth - 1];
-                error = names_put(&c->names, c->n_text + node->depth - 1, node->byte);
-                if (error < 0)
-                        break;
-                if (!names_begin(&c->names, used, r->name) || !lexeme_step(c->g, l, node->byte)) {
+                if (!k->next[node->depth - 1][node->byte] || !lexeme_step(c->g, l, node->byte)) {
                         i = node->end;
-                } else if (reading_name_possible(c->g, &c->names, r, l)) {
-                        i = l->closed ? node->end : i + 1;
-                } else {
+                        continue;
+                }
+                error = names_put(&c->names, c->n_text + node->depth - 1, node->byte);
+                if (error >= 0 && !names_avoidable(&c->names, c->g, used, r->name, l)) {
                         error = VEC_PUSH(&c->repeats, i);
                         i = node->end;
+                } else if (error >= 0) {
+                        error = like_step(k, &c->names, node->depth, n + node->depth, node->byte);
+                        like_bytes(k, &c->names, node->depth, n + node->depth);
+                        i++;
                 }
         }
         return error;
+}
+
+static int find_repeats(struct constraint *c, const struct reading *r) {
+        _cleanup_(like_done) struct like k = { .levels = { 0 } };
+
+        if (r->lexeme.closed ||
+            !names_begin(&c->names, r->frames[r->depth - 1].used, r->name))
+                return 0;
+        return walk_repeats(c, r, &k);
 }
 
 /* All that is kept for the lexeme, less the repeats. */

@@ -45,9 +45,7 @@ int names_add(struct names *s, uint32_t before, uint32_t first, uint32_t *ret) {
         return r;
 }
 
-/* The next name of the list from number *at on that begins so, or NULL; *at goes on. */
-static const struct used_name *next_beginning(const struct names *s, uint32_t *at,
-                                              uint32_t first) {
+const struct used_name *names_next(const struct names *s, uint32_t *at, uint32_t first) {
         const uint8_t *text = s->text.p + first;
         size_t n = s->text.n - first;
 
@@ -62,7 +60,7 @@ static const struct used_name *next_beginning(const struct names *s, uint32_t *a
 }
 
 bool names_begin(const struct names *s, uint32_t last, uint32_t first) {
-        return next_beginning(s, &last, first) != NULL;
+        return names_next(s, &last, first) != NULL;
 }
 
 /* Names of the list to which the lexeme could lead. */
@@ -71,7 +69,7 @@ static uint32_t count_reachable(const struct names *s, const struct grammar *g, 
         const struct used_name *one;
         uint32_t n = 0;
 
-        while ((one = next_beginning(s, &last, first))) {
+        while ((one = names_next(s, &last, first))) {
                 struct lexeme copy = *l;
                 uint32_t i = (uint32_t)s->text.n - first;
 
@@ -98,20 +96,21 @@ static bool escape_possible(struct names *s, const struct grammar *g, uint32_t l
         return possible;
 }
 
-bool names_possible(struct names *s, const struct grammar *g, uint32_t last, uint32_t first,
-                    const struct lexeme *l) {
+bool names_avoidable(struct names *s, const struct grammar *g, uint32_t last, uint32_t first,
+                     const struct lexeme *l) {
         uint32_t texts;
 
-        if (lexeme_property(g, l) != GRAMMAR_NONE && l->closed)
-                return true;
-        if (!names_begin(s, last, first))
-                return true;
         if (l->closed)
-                return false;
+                return lexeme_property(g, l) != GRAMMAR_NONE;
         if (l->kind != LEXEME_OTHER || l->state == GRAMMAR_NONE)
                 return true;
         if (l->escape != ESCAPE_NONE)
                 return escape_possible(s, g, last, first, l);
         texts = g->dfa.states.p[l->state].texts;
         return texts == DFA_ENDLESS || texts > count_reachable(s, g, last, first, l);
+}
+
+bool names_possible(struct names *s, const struct grammar *g, uint32_t last, uint32_t first,
+                    const struct lexeme *l) {
+        return !names_begin(s, last, first) || names_avoidable(s, g, last, first, l);
 }

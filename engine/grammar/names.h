@@ -20,10 +20,15 @@ int names_put(struct names *s, size_t at, uint8_t byte);
 /* The name that begins at `first` and is closed, after the one with the number `before`. *ret: its
  * number, from 1 on; the same for the same name. 0 or -ENOMEM. */
 int names_add(struct names *s, uint32_t before, uint32_t first, uint32_t *ret);
-/* Does a name of the list that ends with the number `last` begin with the text from `first` on? */
+/* The next name, from the number *at on, that begins with the text from `first` on, or NULL; *at
+ * goes on. Is there one? */
+const struct used_name *names_next(const struct names *s, uint32_t *at, uint32_t first);
 bool names_begin(const struct names *s, uint32_t last, uint32_t first);
 /* Can the name that begins at `first`, and is the lexeme at the end of the text, become one that is
  * not in the list? */
 bool names_possible(struct names *s, const struct grammar *g, uint32_t last, uint32_t first,
                     const struct lexeme *l);
+/* The same when it is known that a name of the list begins so. */
+bool names_avoidable(struct names *s, const struct grammar *g, uint32_t last, uint32_t first,
+                     const struct lexeme *l);
 void names_done(struct names *s);
