@@ -59,6 +59,7 @@ static void peer_free(struct peer *p) {
         while (*i != p)
                 i = &(*i)->next;
         *i = p->next;
+        session_peer_gone(p);
         job_peer_gone(p);
         residency_peer_gone(p);
         authorize_peer_gone(p);
@@ -133,6 +134,8 @@ static int peer_register(struct peer *p) {
                 r = model_register(p);
         if (r >= 0)
                 r = quota_register(p);
+        if (r >= 0)
+                r = session_register(p);
         if (r >= 0 && !p->message_bus)
                 r = sd_bus_add_object_vtable(p->bus, NULL, "/org/freedesktop/DBus",
                                              "org.freedesktop.DBus", hello_vtable, p);
@@ -193,7 +196,8 @@ static unsigned count_peers(const struct bus *b, uid_t uid) {
 void bus_drop_idle(struct bus *b) {
         for (struct peer *p = b->peers, *next; p; p = next) {
                 next = p->next;
-                if (!p->message_bus && !job_peer_owns(p) && !residency_peer_owns(p))
+                if (!p->message_bus && !job_peer_owns(p) && !residency_peer_owns(p) &&
+                    !session_peer_owns(p))
                         peer_free(p);
         }
 }
@@ -284,6 +288,10 @@ int bus_new(struct bus **ret, sd_event *event, int listening,
         b->listening = listening;
         b->jobs = workers_settings(settings->workers)->jobs;
         jobs_set_sink(b->jobs, &(struct job_sink){ job_on_progress, job_on_end, job_on_forget, b });
+        b->sessions = workers_settings(settings->workers)->sessions;
+        sessions_set_sink(b->sessions,
+                          &(struct session_sink){ session_on_answer, session_on_close,
+                                                  session_on_gone, b });
         r = connect_message_bus(b);
         if (r < 0)
                 log_event(LOG_BUS_MISSING, (uint64_t)-r, 0, 0);

@@ -24,7 +24,8 @@ static int option_error(sd_bus_error *e, enum error_code code, const char *key) 
                                  error_row(code)->text, key);
 }
 
-static int submit(sd_bus_message *m, struct peer *p, enum wire_verb verb, sd_bus_error *e) {
+int manager_submit(sd_bus_message *m, struct peer *p, enum wire_verb verb,
+                   struct session *session, sd_bus_error *e) {
         struct workers *workers = p->owner->settings.workers;
         struct limits limits;
         struct wire_job request = options_default(verb);
@@ -32,14 +33,15 @@ static int submit(sd_bus_message *m, struct peer *p, enum wire_verb verb, sd_bus
         _cleanup_close_ int output = -1;
         struct refusal refusal = {};
         enum error_code error;
-        const char *model;
+        const char *model = session ? session->model : "";
         struct job *job;
         uid_t uid;
         int input, r;
 
         r = peer_uid(p, m, &uid);
         if (r >= 0)
-                r = sd_bus_message_read(m, "sh", &model, &input);
+                r = session ? sd_bus_message_read(m, "h", &input)
+                            : sd_bus_message_read(m, "sh", &model, &input);
         if (r < 0)
                 return r;
         accounts_limits(peer_broker(p)->accounts, uid, &limits);
@@ -52,12 +54,17 @@ static int submit(sd_bus_message *m, struct peer *p, enum wire_verb verb, sd_bus
         if (error != ERROR_NONE)
                 return option_error(e, error, key);
         request.client = peer_client(p, m);
+        if (session && request.verb != WIRE_VERB_CHAT)
+                return option_error(e, ERROR_INVALID_INPUT, "mode");
+        request.session = session ? session->id : 0;
         error = control_submit(workers, uid, &request, input, &job, &output, &refusal);
         if (error != ERROR_NONE) {
                 peer_broker(p)->metrics->refusals[error]++;
                 log_refused(uid, verb, 0, error);
                 return bus_refuse(e, &refusal);
         }
+        if (session)
+                session_turn(session, job);
         r = job_own(p, job, m);
         if (r < 0) {
                 control_cancel(job, ERROR_CANCELLED);
@@ -67,11 +74,11 @@ static int submit(sd_bus_message *m, struct peer *p, enum wire_verb verb, sd_bus
 }
 
 static int method_generate(sd_bus_message *m, void *userdata, sd_bus_error *e) {
-        return submit(m, userdata, WIRE_VERB_CHAT, e);
+        return manager_submit(m, userdata, WIRE_VERB_CHAT, NULL, e);
 }
 
 static int method_summarize(sd_bus_message *m, void *userdata, sd_bus_error *e) {
-        return submit(m, userdata, WIRE_VERB_SUMMARIZE, e);
+        return manager_submit(m, userdata, WIRE_VERB_SUMMARIZE, NULL, e);
 }
 
 static const char *state_word(const struct store_model *model) {
@@ -151,6 +158,23 @@ static int method_list_jobs(sd_bus_message *m, void *userdata, sd_bus_error *e) 
         if (all)
                 return authorize(userdata, m, ACTION_INSPECT_OTHERS, list_all_jobs, e);
         return list_jobs(m, userdata, false, e);
+}
+
+static int list_all_sessions(sd_bus_message *m, struct peer *p, sd_bus_error *e) {
+        return session_list(m, p, 0, true);
+}
+
+static int method_list_sessions(sd_bus_message *m, void *userdata, sd_bus_error *e) {
+        bool all;
+        uid_t uid;
+        int r;
+
+        if (options_filter(m, &all) < 0)
+                return bus_error(e, ERROR_INVALID_INPUT, 0, 0);
+        if (all)
+                return authorize(userdata, m, ACTION_INSPECT_OTHERS, list_all_sessions, e);
+        r = peer_uid(userdata, m, &uid);
+        return r < 0 ? r : session_list(m, userdata, uid, false);
 }
 
 static int method_cancel_all(sd_bus_message *m, void *userdata, sd_bus_error *e) {
@@ -275,7 +299,7 @@ static int method_get_status(sd_bus_message *m, void *userdata, sd_bus_error *e)
                       : account ? account->used[CHARGE_CONNECTION]
                                 : 0;
         return sd_bus_reply_method_return(
-                m, "a{sv}", 11, "uid", "u", uid, "jobs-running", "u", running, "jobs-waiting", "u",
+                m, "a{sv}", 13, "uid", "u", uid, "jobs-running", "u", running, "jobs-waiting", "u",
                 waiting, "connections", "u", (uint32_t)connections, "workers", "u",
                 uid == 0 ? workers_count(p->owner->settings.workers)
                          : (uint32_t)(account && workers_find(p->owner->settings.workers, account)),
@@ -284,7 +308,9 @@ static int method_get_status(sd_bus_message *m, void *userdata, sd_bus_error *e)
                 (uint32_t)limits.v[QUOTA_MAX_QUEUED_JOBS], "max-connections", "u",
                 (uint32_t)limits.v[QUOTA_MAX_CONNECTIONS], "max-input-bytes", "t",
                 limits.v[QUOTA_MAX_INPUT_BYTES], "max-output-tokens", "u",
-                (uint32_t)limits.v[QUOTA_MAX_OUTPUT_TOKENS]);
+                (uint32_t)limits.v[QUOTA_MAX_OUTPUT_TOKENS], "sessions", "u",
+                sessions_count(peer_broker(p)->sessions, uid == 0 ? (uid_t)-1 : uid),
+                "max-sessions", "u", (uint32_t)limits.v[QUOTA_MAX_SESSIONS]);
 }
 
 static int get_interface_version(sd_bus *bus, const char *path, const char *interface,
@@ -295,8 +321,8 @@ static int get_interface_version(sd_bus *bus, const char *path, const char *inte
 
 static int get_features(sd_bus *bus, const char *path, const char *interface, const char *property,
                         sd_bus_message *reply, void *userdata, sd_bus_error *e) {
-        return sd_bus_message_append(reply, "as", 6, "generate", "summarize", "events", "quota",
-                                     "residency", "detach");
+        return sd_bus_message_append(reply, "as", 7, "generate", "summarize", "events", "quota",
+                                     "residency", "detach", "sessions");
 }
 
 static int get_version(sd_bus *bus, const char *path, const char *interface, const char *property,
@@ -329,6 +355,12 @@ static const sd_bus_vtable vtable[] = {
                                 SD_BUS_VTABLE_UNPRIVILEGED),
         SD_BUS_METHOD_WITH_ARGS("ListWorkers", SD_BUS_ARGS("a{sv}", filter),
                                 SD_BUS_RESULT("aa{sv}", workers), worker_method_list,
+                                SD_BUS_VTABLE_UNPRIVILEGED),
+        SD_BUS_METHOD_WITH_ARGS("CreateSession", SD_BUS_ARGS("s", model, "a{sv}", options),
+                                SD_BUS_RESULT("o", session), session_method_create,
+                                SD_BUS_VTABLE_UNPRIVILEGED),
+        SD_BUS_METHOD_WITH_ARGS("ListSessions", SD_BUS_ARGS("a{sv}", filter),
+                                SD_BUS_RESULT("a(oustttttub)", sessions), method_list_sessions,
                                 SD_BUS_VTABLE_UNPRIVILEGED),
         SD_BUS_METHOD_WITH_ARGS("CancelAll", SD_BUS_NO_ARGS, SD_BUS_RESULT("u", count),
                                 method_cancel_all, SD_BUS_VTABLE_UNPRIVILEGED),

@@ -12,7 +12,8 @@ enum { BUS_INTERFACE_VERSION = 5 };
 
 struct bus {
         struct bus_settings settings;
-        struct jobs *jobs;     /* outlives the workers */
+        struct jobs *jobs;     /* outlives the workers, like the next */
+        struct sessions *sessions;
         sd_event *event;
         sd_event_source *io;
         struct accept_pause pause;
@@ -90,6 +91,24 @@ int quota_register(struct peer *p);
 int manager_register(struct peer *p);
 int job_register(struct peer *p);
 int model_register(struct peer *p);
+
+int session_register(struct peer *p);
+
+/* Start a job from the arguments of Generate, Summarize or (session) of Prompt, and reply. */
+int manager_submit(sd_bus_message *m, struct peer *p, enum wire_verb verb,
+                   struct session *session, sd_bus_error *e);
+
+/* Methods of the manager about sessions (session.c), and the list of those of a uid or of all. */
+int session_method_create(sd_bus_message *m, void *userdata, sd_bus_error *e);
+int session_list(sd_bus_message *m, struct peer *p, uid_t uid, bool all);
+/* A peer is gone: its sessions are closed, its waiting calls dropped. */
+void session_peer_gone(struct peer *p);
+/* Some session has this owner, or a call of this peer waits for one. */
+bool session_peer_owns(const struct peer *p);
+/* For struct session_sink; userdata is the bus. */
+void session_on_answer(struct session *s, const struct refusal *why, void *userdata);
+void session_on_close(struct session *s, const char *reason, void *userdata);
+void session_on_gone(struct session *s, void *userdata);
 
 #define JOB_PATH_SIZE (sizeof(BUS_ROOT "/job/") + 20)
 const char *job_path(const struct job *job, char buf[JOB_PATH_SIZE]);

@@ -13,6 +13,7 @@ enum quota_key {
         QUOTA_MAX_OBJECTS,         /* jobs that can be looked at, and calls of Wait() */
         QUOTA_MAX_SESSIONS,
         QUOTA_MAX_SESSION_KV,      /* bytes, all sessions of the user together */
+        QUOTA_SESSION_IDLE_SEC,    /* an unused session is closed */
         QUOTA_MAX_INPUT_BYTES,     /* per job */
         QUOTA_MAX_CONTEXT_TOKENS,  /* per job: prompt and answer together */
         QUOTA_MAX_OUTPUT_TOKENS,   /* per job */
@@ -62,6 +63,7 @@ enum {
 #define LIMIT_WORKER_START_USEC UINT64_C(10000000) /* from start to READY */
 #define LIMIT_PACK_USEC         UINT64_C(900000000)
 #define LIMIT_CANCEL_USEC       UINT64_C(5000000)  /* CANCEL to DONE, SHUTDOWN to the end */
+#define LIMIT_SESSION_CALL_USEC UINT64_C(60000000) /* for a worker to open or extend a session */
 #define LIMIT_STOP_USEC         UINT64_C(2000000)  /* for jobs to end when the daemon does */
 #define LIMIT_DEADLINE_USEC     UINT64_C(86400000000) /* longest deadline of a job */
 

@@ -37,6 +37,8 @@ static const struct quota_row rows[] = {
         [QUOTA_MAX_SESSIONS] = { "MaxSessions", QUOTA_KIND_COUNT, false, 8, 0, 1024, "sessions" },
         [QUOTA_MAX_SESSION_KV] = { "MaxSessionKV", QUOTA_KIND_BYTES, true, 256 * MI, 0, 1024 * GI,
                                    "bytes" },
+        [QUOTA_SESSION_IDLE_SEC] = { "SessionIdleSec", QUOTA_KIND_COUNT, false, 1800, 1, 604800,
+                                     "seconds" },
         [QUOTA_MAX_INPUT_BYTES] = { "MaxInputBytes", QUOTA_KIND_BYTES, false, 64 * MI, KI, 4 * GI,
                                     "bytes" },
         [QUOTA_MAX_CONTEXT_TOKENS] = { "MaxContextTokens", QUOTA_KIND_COUNT, true, QUOTA_INFINITY,

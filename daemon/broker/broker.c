@@ -222,6 +222,8 @@ static int build_modules(struct broker *b) {
         if (r >= 0)
                 r = jobs_new(&b->jobs, b->event, &b->metrics);
         if (r >= 0)
+                r = sessions_new(&b->sessions, b->event);
+        if (r >= 0)
                 r = store_new(&b->store, b->event, &store);
         if (r >= 0)
                 r = leases_new(&b->leases, b->event, &leases);
@@ -234,6 +236,7 @@ static int build_modules(struct broker *b) {
         workers.accounts = b->accounts;
         workers.metrics = &b->metrics;
         workers.holds = &b->holds;
+        workers.sessions = b->sessions;
         return workers_new(&b->workers, &workers);
 }
 
@@ -447,6 +450,7 @@ static void tear_down(struct broker *b) {
         b->bus = bus_free(b->bus);
         b->leases = leases_free(b->leases);
         b->jobs = jobs_free(b->jobs);
+        b->sessions = sessions_free(b->sessions);
         b->quota_file = quota_file_free(b->quota_file);
         b->accounts = accounts_free(b->accounts);
         settings_done(&b->settings);

@@ -31,6 +31,7 @@ struct broker {
         struct accounts *accounts;
         struct quota_file *quota_file;
         struct jobs *jobs;
+        struct sessions *sessions;
         struct store *store;
         struct leases *leases;
         struct workers *workers;

@@ -257,6 +257,10 @@ static int on_resident(struct worker *w, const union wire_message *m) {
         return 0;
 }
 
+static int on_session(struct worker *w, const union wire_message *m) {
+        return sessions_event(workers_settings(w->owner)->sessions, w, &m->session);
+}
+
 /* SHUTDOWN crossed it on the way. */
 static int on_late(struct worker *w, const union wire_message *m) {
         return 0;
@@ -279,6 +283,7 @@ static const struct rule {
         { WIRE_DONE, SERVING, on_done },
         { WIRE_USED, SERVING, on_used },
         { WIRE_CONN_CLOSED, SERVING, on_conn_closed },
+        { WIRE_SESSION, SERVING, on_session },
         { WIRE_RESIDENT, SERVING, on_resident },
         { WIRE_WANT_MODEL, CLOSING, on_late },
         { WIRE_USED, CLOSING, on_late },

@@ -266,7 +266,8 @@ static bool has_work(const struct worker *w) {
 }
 
 static bool idle(const struct worker *w) {
-        return !has_work(w) && !holds_has(w->owner->settings.holds, w->account, NULL);
+        return !has_work(w) && !holds_has(w->owner->settings.holds, w->account, NULL) &&
+               !sessions_of_worker(w->owner->settings.sessions, w);
 }
 
 static void shut_down(struct worker *w) {
@@ -274,6 +275,8 @@ static void shut_down(struct worker *w) {
 
         log_event(LOG_WORKER_IDLE, w->account->uid, (uint64_t)w->pid, 0);
         leases_remove(w->owner->settings.leases, &w->lease);
+        /* Those that are not used: they go when memory is short. */
+        sessions_worker_gone(w->owner->settings.sessions, w, ERROR_OVERLOADED, "low-memory");
         w->state = WORKER_CLOSING;
         set_timer(w, now_monotonic() + LIMIT_CANCEL_USEC);
         worker_send(w, &m, -1);
@@ -461,6 +464,7 @@ static void open_up(struct worker *w) {
         for (uint32_t i = 0; (job = jobs_at(w->owner->settings.jobs, i)); i++)
                 if (job->worker == w && job->input >= 0)
                         send_job(w, job);
+        sessions_worker_open(w->owner->settings.sessions, w);
 }
 
 static void tell_models(struct worker *w) {
@@ -637,10 +641,13 @@ static void lose_results(struct worker *w) {
                         job->keeper = NULL;
 }
 
-static void end_jobs(struct worker *w, enum worker_failure why) {
-        enum error_code error = w->owner->stopping || why == FAILURE_STOPPED ? ERROR_STOPPING
-                                : why == FAILURE_START                       ? ERROR_UNAVAILABLE
-                                                                             : ERROR_WORKER_FAILED;
+static enum error_code error_of_end(const struct worker *w, enum worker_failure why) {
+        return w->owner->stopping || why == FAILURE_STOPPED ? ERROR_STOPPING
+               : why == FAILURE_START                       ? ERROR_UNAVAILABLE
+                                                            : ERROR_WORKER_FAILED;
+}
+
+static void end_jobs(struct worker *w, enum error_code error) {
         struct job *job;
 
         while ((job = jobs_of_worker(w->owner->settings.jobs, w))) {
@@ -673,6 +680,7 @@ static void leave_account(struct worker *w) {
 }
 
 void worker_end(struct worker *w, enum worker_failure why) {
+        enum error_code error = error_of_end(w, why);
         struct workers *owner = w->owner;
 
         record_end(w, why);
@@ -684,7 +692,9 @@ void worker_end(struct worker *w, enum worker_failure why) {
         sd_event_source_disable_unref(w->doomed);
         end_process(w);
         lose_results(w);
-        end_jobs(w, why);
+        end_jobs(w, error);
+        sessions_worker_gone(owner->settings.sessions, w, error,
+                             error == ERROR_STOPPING ? "stopping" : "worker-failed");
         end_conns(w, why);
         account_unref(w->account);
         free(w);

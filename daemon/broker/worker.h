@@ -9,6 +9,7 @@
 #include "daemon/broker/holds.h"
 #include "daemon/broker/jobs.h"
 #include "daemon/broker/leases.h"
+#include "daemon/broker/sessions.h"
 #include "daemon/broker/spawn.h"
 #include "daemon/broker/store.h"
 #include "daemon/wire/frame.h"
@@ -89,6 +90,7 @@ struct workers_settings {
         struct accounts *accounts;
         struct metrics *metrics;
         struct holds *holds;
+        struct sessions *sessions;
         uint32_t threads, cpu_mask;
         /* Answer to a connection whose worker could not be started; the descriptor is taken. */
         void (*unavailable)(int fd, void *userdata);

@@ -16,7 +16,7 @@ STRINGS = {
     "Version", "SocketPath", "Name", "Problem", "priority", "state",
 }
 # Names, states, verbs, priorities; keys, sections and files of the configuration.
-STRUCTS = {"a(sttbs)", "a(oussssttt)", "a{s(ssu)}"}
+STRUCTS = {"a(sttbs)", "a(oussssttt)", "a(oustttttub)", "a{s(ssu)}"}
 OTHER = {"h", "o", "b", "u", "t", "d", "as", "a{sv}", "aa{sv}"}
 
 

@@ -1,4 +1,5 @@
-/* Prints what the running service says of its interfaces: manager, a job, a model, a quota. */
+/* Prints what the running service says of its interfaces: manager, a job, a model, a quota,
+ * a session. */
 #undef NDEBUG
 #include <fcntl.h>
 #include <setjmp.h>
@@ -33,7 +34,7 @@ int main(void) {
         struct daemon d;
         sd_bus_message *reply = NULL;
         char address[160];
-        const char *job;
+        const char *job, *session;
         sd_bus *bus;
         int input = memfd_create("input", MFD_CLOEXEC);
 
@@ -51,6 +52,11 @@ int main(void) {
         print(bus, job);
         print(bus, ROOT "/model/alpha");
         print(bus, ROOT "/quota/0");
+        reply = sd_bus_message_unref(reply);
+        assert_true(sd_bus_call_method(bus, NAME, ROOT, NAME ".Manager", "CreateSession", NULL,
+                                       &reply, "sa{sv}", "", 0) >= 0);
+        assert_true(sd_bus_message_read(reply, "o", &session) >= 0);
+        print(bus, session);
         sd_bus_message_unref(reply);
         sd_bus_flush_close_unref(bus);
         daemon_stop(&d);

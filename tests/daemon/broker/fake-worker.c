@@ -4,7 +4,9 @@
  *
  * Lines of a connection:  pid | job [TOKENS] | background | end [TOKENS] | exit | hang |
  *                         illegal N | close | nap | linger | overrun | faults |
- *                         keep USEC | prepared | drops | want NAME
+ *                         keep USEC | prepared | drops | forgets | want NAME
+ * Sessions:               OPEN is answered at once, APPEND by its word (fine | full | silent |
+ *                         exit | twice); a turn "ok N" keeps N bytes, "deaf" never closes again
  * Inputs of a bus job:    ok | wait | flood | hang | early | exit | illegal N */
 #undef NDEBUG
 #include <assert.h>
@@ -31,6 +33,7 @@ struct conn {
 
 struct job {
         uint64_t id;
+        uint64_t session;
         uint32_t verb;
         int input, output;
         bool keep;
@@ -47,6 +50,9 @@ struct fake {
         bool linger;             /* SHUTDOWN is not the end */
         struct wire_prepare prepare; /* the last one that came */
         unsigned drops;          /* DROP_CACHES that came */
+        unsigned forgets;        /* SESSION_FORGET that came */
+        uint64_t turns;          /* of all sessions */
+        bool deaf;               /* SESSION_CLOSE has no effect */
 };
 
 static void say(union wire_message m) {
@@ -84,6 +90,7 @@ static void be_illegal(struct fake *f, unsigned kind) {
                 for (unsigned i = 0; i < 100000; i++)
                         SAY(.fault = { .h.type = WIRE_FAULT, .code = i });
                 break;
+        case 11: SAY(.session = { .h.type = WIRE_SESSION, .session = foreign, .event = 2 }); break;
         default:
                 assert(kind < FAKE_ILLEGAL_KINDS);
         }
@@ -134,6 +141,9 @@ static void on_line(struct fake *f, struct conn *c, const char *line) {
         else if (strncmp(line, "drops", 5) == 0) {
                 snprintf(text, sizeof(text), "%u\n", f->drops);
                 answer(c, text);
+        } else if (strncmp(line, "forgets", 7) == 0) {
+                snprintf(text, sizeof(text), "%u\n", f->forgets);
+                answer(c, text);
         } else if (strncmp(line, "want ", 5) == 0) {
                 union wire_message m = { .want_model.h.type = WIRE_WANT_MODEL };
 
@@ -181,10 +191,48 @@ static void on_conn_input(struct fake *f, struct conn *c) {
         }
 }
 
+static void tell_session(struct fake *f, uint64_t session, enum wire_session_event event,
+                         uint64_t kv) {
+        SAY(.session = { .h.type = WIRE_SESSION, .session = session, .event = event, .tokens = 10,
+                         .tokens_max = 1000, .turns = f->turns, .kv_bytes = kv });
+}
+
+static void on_append(struct fake *f, uint64_t session, int fd) {
+        char text[64] = "";
+        ssize_t n = read(fd, text, sizeof(text) - 1);
+
+        close(fd);
+        if (n >= 4 && strncmp(text, "full", 4) == 0)
+                SAY(.session = { .h.type = WIRE_SESSION, .session = session,
+                                 .event = WIRE_SESSION_DONE, .error = ERROR_CONTEXT_TOO_LONG,
+                                 .value = 1234, .limit = 1000, .tokens = 10,
+                                 .tokens_max = 1000 });
+        else if (strncmp(text, "exit", 4) == 0)
+                _exit(1);
+        else if (strncmp(text, "silent", 6) != 0)
+                tell_session(f, session, WIRE_SESSION_DONE, 0);
+        if (strncmp(text, "twice", 5) == 0)
+                tell_session(f, session, WIRE_SESSION_DONE, 0);
+}
+
+static void on_close_session(struct fake *f, uint64_t session) {
+        if (!f->deaf)
+                tell_session(f, session, WIRE_SESSION_CLOSED, 0);
+}
+
+static void end_turn(struct fake *f, const struct job *j, bool success) {
+        if (!j->session)
+                return;
+        f->turns += success;
+        f->deaf |= strncmp(j->text, "deaf", 4) == 0;
+        tell_session(f, j->session, WIRE_SESSION_TURN, number_after(j->text, 2, 0));
+}
+
 static void finish_job(struct fake *f, struct job *j, enum error_code error, bool success) {
         if (success && send(j->output, FAKE_ANSWER, strlen(FAKE_ANSWER), MSG_NOSIGNAL) < 0 &&
             !j->keep)
                 error = ERROR_CANCELLED;
+        end_turn(f, j, success);
         SAY(.done = { .h.type = WIRE_DONE, .job = j->id, .error = error, .tokens_in = 5,
                       .tokens_out = 3, .bytes_in = strlen(j->text),
                       .bytes_covered = strlen(j->text), .pieces = 1 });
@@ -247,7 +295,7 @@ static void on_admitted(struct fake *f, const struct wire_admitted *m) {
         if (!j)
                 return;
         progress(j, 2);
-        if (strncmp(j->text, "ok", 2) == 0)
+        if (strncmp(j->text, "ok", 2) == 0 || strncmp(j->text, "deaf", 4) == 0)
                 finish_job(f, j, ERROR_NONE, true);
         for (unsigned i = 1; strncmp(j->text, "flood", 5) == 0 && i <= FAKE_FLOOD; i++) {
                 progress(j, i);
@@ -325,6 +373,7 @@ static void on_message(struct fake *f, const union wire_message *m, int fd) {
         case WIRE_JOB:
                 assert(f->n_jobs < MAX_JOBS);
                 f->jobs[f->n_jobs++] = (struct job){ .id = m->job.ref, .verb = m->job.verb,
+                                                      .session = m->job.session,
                                                       .keep = m->job.keep_usec != 0,
                                                       .input = fd, .output = -1 };
                 break;
@@ -358,6 +407,21 @@ static void on_message(struct fake *f, const union wire_message *m, int fd) {
                 break;
         case WIRE_PREPARE:
                 f->prepare = m->prepare;
+                break;
+        case WIRE_SESSION_OPEN:
+                tell_session(f, m->session_open.session, WIRE_SESSION_DONE, 0);
+                break;
+        case WIRE_SESSION_APPEND:
+                on_append(f, m->session_append.session, fd);
+                break;
+        case WIRE_SESSION_CLEAR:
+                tell_session(f, m->session_command.session, WIRE_SESSION_DONE, 0);
+                break;
+        case WIRE_SESSION_FORGET:
+                f->forgets++;
+                break;
+        case WIRE_SESSION_CLOSE:
+                on_close_session(f, m->session_command.session);
                 break;
         case WIRE_SHUTDOWN:
                 if (!f->linger)
