@@ -85,6 +85,7 @@ struct stream {
         struct sse sse;
         bool started, failed, done, reader_gone;
         unsigned ticks;
+        char waiting[80];    /* what the daemon last said that it waits for, or "" */
 };
 
 static bool keep_text(struct chat_reply *r, const char *text, size_t n) {
@@ -167,13 +168,24 @@ static bool on_data(void *userdata, const char *p, size_t n) {
         return sse_feed(&s->sse, p, n);
 }
 
+/* Words and numbers of the daemon; anything else would reach the terminal. */
+static void on_comment(void *userdata, const char *text) {
+        struct stream *s = userdata;
+
+        snprintf(s->waiting, sizeof(s->waiting), "%s", text);
+        for (const char *p = s->waiting; *p; p++)
+                if (*p < ' ' || *p > '~')
+                        s->waiting[0] = 0;
+}
+
 static bool on_idle(void *userdata) {
         static const char *const dots[] = {"", ".", "..", "..."};
         struct stream *s = userdata;
-        char line[32];
+        char line[96];
 
         if (!s->started && !s->o->quiet && s->ticks++ % 4 == 0) {
-                snprintf(line, sizeof(line), "thinking%s", dots[s->ticks / 4 % 4]);
+                snprintf(line, sizeof(line), "%s%s", s->waiting[0] ? s->waiting : "thinking",
+                         dots[s->ticks / 4 % 4]);
                 term_progress(line);
         }
         return !interrupted();
@@ -215,6 +227,7 @@ int chat_run(const struct options *o, json_t *messages, struct chat_reply *reply
                 return 1;
         }
         s.sse.on_event = on_event;
+        s.sse.on_comment = on_comment;
         s.sse.userdata = &s;
         r.body = body;
         r.body_size = strlen(body);

@@ -58,6 +58,9 @@ static bool end_line(struct sse *s) {
                 strncpy(s->event, value, sizeof(s->event) - 1);
                 return true;
         }
+        value = field(s->line, "");
+        if (value && s->on_comment)
+                s->on_comment(s->userdata, value);
         value = field(s->line, "data");
         if (!value)
                 return true;

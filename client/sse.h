@@ -1,5 +1,4 @@
-/* Server-sent events: bytes in, one call per event out. Comment lines are heartbeats and are
- * skipped. */
+/* Server-sent events: bytes in, one call per event out. Comment lines are heartbeats. */
 #pragma once
 
 #include <stdbool.h>
@@ -13,6 +12,8 @@ struct sse {
         size_t data_n, data_room;
         /* event is "" for unnamed events. Return false to stop. */
         bool (*on_event)(void *userdata, const char *event, const char *data, size_t n);
+        /* NULL: comments are skipped. */
+        void (*on_comment)(void *userdata, const char *text);
         void *userdata;
 };
 

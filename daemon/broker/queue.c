@@ -9,6 +9,9 @@
 
 enum { RETRY_LEAST_MS = 1000, RETRY_MOST_MS = 3600 * 1000 };
 
+/* Estimates change while places stay. */
+static const uint64_t TELL_USEC = 5000000;
+
 /* Keeps sums of what workers claim far from an overflow. */
 #define MOST_TOKENS (UINT64_C(1) << 48)
 
@@ -91,6 +94,39 @@ uint32_t queue_retry_ms(const struct worker *w) {
         return (uint32_t)MIN(MAX(ms, (uint64_t)RETRY_LEAST_MS), (uint64_t)RETRY_MOST_MS);
 }
 
+static void tell(struct worker *w, bool anew) {
+        struct admission_entry *e = w->admission.waiting;
+        uint32_t position = 1;
+        struct walk walk;
+
+        if (!e)
+                return;
+        if (anew)
+                w->queue_told = now_monotonic();
+        walk = begin(w, e->background);
+        for (bool background = e->background; e; e = e->next, position++) {
+                struct job *job = job_of(e);
+                union wire_message m = { .queued = {
+                        .h.type = WIRE_QUEUED, .ref = job->ref, .job = job->id,
+                        .position = position } };
+
+                if (e->background && !background) {
+                        background = true;
+                        walk = walk_to(w, e);
+                }
+                m.queued.tokens_ahead = walk.tokens;
+                m.queued.wait_usec = wait_usec(&walk);
+                if (anew || job->told_position != position)
+                        worker_send(w, &m, -1);
+                job->told_position = position;
+                pass(&walk, job);
+        }
+}
+
+void queue_tell(struct worker *w) {
+        tell(w, false);
+}
+
 static void count(struct worker *w, struct job *job, uint64_t work, bool running) {
         uint64_t more = work > job->work ? work - job->work : 0;
 
@@ -99,8 +135,11 @@ static void count(struct worker *w, struct job *job, uint64_t work, bool running
 }
 
 void queue_progress(struct worker *w, struct job *job, const struct wire_progress *p) {
-        if (job->admission.state == ADMISSION_RUNNING)
-                count(w, job, quota_cost(p->tokens_read, 0, p->tokens_out), true);
+        if (job->admission.state != ADMISSION_RUNNING)
+                return;
+        count(w, job, quota_cost(p->tokens_read, 0, p->tokens_out), true);
+        if (now_monotonic() - w->queue_told >= TELL_USEC)
+                tell(w, true);
 }
 
 void queue_started(struct worker *w) {
@@ -115,31 +154,4 @@ void queue_ended(struct worker *w, struct job *job, const struct wire_done *done
               w->admission.running > 1);
         if (done)
                 pace_ended(&w->pace, job->promised, job->work);
-}
-
-void queue_tell(struct worker *w) {
-        struct admission_entry *e = w->admission.waiting;
-        uint32_t position = 1;
-        struct walk walk;
-
-        if (!e)
-                return;
-        walk = begin(w, e->background);
-        for (bool background = e->background; e; e = e->next, position++) {
-                struct job *job = job_of(e);
-                union wire_message m = { .queued = {
-                        .h.type = WIRE_QUEUED, .ref = job->ref, .job = job->id,
-                        .position = position } };
-
-                if (e->background && !background) {
-                        background = true;
-                        walk = walk_to(w, e);
-                }
-                m.queued.tokens_ahead = walk.tokens;
-                m.queued.wait_usec = wait_usec(&walk);
-                if (job->told_position != position)
-                        worker_send(w, &m, -1);
-                job->told_position = position;
-                pass(&walk, job);
-        }
 }

@@ -21,5 +21,6 @@ void queue_progress(struct worker *w, struct job *job, const struct wire_progres
 void queue_started(struct worker *w);
 /* It is about to end; done as for job_end. */
 void queue_ended(struct worker *w, struct job *job, const struct wire_done *done);
-/* Tell the worker the new place of every job that has one. */
+/* Tell the worker the new place of every job that has one. With progress it is told all of them now
+ * and then. */
 void queue_tell(struct worker *w);

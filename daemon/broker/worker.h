@@ -66,6 +66,7 @@ struct worker {
         uint64_t next_conn;
         struct admission admission;
         struct pace pace;              /* of its jobs */
+        uint64_t queue_told;           /* when it was told all places, monotonic */
         uint32_t kept;                 /* results it keeps: it must not end */
         struct lease_domain lease;
         uint64_t billed;               /* of lease.charged */

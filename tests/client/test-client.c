@@ -27,19 +27,27 @@ static bool on_event(void *userdata, const char *event, const char *data, size_t
         return s->stop_after == 0 || --s->stop_after > 0;
 }
 
+static void on_comment(void *userdata, const char *text) {
+        struct seen *s = userdata;
+
+        snprintf(s->log + strlen(s->log), sizeof(s->log) - strlen(s->log), "(%s)", text);
+}
+
 static const char stream[] = ": heartbeat\n\ndata: one\n\nevent: delta\r\ndata: two\r\n"
                              "data: three\r\n\r\nid: 7\n\ndata:x\n\n";
 
 static void test_sse_in_any_cut(void **state) {
         for (size_t cut = 1; cut < sizeof(stream); cut++) {
                 struct seen seen = {0};
-                struct sse s = {.on_event = on_event, .userdata = &seen};
+                struct sse s = {.on_event = on_event, .userdata = &seen,
+                                .on_comment = cut % 2 ? on_comment : NULL};
 
                 for (size_t i = 0; i < sizeof(stream) - 1; i += cut) {
                         size_t n = sizeof(stream) - 1 - i;
                         assert_true(sse_feed(&s, stream + i, n < cut ? n : cut));
                 }
-                assert_string_equal(seen.log, "[|one][delta|two\nthree][|x]");
+                assert_string_equal(seen.log, cut % 2 ? "(heartbeat)[|one][delta|two\nthree][|x]"
+                                                      : "[|one][delta|two\nthree][|x]");
                 sse_done(&s);
         }
 }
