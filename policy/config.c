@@ -93,6 +93,11 @@ int config_cpu_level(const char *name, enum cpu_level *ret) {
         return -EINVAL;
 }
 
+int config_kv_type(const char *name, bool *ret_s8) {
+        *ret_s8 = strcmp(name, "s8") == 0;
+        return *ret_s8 || strcmp(name, "f16") == 0 ? 0 : -EINVAL;
+}
+
 static int refuse(struct reading *r, const char *reason) {
         if (!r->reason) {
                 r->reason = reason;
@@ -190,6 +195,8 @@ static int set_broker(struct reading *r, const char *name, const char *value) {
 
         if (strcmp(name, "CPU") == 0)
                 return config_cpu_level(value, &b->cpu) < 0 ? refuse(r, "not a CPU level") : 1;
+        if (strcmp(name, "KVType") == 0)
+                return config_kv_type(value, &b->kv_s8) < 0 ? refuse(r, "not f16 or s8") : 1;
         if (strcmp(name, "Threads") != 0 && strcmp(name, "IdleExitSec") != 0)
                 return refuse(r, "unknown key");
         n = strtoul(value, &end, 10);

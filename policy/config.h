@@ -19,6 +19,7 @@ enum cpu_level { CPU_LEVEL_C, CPU_LEVEL_AVX2, CPU_LEVEL_AVXVNNI, CPU_LEVEL_AVX51
 struct config_broker {
         uint32_t threads;       /* 0 = one per CPU */
         enum cpu_level cpu;     /* the most that kernels may use */
+        bool kv_s8;             /* keys and values in 8 bits, not in f16 */
         bool idle_given;
         uint32_t idle_exit;     /* seconds without a client, then the daemon ends; 0 = never */
 };
@@ -77,3 +78,5 @@ void config_resolve(const struct config *c, const struct identity *who, struct l
 
 /* "c", "avx2", "avxvnni", "avx512vl", "avx512vnni", "avx512vbmi" or "all". 0 or -EINVAL. */
 int config_cpu_level(const char *name, enum cpu_level *ret);
+/* "f16" or "s8"; -EINVAL: neither. */
+int config_kv_type(const char *name, bool *ret_s8);

@@ -203,6 +203,7 @@ static int build_modules(struct broker *b) {
                 .changed = on_models_changed, .userdata = b };
         struct workers_settings workers = {
                 .spawn = &b->spawn, .threads = threads, .cpu_mask = mask,
+                .kv = (o->kv_given ? o->kv_s8 : config->kv_s8) ? WIRE_KV_S8 : WIRE_KV_F16,
                 .unavailable = on_unavailable, .exhausted = on_exhausted,
                 .all_gone = on_all_gone, .userdata = b };
         struct leases_settings leases = {

@@ -10,7 +10,7 @@
 
 enum { OPT_USER = 256, OPT_DEBUG, OPT_MODEL, OPT_MODEL_DIR, OPT_SOCKET, OPT_STATE_DIR, OPT_CONFIG,
        OPT_THREADS, OPT_CPU, OPT_I2S, OPT_PACKING, OPT_SOCKET_MODE, OPT_IDLE_EXIT,
-       OPT_PRESSURE_FILE, OPT_VERSION, OPT_HELP };
+       OPT_PRESSURE_FILE, OPT_KV, OPT_VERSION, OPT_HELP };
 
 static const struct option table[] = {
         { "user", no_argument, NULL, OPT_USER },
@@ -22,6 +22,7 @@ static const struct option table[] = {
         { "config", required_argument, NULL, OPT_CONFIG },
         { "threads", required_argument, NULL, OPT_THREADS },
         { "cpu", required_argument, NULL, OPT_CPU },
+        { "kv", required_argument, NULL, OPT_KV },
         { "i2s-layout", required_argument, NULL, OPT_I2S },
         { "packing", required_argument, NULL, OPT_PACKING },
         { "socket-mode", required_argument, NULL, OPT_SOCKET_MODE },
@@ -45,6 +46,8 @@ static void help(void) {
              "  --threads N         threads of a worker (default: one per CPU)\n"
              "  --cpu LEVEL         c, avx2, avxvnni, avx512vl, avx512vnni, avx512vbmi or\n"
              "                      all\n"
+             "  --kv TYPE           keys and values as f16 (default) or s8: half the memory,\n"
+             "                      faster with a long context, a little less exact\n"
              "  --i2s-layout L      how I2_S weights lie in their file: 128/32 (default),\n"
              "                      64/16 (made on ARM since 2025-11), 1x4\n"
              "  --packing P         bits of a ternary weight: 2, 1.6, or auto (measured when a\n"
@@ -138,6 +141,11 @@ static int parse_one(int c, struct options *o) {
                 o->cpu_given = true;
                 if (config_cpu_level(optarg, &o->cpu) < 0)
                         return usage("unknown --cpu level");
+                return 0;
+        case OPT_KV:
+                o->kv_given = true;
+                if (config_kv_type(optarg, &o->kv_s8) < 0)
+                        return usage("--kv is f16 or s8");
                 return 0;
         case OPT_I2S:
                 return parse_i2s(optarg, &o->i2s);

@@ -239,7 +239,7 @@ static int start(struct worker *w) {
         const struct workers_settings *s = &w->owner->settings;
         union wire_message hello = { .hello = {
                 .h.type = WIRE_HELLO, .mode = WIRE_MODE_SERVE, .uid = w->account->uid,
-                .threads = s->threads, .cpu_mask = s->cpu_mask,
+                .threads = s->threads, .cpu_mask = s->cpu_mask, .kv = s->kv,
                 .limits = wire_limits(w) } };
         int r = spawn_worker(s->spawn, w->slot, &w->sock, &w->pid);
 

@@ -93,6 +93,7 @@ struct workers_settings {
         struct holds *holds;
         struct sessions *sessions;
         uint32_t threads, cpu_mask;
+        enum wire_kv kv;
         /* Answer to a connection whose worker could not be started; the descriptor is taken. */
         void (*unavailable)(int fd, void *userdata);
         /* Descriptors have run out: give some back. */

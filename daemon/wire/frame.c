@@ -33,7 +33,8 @@ static int in_range(double v, double min, double max) {
 
 static int check_hello(const union wire_message *m) {
         return (m->hello.mode == WIRE_MODE_SERVE || m->hello.mode == WIRE_MODE_PACK) &&
-               m->hello.threads >= 1 && m->hello.threads <= WIRE_MAX_THREADS;
+               m->hello.threads >= 1 && m->hello.threads <= WIRE_MAX_THREADS &&
+               m->hello.kv < _WIRE_KV_MAX && m->hello.reserved == 0;
 }
 
 static int check_catalog(const union wire_message *m) {

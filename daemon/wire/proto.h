@@ -65,6 +65,7 @@ enum wire_type {
 };
 
 enum wire_mode { WIRE_MODE_SERVE = 1, WIRE_MODE_PACK = 2 };
+enum wire_kv { WIRE_KV_F16 = 0, WIRE_KV_S8, _WIRE_KV_MAX }; /* keys and values */
 enum wire_verb { WIRE_VERB_CHAT = 1, WIRE_VERB_COMPLETE, WIRE_VERB_SUMMARIZE,
                  WIRE_VERB_EMBED, _WIRE_VERB_MAX };
 enum wire_priority { WIRE_PRIORITY_INTERACTIVE = 0, WIRE_PRIORITY_BACKGROUND = 1 };
@@ -109,6 +110,8 @@ struct wire_hello {
         uint32_t threads;   /* 1..64 */
         uint32_t cpu_mask;  /* for cpu_flags() */
         uint64_t fsize;     /* pack mode: RLIMIT_FSIZE */
+        uint32_t kv;        /* enum wire_kv */
+        uint32_t reserved;
         struct wire_limits limits;
 };
 
@@ -315,7 +318,7 @@ struct wire_session {
 
 static_assert(sizeof(struct wire_header) == 8, "wire");
 static_assert(sizeof(struct wire_limits) == 48, "wire");
-static_assert(sizeof(struct wire_hello) == 80, "wire");
+static_assert(sizeof(struct wire_hello) == 88, "wire");
 static_assert(sizeof(struct wire_catalog) == 104, "wire");
 static_assert(sizeof(struct wire_conn) == 24, "wire");
 static_assert(sizeof(struct wire_job) == 184, "wire");

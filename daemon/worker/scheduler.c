@@ -167,6 +167,10 @@ static uint32_t lane_max_tokens(const struct lane *l) {
         return pages > context / KV_PAGE ? context : (uint32_t)pages * KV_PAGE;
 }
 
+void scheduler_set_kv_form(struct scheduler *s, enum kv_form form) {
+        s->kv_form = form;
+}
+
 int scheduler_add_model(struct scheduler *s, const struct model *model, size_t kv_bytes) {
         struct lane *l = calloc(1, sizeof(*l)), **lanes;
         int r;
@@ -177,7 +181,7 @@ int scheduler_add_model(struct scheduler *s, const struct model *model, size_t k
         for (size_t i = 0; i < GUESS_CLASSES; i++)
                 l->odds.right[i] = 0.5;
         TAILQ_INIT(&l->running);
-        r = engine_new(&l->engine, model, &s->ops, s->pool, KV_F16, kv_bytes);
+        r = engine_new(&l->engine, model, &s->ops, s->pool, s->kv_form, kv_bytes);
         if (r < 0) {
                 free(l);
                 return r;

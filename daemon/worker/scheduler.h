@@ -81,6 +81,8 @@ void scheduler_set_max_sequences(struct scheduler *s, uint32_t max_sequences);
 /* Prompt and answer of one generation together, whatever context and memory allow; 0: no limit. */
 void scheduler_set_max_tokens(struct scheduler *s, uint32_t max_tokens);
 
+/* How models added from now on keep keys and values; f16 otherwise. */
+void scheduler_set_kv_form(struct scheduler *s, enum kv_form form);
 /* Give a model an engine with a KV budget. The model is borrowed. */
 int scheduler_add_model(struct scheduler *s, const struct model *model, size_t kv_bytes);
 /* Wipe and free the engine of a model; nothing borrows the model then. -EBUSY while a generation

@@ -106,6 +106,7 @@ struct scheduler {
 
         struct generation_list all;       /* main thread, as this: */
         uint32_t max_tokens;              /* of one generation; 0: what a lane allows */
+        enum kv_form kv_form;
 
         struct engine_row rows[ENGINE_MAX_ROWS]; /* engine, as this: */
         const float *logits[ENGINE_MAX_ROWS];

@@ -242,6 +242,22 @@ class BadModels(unittest.TestCase):
         with self.assertRaisesRegex(RuntimeError, "auto, 2 or 1.6"):
             Daemon("--packing", "3")
 
+    def test_kv_type(self):
+        """Keys and values in 8 bits: another rounding, so some answer differs; the same again."""
+        state = os.path.join(BUILD, "e2e-state-bad")
+        answers = {}
+        for n, kv in enumerate(("f16", "s8", "s8")):
+            with running("--kv", kv, model_dir=self.dir, state=state) as d:
+                answers[n] = []
+                for prompt in ("Once upon a time", "The little dog", "One day a girl"):
+                    status, answer = d.chat(prompt, model=TINY, max_tokens=200)
+                    self.assertEqual(status, 200, answer)
+                    answers[n].append(answer["choices"][0]["message"]["content"])
+        self.assertEqual(answers[1], answers[2])
+        self.assertNotEqual(answers[0], answers[1])
+        with self.assertRaisesRegex(RuntimeError, "f16 or s8"):
+            Daemon("--kv", "f32")
+
 
 if __name__ == "__main__":
     unittest.main(verbosity=2)

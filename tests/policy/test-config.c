@@ -40,7 +40,7 @@ static void test_good(void **state) {
                                  "CPUTimePerDay=90min\nAllowVerbs=summarize  chat\n"
                                  "AllowPriority=none\nAllowModels=bitnet-* tiny\n"
                                  "DefaultModel = bitnet-2b-4t\n"
-                                 "[Broker]\nThreads=6\nCPU = avx2");
+                                 "[Broker]\nThreads=6\nCPU = avx2\nKVType = s8");
         struct limits l;
 
         config_resolve(c, &nobody, &l, NULL);
@@ -60,6 +60,7 @@ static void test_good(void **state) {
         assert_false(limits_allow_model(&l, "tiny2"));
         assert_int_equal(config_broker(c)->threads, 6);
         assert_int_equal(config_broker(c)->cpu, CPU_LEVEL_AVX2);
+        assert_true(config_broker(c)->kv_s8);
         config_free(c);
 }
 
@@ -127,6 +128,7 @@ static void test_bad(void **state) {
                 { "[Default]\nDefaultModel=../../etc\n", "not a model name", 2 },
                 { "[Default]\nThreads=2\n", "unknown key", 2 },
                 { "[Broker]\nCPU=sse9\n", "not a CPU level", 2 },
+                { "[Broker]\nKVType=s4\n", "not f16 or s8", 2 },
                 { "[Broker]\nThreads=65\n", "number out of range", 2 },
                 { "[Broker]\nThreads=2K\n", "not a number", 2 },
                 { "[Broker]\nMaxQueuedJobs=3\n", "unknown key", 2 },
@@ -288,6 +290,7 @@ static void test_example(void **state) {
                                  quota_row((enum quota_key)i)->name);
         assert_int_equal(config_broker(c)->threads, 0);
         assert_int_equal(config_broker(c)->cpu, CPU_LEVEL_ALL);
+        assert_false(config_broker(c)->kv_s8);
         config_free(c);
 }
 

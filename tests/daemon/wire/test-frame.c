@@ -235,6 +235,7 @@ static union wire_message legal(uint32_t type) {
 static void test_ranges_to_worker(void **state) {
         BAD(hello.mode, WIRE_HELLO, 0, 0);
         BAD(hello.mode, WIRE_HELLO, 0, 3);
+        BAD(hello.kv, WIRE_HELLO, 0, _WIRE_KV_MAX);
         BAD(hello.threads, WIRE_HELLO, 0, 0);
         BAD(hello.threads, WIRE_HELLO, 0, WIRE_MAX_THREADS + 1);
         BAD(catalog.index, WIRE_CATALOG, 0, 1);
