@@ -153,10 +153,38 @@ static void test_usable_bytes(void **state) {
         dfa_done(&d);
 }
 
+/* How many texts a pattern has: all bytes, then small letters only. */
+static void test_texts(void **state) {
+        static const struct {
+                const char *pattern;
+                uint32_t texts, letters;
+        } counts[] = {
+                { "^$", 1, 1 }, { "^[ab]?$", 3, 3 }, { "^(?:aa|[ab]{2})$", 4, 4 },
+                { "^[a-z]{3}$", 26 * 26 * 26, 26 * 26 * 26 }, { "^(?:[0-9]|b)c?$", 22, 2 },
+                { "^a*$", DFA_ENDLESS, DFA_ENDLESS }, { "^(?:a|[0-9]+b)$", DFA_ENDLESS, 1 },
+                { "^[a-z]{8}$", DFA_ENDLESS, DFA_ENDLESS }, { "^[\\u00e0-\\u00ff]$", 32, 0 },
+        };
+        bool usable[256] = { 0 };
+
+        (void)state;
+        memset(usable + 'a', true, 26);
+        for (size_t i = 0; i < ARRAY_SIZE(counts); i++) {
+                struct dfa d = { 0 };
+                uint32_t start;
+
+                assert_int_equal(compile(&d, counts[i].pattern, &start), 0);
+                assert_int_equal(d.states.p[start].texts, counts[i].texts);
+                assert_int_equal(dfa_revive(&d, start, (uint32_t)d.states.n, usable), 0);
+                assert_int_equal(d.states.p[start].texts, counts[i].letters);
+                dfa_done(&d);
+        }
+}
+
 int main(void) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(test_matches), cmocka_unit_test(test_refusals),
                 cmocka_unit_test(test_products), cmocka_unit_test(test_usable_bytes),
+                cmocka_unit_test(test_texts),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);
