@@ -34,21 +34,27 @@ static bool class_active(const struct lease_scheduler *s, enum lease_class class
         return false;
 }
 
-/* A newly active class or domain starts level with the least served active one. */
+/* A domain that comes starts one slice below the least served active one: what it missed between
+ * two questions, and no more, it may have at once. So do interactive domains together, one slice of
+ * the background below it; the background itself starts level. */
 static void lift(struct lease_scheduler *s, struct lease_domain *d) {
         enum lease_class other =
                 d->class == LEASE_INTERACTIVE ? LEASE_BACKGROUND : LEASE_INTERACTIVE;
-        uint64_t least = UINT64_MAX;
+        uint64_t slice = LEASE_SLICE_USEC * s->threads * LEASE_WEIGHT / d->weight;
+        uint64_t turn = d->class == LEASE_INTERACTIVE
+                                ? LEASE_SLICE_USEC * s->threads * class_cost[LEASE_BACKGROUND]
+                                : 0;
+        uint64_t least = UINT64_MAX, level = s->class_counter[other];
 
         for (const struct lease_domain *i = s->first; i; i = i->next)
                 if (i != d && (i->wanting || i == s->holder))
                         least = MIN(least, i->counter);
         if (least == UINT64_MAX)
                 least = s->floor;
-        d->counter = MAX(d->counter, least);
+        d->counter = MAX(d->counter, least > slice ? least - slice : 0);
         if (!class_active(s, d->class, d))
-                s->class_counter[d->class] =
-                        MAX(s->class_counter[d->class], s->class_counter[other]);
+                s->class_counter[d->class] = MAX(s->class_counter[d->class],
+                                                 level > turn ? level - turn : 0);
 }
 
 void lease_add(struct lease_scheduler *s, struct lease_domain *d) {
@@ -62,6 +68,7 @@ void lease_add(struct lease_scheduler *s, struct lease_domain *d) {
 static void take_back(struct lease_scheduler *s, uint64_t now) {
         charge(s, now);
         s->holder = NULL;
+        s->cut = false;
 }
 
 void lease_remove(struct lease_scheduler *s, struct lease_domain *d, uint64_t now) {
@@ -99,6 +106,16 @@ void lease_set_weight(struct lease_scheduler *s, struct lease_domain *d, uint32_
         d->remainder = 0;
 }
 
+/* Interactive work has come while the background computes. */
+static void cut_short(struct lease_scheduler *s, const struct lease_domain *d, uint64_t now) {
+        const struct lease_domain *h = s->holder;
+
+        if (!h || h->class != LEASE_BACKGROUND || d->class != LEASE_INTERACTIVE || now >= s->until)
+                return;
+        charge(s, now);
+        s->cut = s->class_counter[LEASE_INTERACTIVE] <= s->class_counter[LEASE_BACKGROUND];
+}
+
 void lease_used(struct lease_scheduler *s, struct lease_domain *d, bool want, bool stopped,
                 uint64_t seq, uint64_t now) {
         bool was_active = d->wanting || s->holder == d;
@@ -114,8 +131,10 @@ void lease_used(struct lease_scheduler *s, struct lease_domain *d, bool want, bo
                 d->strikes = 0;
                 take_back(s, now);
         }
-        if (want && !was_active)
+        if (want && !was_active) {
                 lift(s, d);
+                cut_short(s, d, now);
+        }
         d->wanting = want;
 }
 
@@ -145,12 +164,13 @@ static struct lease_domain *least_served(const struct lease_scheduler *s) {
 }
 
 static struct lease_domain *grant(struct lease_scheduler *s, struct lease_domain *d, uint64_t now,
-                                  uint64_t *ret_usec, uint64_t *ret_seq) {
+                                  uint64_t usec, uint64_t *ret_usec, uint64_t *ret_seq) {
         s->holder = d;
         s->since = now;
-        s->until = now + LEASE_SLICE_USEC;
+        s->until = now + usec;
+        s->cut = false;
         d->seq = ++s->next_seq;
-        *ret_usec = LEASE_SLICE_USEC;
+        *ret_usec = usec;
         *ret_seq = d->seq;
         return d;
 }
@@ -160,9 +180,13 @@ struct lease_domain *lease_next(struct lease_scheduler *s, uint64_t now, uint64_
         struct lease_domain *next;
 
         if (s->holder) {
+                if (s->cut) {
+                        charge(s, now);
+                        return grant(s, s->holder, now, 1, ret_usec, ret_seq);
+                }
                 if (s->holder->wanting && !others_want(s) && now + LEASE_LEAD_USEC >= s->until) {
                         charge(s, now);
-                        return grant(s, s->holder, now, ret_usec, ret_seq);
+                        return grant(s, s->holder, now, LEASE_SLICE_USEC, ret_usec, ret_seq);
                 }
                 if (now < s->until + LEASE_GRACE_USEC)
                         return NULL;
@@ -172,7 +196,7 @@ struct lease_domain *lease_next(struct lease_scheduler *s, uint64_t now, uint64_
                 take_back(s, now);
         }
         next = least_served(s);
-        return next ? grant(s, next, now, ret_usec, ret_seq) : NULL;
+        return next ? grant(s, next, now, LEASE_SLICE_USEC, ret_usec, ret_seq) : NULL;
 }
 
 struct lease_domain *lease_offender(struct lease_scheduler *s, uint64_t now) {

@@ -1,9 +1,10 @@
 /* Who may compute now. One domain computes at a time, with all its threads, for at most one slice;
  * the next is the one with the smallest virtual counter (measured time times threads, divided by
  * its weight), so that domains that always want get shares by weight whatever they do inside. A
- * domain that comes back after a pause is lifted to the smallest counter among the active: idleness
- * is no savings account.
- * Two classes share 90 to 10 when both want, so that background work is slow but never starves.
+ * domain that comes back after a pause is lifted to the smallest counter among the active, less one
+ * slice: idleness is no savings account, but one that asks question after question gets its half.
+ * Two classes share 90 to 10 when both want, so that background work is slow but never starves. A
+ * lease of the background is cut short when interactive work comes that is not ahead.
  *
  * Pure: the caller has the clock, sends what is decided and reports what happens. */
 #pragma once
@@ -48,6 +49,7 @@ struct lease_scheduler {
         struct lease_domain *overran; /* set by lease_next when it takes a lease back */
         uint64_t since;          /* charged up to here */
         uint64_t until;          /* end of the running lease */
+        bool cut;                /* it is to end now */
         uint64_t class_counter[_LEASE_CLASS_MAX];
         uint64_t floor;          /* counter of whoever computed last */
         uint64_t next_seq;
@@ -69,7 +71,7 @@ void lease_used(struct lease_scheduler *s, struct lease_domain *d, bool want, bo
                 uint64_t seq, uint64_t now);
 
 /* Decide. Returns the domain that must now be sent a lease of *ret_usec with *ret_seq (a new one,
- * or the extension of a running one), or NULL when there is nothing to send. Call until NULL. */
+ * or another end of a running one), or NULL when there is nothing to send. Call until NULL. */
 struct lease_domain *lease_next(struct lease_scheduler *s, uint64_t now, uint64_t *ret_usec,
                                 uint64_t *ret_seq);
 /* A domain that must be ended because it keeps computing, removed from the scheduler, or NULL. */

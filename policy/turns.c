@@ -110,13 +110,16 @@ static void settle(struct turn *parent) {
 
 void turns_looked(struct turns *t) {
         const struct turn *i = &t->class[TURN_INTERACTIVE], *b = &t->class[TURN_BACKGROUND];
-        uint64_t most = MAX(i->counter, b->counter);
+        const uint64_t level[_TURN_CLASS_MAX] = {
+                [TURN_INTERACTIVE] = b->counter > t->credit ? b->counter - t->credit : 0,
+                [TURN_BACKGROUND] = i->counter,
+        };
 
         for (unsigned class = 0; class < _TURN_CLASS_MAX; class++) {
                 struct turn *n = &t->class[class];
 
                 if (n->wants && !n->active)
-                        n->counter = most;
+                        n->counter = MAX(n->counter, level[class]);
                 settle(n);
                 n->active = n->wants;
         }

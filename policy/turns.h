@@ -4,7 +4,8 @@
  * share 90 to 10 when both want; otherwise the one that wants has all.
  *
  * Whoever begins to want again is lifted to the least served of those that already do: idleness is
- * no savings account.
+ * no savings account. (But for `credit`, without which a moment between two questions would give
+ * the background a turn each time.)
  *
  * Pure: costs are the caller's unit (microseconds of measured time, tokens), and exact. */
 #pragma once
@@ -31,6 +32,7 @@ struct turn {
 struct turns {
         struct turn class[_TURN_CLASS_MAX];
         uint64_t next_age;
+        uint64_t credit;     /* interactive work that comes may be so far behind the background */
 };
 
 /* Zero is a valid beginning. The job with these keys (one per level), which is there until it is

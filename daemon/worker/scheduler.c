@@ -85,6 +85,7 @@ int scheduler_new(struct scheduler **ret, unsigned threads, unsigned cpu_flags,
         TAILQ_INIT(&s->dirty);
         TAILQ_INIT(&s->all);
         s->max_sequences = max_sequences;
+        s->turns.credit = (uint64_t)STEP_USEC * TURN_BACKGROUND_COST;
         s->guessing = GUESSING_WHERE_IT_PAYS;
         kernel_ops_init(&s->ops, cpu_flags);
         s->event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);

@@ -186,7 +186,8 @@ static void test_lift_rule(void **state) {
         run(&m, 20000);
         assert_int_equal(m.domains[1].d.counter, 0);
         want(&m, 1, true);
-        assert_true(m.domains[1].d.counter > 0); /* idleness was no savings account */
+        /* Idleness was no savings account, but for a slice. */
+        assert_true(m.domains[1].d.counter >= m.domains[0].d.counter - LEASE_SLICE_USEC * THREADS);
         before = m.domains[0].computed;
         run(&m, 4000);
         assert_in_range(m.domains[0].computed - before, 1900 * MS, 2100 * MS);
@@ -205,6 +206,55 @@ static void test_lift_after_all_were_idle(void **state) {
         want(&m, 0, true);
         run(&m, 2000);
         assert_in_range(m.domains[0].computed, 5900 * MS, 6150 * MS);
+}
+
+/* Question after question, with a moment between: very nearly half, whatever their length. */
+static void test_one_at_a_time_gets_half(void **state) {
+        for (unsigned ms = 100; ms <= 1600; ms += 130) {
+                struct sim m = sim_new(2);
+
+                sim_add(&m);
+                want(&m, 0, true);
+                run(&m, 1000);
+                m.domains[0].computed = 0;
+                for (uint64_t end = m.now + 60000 * MS; m.now < end;) {
+                        uint64_t done = m.domains[1].computed + ms * MS;
+
+                        want(&m, 1, true);
+                        while (m.domains[1].computed < done)
+                                run(&m, 1);
+                        want(&m, 1, false);
+                        run(&m, 5);
+                }
+                assert_in_range(m.domains[1].computed * 1000 /
+                                        (m.domains[0].computed + m.domains[1].computed),
+                                450, 510);
+        }
+}
+
+/* Interactive work that comes does not wait for the end of a background lease, and the background
+ * keeps its tenth when that happens again and again. */
+static void test_background_is_cut_short(void **state) {
+        struct sim m = sim_new(2);
+        uint64_t total;
+
+        m.domains[1].d.class = LEASE_BACKGROUND;
+        sim_add(&m);
+        want(&m, 1, true);
+        run(&m, 1030);
+        want(&m, 0, true);
+        run(&m, 1);
+        assert_true(m.domains[0].until > 0); /* the simulated step ends at once */
+        m.domains[0].computed = m.domains[1].computed = 0;
+        for (unsigned i = 0; i < 300; i++) {
+                want(&m, 0, true);
+                run(&m, 95);
+                want(&m, 0, false);
+                run(&m, 1);
+        }
+        total = m.domains[0].computed + m.domains[1].computed;
+        assert_in_range(m.domains[1].computed * 1000 / total, 60, 130);
+        assert_int_equal(m.domains[0].d.overruns + m.domains[1].d.overruns, 0);
 }
 
 static void test_background_has_a_tenth(void **state) {
@@ -361,6 +411,8 @@ int main(void) {
                 cmocka_unit_test(test_waiting_is_short),
                 cmocka_unit_test(test_lift_rule),
                 cmocka_unit_test(test_lift_after_all_were_idle),
+                cmocka_unit_test(test_one_at_a_time_gets_half),
+                cmocka_unit_test(test_background_is_cut_short),
                 cmocka_unit_test(test_background_has_a_tenth),
                 cmocka_unit_test(test_overrun_is_taken_back),
                 cmocka_unit_test(test_overdue_is_ended),

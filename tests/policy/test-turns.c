@@ -117,6 +117,23 @@ static void background_has_a_tenth(void **state) {
         all_leave(&m);
 }
 
+/* Short questions with moments between them: without a credit each moment would cost a turn. */
+static void moments_cost_nothing(void **state) {
+        struct sim m = { .t.credit = 9 };
+        struct sim_job *i = add(&m, TURN_INTERACTIVE, 1, 1, 1);
+        struct sim_job *b = add(&m, TURN_BACKGROUND, 1, 1, 2);
+
+        for (unsigned k = 0; k < 1000; k++) {
+                i->left = 3;
+                while (i->left > 0)
+                        serve(&m, 1);
+                look(&m);
+        }
+        assert_int_equal(i->served, 3000);
+        assert_in_range(b->served, 330, 340);
+        all_leave(&m);
+}
+
 /* Many jobs and clients in the background change nothing about it. */
 static void classes_differ_by_one_turn_at_most(void **state) {
         enum { MOST = 80000 };
@@ -252,6 +269,7 @@ static void entering_twice(void **state) {
 int main(void) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(background_has_a_tenth),
+                cmocka_unit_test(moments_cost_nothing),
                 cmocka_unit_test(classes_differ_by_one_turn_at_most),
                 cmocka_unit_test(many_jobs_of_one_client_count_as_one),
                 cmocka_unit_test(every_level_is_fair),

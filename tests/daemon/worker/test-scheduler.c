@@ -576,6 +576,9 @@ static void background_gives_way(bool in_prefill) {
         struct result b = {0}, i = {0}, one = alone(prompt_of(500), 250);
         uint32_t before, meanwhile;
 
+        pthread_mutex_lock(&s->lock);
+        s->turns.credit = 0; /* the question is too short to use it up */
+        pthread_mutex_unlock(&s->lock);
         assert_int_equal(submit(s, &b, prompt_of(500), 250, true), 0);
         while (in_prefill ? b.read == 0 : b.out < 5) { /* short leases: it cannot get far */
                 scheduler_grant(s, scheduler_now() + 2000);
