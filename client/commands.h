@@ -17,6 +17,9 @@ int cmd_output(struct options *o);
 int cmd_status(struct options *o);
 int cmd_quota(struct options *o);
 int cmd_reload(struct options *o);
+int cmd_install(struct options *o);
+int cmd_remove(struct options *o);
+int cmd_verify(struct options *o);
 
 /* Print the failure and give its exit status. */
 int report_failure(const struct http_failure *failure);

@@ -102,6 +102,15 @@ static const struct verb verbs[] = {
          "      --uid=N             another user (administrators only)\n"
          "      --persistent        set: in a file; without it until the daemon ends\n" JSON_HELP,
          "uid persistent json", -1, cmd_quota},
+        {"install", "install FILE", "Install a model for all users (administrators)",
+         "FILE is a GGUF file. It is copied, packed and kept until bnctl remove; --name is how\n"
+         "requests name it (default: the name of the file, without .gguf).\n\n"
+         "      --name=NAME         a-z, 0-9, dot, underscore and hyphen\n", "name", 1,
+         cmd_install},
+        {"remove", "remove MODEL", "Take away an installed model (administrators)",
+         "Only what bnctl install has brought.\n", "", 1, cmd_remove},
+        {"verify", "verify MODEL", "Check a model's file against its hash (administrators)",
+         "A model that was refused is tried anew.\n", "", 1, cmd_verify},
         {"reload", "reload", "Read the configuration anew (administrators)",
          "A file with a mistake changes nothing, and the message names its line.\n", "", 0,
          cmd_reload},

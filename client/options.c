@@ -20,7 +20,7 @@ enum long_only {
         OPT_SOCKET = 256, OPT_SEED, OPT_TEMPERATURE, OPT_TOP_P, OPT_TOP_K, OPT_MIN_P,
         OPT_REPEAT_PENALTY, OPT_STOP, OPT_NO_STREAM, OPT_RAW, OPT_ALL, OPT_TYPE, OPT_LENGTH,
         OPT_FORMAT, OPT_CONTEXT, OPT_UID, OPT_PERSISTENT, OPT_ONCE, OPT_WORKERS,
-        OPT_DETACH, OPT_BACKGROUND, OPT_DEADLINE, OPT_KEEP,
+        OPT_DETACH, OPT_BACKGROUND, OPT_DEADLINE, OPT_KEEP, OPT_NAME,
 };
 
 static const struct option long_options[] = {
@@ -45,6 +45,7 @@ static const struct option long_options[] = {
         {"format", required_argument, NULL, OPT_FORMAT},
         {"context", required_argument, NULL, OPT_CONTEXT},
         {"uid", required_argument, NULL, OPT_UID},
+        {"name", required_argument, NULL, OPT_NAME},
         {"persistent", no_argument, NULL, OPT_PERSISTENT},
         {"once", no_argument, NULL, OPT_ONCE},
         {"workers", no_argument, NULL, OPT_WORKERS},
@@ -131,6 +132,7 @@ static const char **value_slot(struct options *o, int c) {
         case OPT_UID: return &o->uid;
         case OPT_DEADLINE: return &o->deadline;
         case OPT_KEEP: return &o->keep;
+        case OPT_NAME: return &o->name;
         case OPT_CONTEXT: return &o->context;
         default: return NULL;
         }

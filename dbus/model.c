@@ -1,6 +1,10 @@
-/* org.bitnetd.Bitnetd1.Model: one object per model of the catalogue, visible to everybody. */
+/* org.bitnetd.Bitnetd1.Model: one object per model of the catalogue, visible to everybody; and the
+ * manager's methods that install, remove and verify models, for administrators. */
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
+
+#include "daemon/broker/control.h"
 
 #include "dbus/peer.h"
 #include "engine/base/macro.h"
@@ -94,6 +98,106 @@ static const sd_bus_vtable vtable[] = {
         SD_BUS_PROPERTY("ProblemLimit", "t", NULL, offsetof(struct store_model, limit), 0),
         SD_BUS_VTABLE_END,
 };
+
+/* The one option, which must be there: name s. */
+static int read_name(sd_bus_message *m, const char **ret) {
+        int r = sd_bus_message_enter_container(m, 'a', "{sv}");
+
+        *ret = NULL;
+        while (r >= 0 && (r = sd_bus_message_enter_container(m, 'e', "sv")) > 0) {
+                const char *key;
+
+                if (sd_bus_message_read(m, "s", &key) <= 0 || strcmp(key, "name") != 0 || *ret ||
+                    sd_bus_message_read(m, "v", "s", ret) <= 0)
+                        return -EINVAL;
+                r = sd_bus_message_exit_container(m);
+        }
+        if (r >= 0)
+                r = sd_bus_message_exit_container(m);
+        return r < 0 || !*ret ? -EINVAL : 0;
+}
+
+/* What the store says, as an error of ours; what it says nothing about is its folder. */
+static int store_error(sd_bus_error *e, int r) {
+        const char *name = error_row(ERROR_INVALID_INPUT)->dbus_name;
+
+        switch (-r) {
+        case EEXIST:
+                return sd_bus_error_set(e, name, "A model has this name already");
+        case EINVAL:
+                return sd_bus_error_set(e, name, "Not the name of a model, or not a file of one");
+        case EPERM:
+                return sd_bus_error_set(e, name, "This model was not installed here; its file "
+                                                 "belongs to somebody else");
+        case ENOENT:
+                return bus_error(e, ERROR_MODEL_NOT_FOUND, 0, 0);
+        case EBUSY:
+                return bus_error(e, ERROR_MODEL_LOADING, 0, 0);
+        case ENOSPC:
+                return bus_error(e, ERROR_OVERLOADED, 0, 0);
+        }
+        return bus_error(e, ERROR_FAILED, 0, 0);
+}
+
+static int reply_path(sd_bus_message *m, const char *name) {
+        _cleanup_free_ char *path = NULL;
+        int r = sd_bus_path_encode(MODEL_PREFIX, name, &path);
+
+        return r < 0 ? r : sd_bus_reply_method_return(m, "o", path);
+}
+
+static int install(sd_bus_message *m, struct peer *p, sd_bus_error *e) {
+        struct refusal refusal;
+        const char *name;
+        int fd, r = sd_bus_message_rewind(m, true);
+
+        if (r >= 0)
+                r = sd_bus_message_read(m, "h", &fd);
+        if (r < 0)
+                return r;
+        if (read_name(m, &name) < 0)
+                return bus_error(e, ERROR_INVALID_INPUT, 0, 0);
+        if (control_check_input(fd, UINT64_MAX, &refusal) != ERROR_NONE)
+                return bus_refuse(e, &refusal);
+        r = store_install(peer_broker(p)->store, name, fd);
+        return r < 0 ? store_error(e, r) : reply_path(m, name);
+}
+
+static int delete(sd_bus_message *m, struct peer *p, sd_bus_error *e) {
+        const char *name;
+        int r = sd_bus_message_rewind(m, true);
+
+        if (r >= 0)
+                r = sd_bus_message_read(m, "s", &name);
+        if (r < 0)
+                return r;
+        r = store_remove(peer_broker(p)->store, name);
+        return r < 0 ? store_error(e, r) : sd_bus_reply_method_return(m, NULL);
+}
+
+static int verify(sd_bus_message *m, struct peer *p, sd_bus_error *e) {
+        const char *name;
+        int r = sd_bus_message_rewind(m, true);
+
+        if (r >= 0)
+                r = sd_bus_message_read(m, "s", &name);
+        if (r < 0)
+                return r;
+        r = store_verify(peer_broker(p)->store, name);
+        return r < 0 ? store_error(e, r) : reply_path(m, name);
+}
+
+int model_method_install(sd_bus_message *m, void *userdata, sd_bus_error *e) {
+        return authorize(userdata, m, ACTION_MANAGE_MODELS, install, e);
+}
+
+int model_method_remove(sd_bus_message *m, void *userdata, sd_bus_error *e) {
+        return authorize(userdata, m, ACTION_MANAGE_MODELS, delete, e);
+}
+
+int model_method_verify(sd_bus_message *m, void *userdata, sd_bus_error *e) {
+        return authorize(userdata, m, ACTION_MANAGE_MODELS, verify, e);
+}
 
 int model_register(struct peer *p) {
         int r = sd_bus_add_fallback_vtable(p->bus, NULL, MODEL_PREFIX, BUS_NAME ".Model", vtable,

@@ -86,6 +86,11 @@ void residency_peer_gone(struct peer *p);
 /* Some lease has this owner. */
 bool residency_peer_owns(const struct peer *p);
 
+/* Methods of the manager about models (model.c). */
+int model_method_install(sd_bus_message *m, void *userdata, sd_bus_error *e);
+int model_method_remove(sd_bus_message *m, void *userdata, sd_bus_error *e);
+int model_method_verify(sd_bus_message *m, void *userdata, sd_bus_error *e);
+
 /* Objects of each kind. */
 int quota_register(struct peer *p);
 int manager_register(struct peer *p);

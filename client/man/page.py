@@ -189,9 +189,10 @@ BNCTL_SECTIONS = [
     ("ENVIRONMENT", ["BITNETD_SOCKET names the daemon's socket. Without it "
                      "$XDG_RUNTIME_DIR/bitnetd/api.sock is used where it exists, else "
                      "/run/bitnetd/api.sock."]),
-    ("ADMINISTRATION", ["quota set, quota of other users, reload and --all of ps, top and "
-                        "monitor are for root; others are asked to authenticate by polkit(8). Without a desktop, start an agent "
-                        "first:", "  pkttyagent --process $$ &"]),
+    ("ADMINISTRATION", ["install, remove, verify, quota set, quota of other users, reload and --all "
+                        "of ps, top and monitor are for root; others are asked to authenticate by "
+                        "polkit(8). Without a desktop, start an agent first:",
+                        "  pkttyagent --process $$ &"]),
     ("SEE ALSO", [f"bitnetd(8), bitnetd.conf(5), {NAME}(5), polkit(8)"]),
 ]
 BITNETD_ABOUT = [

@@ -186,6 +186,9 @@ static void add_models(struct broker *b) {
         }
         if (o->n_models == 0 && o->n_model_dirs == 0)
                 store_add_dir(b->store, BITNETD_MODELDIR);
+        r = store_add_installed(b->store);
+        if (r < 0)
+                fprintf(stderr, "bitnetd: installed models: %s\n", strerror(-r));
         resolve((uid_t)-1, &everybody, b);
         store_set_default(b->store, limits_text(&everybody, QUOTA_DEFAULT_MODEL));
         store_start(b->store);

@@ -19,6 +19,8 @@ struct hash {
         pthread_t thread;
         sd_event_source *source;
         int fd, wake;
+        int copy;                /* -1: none */
+        uint64_t size;           /* of the copy */
         uint64_t salt;
         bool written;
         atomic_bool stop;
@@ -38,11 +40,41 @@ static void settle(int fd) {
         (void)posix_fadvise(fd, 0, 0, POSIX_FADV_SEQUENTIAL);
 }
 
+static int write_all(int fd, const uint8_t *p, size_t n) {
+        while (n > 0) {
+                ssize_t r = write(fd, p, n);
+
+                if (r < 0 && errno == EINTR)
+                        continue;
+                if (r < 0)
+                        return -errno;
+                p += r;
+                n -= (size_t)r;
+        }
+        return 0;
+}
+
+/* What was read up to `at` is in the copy, too. */
+static int copy_chunk(const struct hash *h, const uint8_t *chunk, size_t n, uint64_t at) {
+        if (h->copy < 0)
+                return 0;
+        return at + n > h->size ? -EFBIG : write_all(h->copy, chunk, n);
+}
+
+static int finish_copy(const struct hash *h, uint64_t at) {
+        if (h->copy < 0)
+                return 0;
+        if (at != h->size)
+                return -EIO;
+        return fsync(h->copy) < 0 ? -errno : 0;
+}
+
 static int hash_file(struct hash *h) {
         _cleanup_free_ uint8_t *chunk = malloc(CHUNK);
         crypto_generichash_state state;
         off_t at = 0;
         ssize_t n;
+        int r;
 
         if (!chunk)
                 return -ENOMEM;
@@ -58,10 +90,13 @@ static int hash_file(struct hash *h) {
                 if (atomic_load(&h->stop))
                         return -ECANCELED;
                 crypto_generichash_update(&state, chunk, (unsigned long long)n);
+                r = copy_chunk(h, chunk, (size_t)n, (uint64_t)at);
+                if (r < 0)
+                        return r;
                 at += n;
         }
         crypto_generichash_final(&state, h->digest, HASH_SIZE);
-        return 0;
+        return finish_copy(h, (uint64_t)at);
 }
 
 static void *run(void *userdata) {
@@ -89,19 +124,10 @@ static int on_wake(sd_event_source *source, int fd, uint32_t revents, void *user
         return 0;
 }
 
-int hash_start(struct hash **ret, sd_event *event, int fd, uint64_t salt, bool written,
-               void (*done)(void *userdata, int error, const uint8_t digest[HASH_SIZE]),
-               void *userdata) {
-        struct hash *h = calloc(1, sizeof(*h));
+/* Takes h, which the caller has filled in. */
+static int start(struct hash **ret, sd_event *event, struct hash *h) {
         int r;
 
-        if (!h)
-                return -ENOMEM;
-        h->fd = fd;
-        h->salt = salt;
-        h->written = written;
-        h->done = done;
-        h->userdata = userdata;
         h->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
         r = h->wake < 0 ? -errno
                         : sd_event_add_io(event, &h->source, h->wake, EPOLLIN, on_wake, h);
@@ -113,6 +139,39 @@ int hash_start(struct hash **ret, sd_event *event, int fd, uint64_t salt, bool w
         }
         *ret = h;
         return 0;
+}
+
+int hash_start_copy(struct hash **ret, sd_event *event, int fd, uint64_t salt, int copy,
+                    uint64_t size,
+                    void (*done)(void *userdata, int error, const uint8_t digest[HASH_SIZE]),
+                    void *userdata) {
+        struct hash *h = calloc(1, sizeof(*h));
+
+        if (!h)
+                return -ENOMEM;
+        h->fd = fd;
+        h->copy = copy;
+        h->size = size;
+        h->salt = salt;
+        h->done = done;
+        h->userdata = userdata;
+        return start(ret, event, h);
+}
+
+int hash_start(struct hash **ret, sd_event *event, int fd, uint64_t salt, bool written,
+               void (*done)(void *userdata, int error, const uint8_t digest[HASH_SIZE]),
+               void *userdata) {
+        struct hash *h = calloc(1, sizeof(*h));
+
+        if (!h)
+                return -ENOMEM;
+        h->fd = fd;
+        h->copy = -1;
+        h->salt = salt;
+        h->written = written;
+        h->done = done;
+        h->userdata = userdata;
+        return start(ret, event, h);
 }
 
 struct hash *hash_cancel(struct hash *h) {

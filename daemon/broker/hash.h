@@ -1,4 +1,5 @@
-/* BLAKE2b of a whole file in a thread of its own, so that a gigabyte does not stop the loop. */
+/* BLAKE2b of a whole file in a thread of its own, so that a gigabyte does not stop the loop; and a
+ * copy of the file, where one is wanted. */
 #pragma once
 
 #include <stdbool.h>
@@ -15,5 +16,11 @@ struct hash;
 int hash_start(struct hash **ret, sd_event *event, int fd, uint64_t salt, bool written,
                void (*done)(void *userdata, int error, const uint8_t digest[HASH_SIZE]),
                void *userdata);
+/* The same, and what is hashed is written to `copy` (borrowed, empty) and brought to the disk. An
+ * error when the file does not have exactly `size` bytes. */
+int hash_start_copy(struct hash **ret, sd_event *event, int fd, uint64_t salt, int copy,
+                    uint64_t size,
+                    void (*done)(void *userdata, int error, const uint8_t digest[HASH_SIZE]),
+                    void *userdata);
 /* Stops the thread and waits for it (milliseconds). NULL is fine; returns NULL. */
 struct hash *hash_cancel(struct hash *h);

@@ -71,6 +71,11 @@ void packed_file_abandon(int dir, const uint8_t source[HASH_SIZE]) {
         unlinkat(dir, file_name(source, ".new").s, 0);
 }
 
+void packed_file_remove(int dir, const uint8_t source[HASH_SIZE]) {
+        unlinkat(dir, file_name(source, ".packed").s, 0);
+        unlinkat(dir, file_name(source, ".digest").s, 0);
+}
+
 static int rename_in(int dir, struct name from, struct name to) {
         return renameat(dir, from.s, dir, to.s) < 0 ? -errno : 0;
 }

@@ -18,5 +18,7 @@ void packed_file_abandon(int dir, const uint8_t source[HASH_SIZE]);
 /* The new file is complete and has this digest: both reach the disk, then take their names. */
 int packed_file_commit(int dir, const uint8_t source[HASH_SIZE], int fd,
                        const uint8_t digest[HASH_SIZE]);
+/* The packed file of a source is not wanted any more. */
+void packed_file_remove(int dir, const uint8_t source[HASH_SIZE]);
 /* Most of the file is in the page cache (or the kernel does not say). */
 bool packed_file_cached(int fd, uint64_t size);

@@ -2,7 +2,10 @@
  * or pack, hash and commit a new one. The step of the model in preparation is `step`; its helpers
  * (hash thread, packer) exist only during it, and every end of a step goes through settle(). The
  * source must look the same (size, times) after the work as before, else it is refused: what is
- * packed is what was hashed. Descriptors in models belong to the store. */
+ * packed is what was hashed. Descriptors in models belong to the store.
+ *
+ * A model that a client installs comes as a descriptor. Its first step copies it, while it is
+ * hashed, to installed/NAME.gguf in the state directory; the copy is the source from then on. */
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -30,6 +33,9 @@ struct model {
         int source;
         struct stat stat;
         bool named;              /* given by name: comes first in the choice of the default */
+        bool installed;          /* the source is in the folder of installed models */
+        bool arriving;           /* the source is a client's, to be copied there first */
+        int copy;                /* what is written meanwhile, else -1 */
         unsigned attempts;
         uint8_t digest[HASH_SIZE]; /* of the source and the pack version */
         uint8_t packed_digest[HASH_SIZE];
@@ -40,6 +46,7 @@ struct store {
         struct store_settings settings;
         sd_event *event;
         int dir;
+        int installed;           /* the folder, -1: none yet */
         struct model **models;
         uint32_t count;
         char wanted_default[WIRE_NAME_MAX];
@@ -66,6 +73,7 @@ int store_new(struct store **ret, sd_event *event, const struct store_settings *
         s->settings = *settings;
         s->event = sd_event_ref(event);
         s->output = -1;
+        s->installed = -1;
         s->dir = open(settings->state_dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
         if (s->dir < 0) {
                 int r = -errno;
@@ -82,6 +90,8 @@ static void model_free(struct model *m) {
                 close(m->source);
         if (m->public.packed >= 0)
                 close(m->public.packed);
+        if (m->copy >= 0)
+                close(m->copy);
         free(m);
 }
 
@@ -96,6 +106,8 @@ struct store *store_free(struct store *s) {
         for (uint32_t i = 0; i < s->count; i++)
                 model_free(s->models[i]);
         free(s->models);
+        if (s->installed >= 0)
+                close(s->installed);
         if (s->dir >= 0)
                 close(s->dir);
         sd_event_unref(s->event);
@@ -134,11 +146,27 @@ static uint32_t index_of(const struct store *s, const struct model *m) {
         return i;
 }
 
-/* Takes the descriptor on success. */
-static int add(struct store *s, const char *path, int fd, bool named) {
-        struct model m = { .public = { .state = ERROR_MODEL_LOADING, .packed = -1 }, .source = fd,
-                           .named = named };
+/* Takes the descriptors of the model on success. */
+static int append(struct store *s, const struct model *m) {
         struct model **grown;
+
+        if (s->count >= WIRE_MAX_MODELS)
+                return -ENOSPC;
+        grown = reallocarray(s->models, s->count + 1, sizeof(*grown));
+        if (!grown)
+                return -ENOMEM;
+        s->models = grown;
+        s->models[s->count] = malloc(sizeof(*m));
+        if (!s->models[s->count])
+                return -ENOMEM;
+        *s->models[s->count++] = *m;
+        return 0;
+}
+
+/* Takes the descriptor on success. */
+static int add(struct store *s, const char *path, int fd, bool named, bool installed) {
+        struct model m = { .public = { .state = ERROR_MODEL_LOADING, .packed = -1 }, .source = fd,
+                           .named = named, .installed = installed, .copy = -1 };
         int r = model_name(path, m.public.name);
 
         if (r < 0)
@@ -149,18 +177,8 @@ static int add(struct store *s, const char *path, int fd, bool named) {
                 return -errno;
         if (!S_ISREG(m.stat.st_mode) || m.stat.st_size <= 0)
                 return -EINVAL;
-        if (s->count >= WIRE_MAX_MODELS)
-                return -ENOSPC;
         m.public.created = (uint64_t)MAX(m.stat.st_mtim.tv_sec, 0);
-        grown = reallocarray(s->models, s->count + 1, sizeof(*grown));
-        if (!grown)
-                return -ENOMEM;
-        s->models = grown;
-        s->models[s->count] = malloc(sizeof(m));
-        if (!s->models[s->count])
-                return -ENOMEM;
-        *s->models[s->count++] = m;
-        return 0;
+        return append(s, &m);
 }
 
 int store_add_file(struct store *s, const char *path) {
@@ -169,7 +187,7 @@ int store_add_file(struct store *s, const char *path) {
 
         if (fd < 0)
                 return -errno;
-        r = add(s, path, fd, true);
+        r = add(s, path, fd, true, false);
         if (r == 0)
                 fd = -1;
         return r;
@@ -180,8 +198,9 @@ static void closedirp(DIR **d) {
                 closedir(*d);
 }
 
-int store_add_dir(struct store *s, const char *path) {
-        _cleanup_(closedirp) DIR *d = opendir(path);
+/* Takes the folder. */
+static int add_dir(struct store *s, DIR *folder, bool installed) {
+        _cleanup_(closedirp) DIR *d = folder;
         struct dirent *e;
 
         if (!d)
@@ -194,10 +213,46 @@ int store_add_dir(struct store *s, const char *path) {
                         continue;
                 fd = openat(dirfd(d), e->d_name,
                             O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY);
-                if (fd >= 0 && add(s, e->d_name, fd, false) == 0)
+                if (fd >= 0 && add(s, e->d_name, fd, false, installed) == 0)
                         fd = -1;
         }
         return 0;
+}
+
+int store_add_dir(struct store *s, const char *path) {
+        return add_dir(s, opendir(path), false);
+}
+
+#define INSTALLED "installed"
+#define PART      "part" /* no model has this name's form */
+
+/* "NAME.gguf" in the folder of installed models. */
+struct file_name { char s[WIRE_NAME_MAX + 8]; };
+static struct file_name installed_name(const struct model *m) {
+        struct file_name n;
+
+        snprintf(n.s, sizeof(n.s), "%s.gguf", m->public.name);
+        return n;
+}
+
+static int open_installed(struct store *s) {
+        if (s->installed >= 0)
+                return 0;
+        if (mkdirat(s->dir, INSTALLED, 0700) < 0 && errno != EEXIST)
+                return -errno;
+        s->installed = openat(s->dir, INSTALLED,
+                              O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+        return s->installed < 0 ? -errno : 0;
+}
+
+int store_add_installed(struct store *s) {
+        int r = open_installed(s), fd;
+
+        if (r < 0)
+                return r;
+        unlinkat(s->installed, PART, 0); /* of an installation that did not come to its end */
+        fd = openat(s->dir, INSTALLED, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+        return fd < 0 ? -errno : add_dir(s, fdopendir(fd), true);
 }
 
 static const struct model *default_model(const struct store *s) {
@@ -432,10 +487,56 @@ static void on_read_again(void *userdata, int error, const uint8_t digest[HASH_S
         settle(s);
 }
 
+/* The copy takes its name and is the source from now on. */
+static int take_copy(struct store *s) {
+        struct model *m = s->current;
+        struct file_name name = installed_name(m);
+        int fd, r = renameat(s->installed, PART, s->installed, name.s) < 0 ||
+                                    fsync(s->installed) < 0
+                            ? -errno
+                            : 0;
+
+        close(m->copy);
+        m->copy = -1;
+        close(m->source);
+        m->source = -1;
+        fd = r < 0 ? r
+                   : openat(s->installed, name.s, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NOCTTY);
+        if (fd < 0)
+                return r < 0 ? r : -errno;
+        m->source = fd;
+        m->arriving = false;
+        return fstat(fd, &m->stat) < 0 ? -errno : 0;
+}
+
+static void on_copied(void *userdata, int error, const uint8_t digest[HASH_SIZE]) {
+        struct store *s = userdata;
+
+        if (error < 0)
+                unlinkat(s->installed, PART, 0);
+        else
+                error = take_copy(s);
+        on_source_hash(s, error, digest);
+}
+
+/* Only one model is prepared at a time, so there is one file being written. */
+static int begin_copy(struct store *s) {
+        struct model *m = s->current;
+
+        m->copy = openat(s->installed, PART,
+                         O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
+        if (m->copy < 0)
+                return -errno;
+        return hash_start_copy(&s->hash, s->event, m->source, salt_of(s), m->copy,
+                               (uint64_t)m->stat.st_size, on_copied, s);
+}
+
 static int begin(struct store *s) {
         const struct model *m = s->current;
         bool packed = m->public.packed >= 0;
 
+        if (m->arriving)
+                return begin_copy(s);
         return hash_start(&s->hash, s->event, packed ? m->public.packed : m->source, salt_of(s),
                           false, packed ? on_read_again : on_source_hash, s);
 }
@@ -482,4 +583,78 @@ void store_wanted(struct store *s, const struct store_model *model) {
         log_event(LOG_MODEL_COLD, index_of(s, m), m->public.size, 0);
         m->public.state = ERROR_MODEL_LOADING;
         store_start(s);
+}
+
+/* What the kernel knows of the file already, as for any descriptor of a client (control.c). */
+static int look_at_arrival(struct model *m, int fd) {
+        struct statx st;
+
+        if (statx(fd, "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC, STATX_TYPE | STATX_SIZE, &st) < 0)
+                return -errno;
+        if (!S_ISREG(st.stx_mode) || st.stx_size == 0 || st.stx_size > INT64_MAX)
+                return -EINVAL;
+        m->stat.st_size = (off_t)st.stx_size;
+        return 0;
+}
+
+int store_install(struct store *s, const char *name, int fd) {
+        struct model m = { .public = { .state = ERROR_MODEL_LOADING, .packed = -1 },
+                           .installed = true, .arriving = true, .copy = -1 };
+        int r = wire_name_valid(name) ? open_installed(s) : -EINVAL;
+
+        if (r < 0)
+                return r;
+        if (find(s, name))
+                return -EEXIST;
+        snprintf(m.public.name, sizeof(m.public.name), "%s", name);
+        m.public.created = now_realtime() / 1000000;
+        r = look_at_arrival(&m, fd);
+        if (r < 0)
+                return r;
+        m.source = fcntl(fd, F_DUPFD_CLOEXEC, 3);
+        if (m.source < 0)
+                return -errno;
+        r = append(s, &m);
+        if (r < 0) {
+                close(m.source);
+                return r;
+        }
+        s->settings.changed(s->settings.userdata);
+        store_start(s);
+        return 0;
+}
+
+int store_remove(struct store *s, const char *name) {
+        struct model *m = find(s, name);
+        uint32_t i;
+
+        if (!m)
+                return -ENOENT;
+        if (!m->installed)
+                return -EPERM;
+        if (m == s->current)
+                return -EBUSY;
+        if (unlinkat(s->installed, installed_name(m).s, 0) < 0 && errno != ENOENT)
+                return -errno;
+        packed_file_remove(s->dir, m->digest);
+        i = index_of(s, m);
+        memmove(&s->models[i], &s->models[i + 1], (s->count - i - 1) * sizeof(*s->models));
+        s->count--;
+        model_free(m);
+        s->settings.changed(s->settings.userdata);
+        return 0;
+}
+
+int store_verify(struct store *s, const char *name) {
+        struct model *m = find(s, name);
+
+        if (!m)
+                return -ENOENT;
+        if (m->public.state != ERROR_MODEL_LOADING) {
+                m->public.state = ERROR_MODEL_LOADING;
+                m->attempts = 0;
+                s->settings.changed(s->settings.userdata);
+                store_start(s);
+        }
+        return 0;
 }

@@ -45,6 +45,18 @@ int store_add_file(struct store *s, const char *path);
 /* All *.gguf of a folder; files without a legal name are passed over, links are not followed.
  * 0 or an errno of opening the folder. */
 int store_add_dir(struct store *s, const char *path);
+/* All models that were installed. 0 or an errno of opening their folder. */
+int store_add_installed(struct store *s);
+/* Install a file that a client passed (duplicated; a regular file): it is copied to where it is
+ * found at the next start, and prepared. 0, -EEXIST (the name is taken), -EINVAL (no legal name, or
+ * no file with something in it), -ENOSPC (too many models), or an errno of the folder. */
+int store_install(struct store *s, const char *name, int fd);
+/* Take away what was installed. -ENOENT, -EPERM (it was not installed: a file of somebody else), or
+ * -EBUSY (it is being prepared). Whoever has it loaded keeps it until then. */
+int store_remove(struct store *s, const char *name);
+/* Read the packed file again and compare its hash; a model that was refused is tried anew. The
+ * state is loading until then. -ENOENT. */
+int store_verify(struct store *s, const char *name);
 /* Prepare whatever is not ready yet, one after the other. */
 void store_start(struct store *s);
 

@@ -389,6 +389,12 @@ void worker_add_job(struct worker *w, struct job *job) {
         worker_settle(w);
 }
 
+static void send_no_models(struct worker *w) {
+        union wire_message m = { .catalog = { .h.type = WIRE_CATALOG } };
+
+        worker_send(w, &m, -1);
+}
+
 static void send_model(struct worker *w, uint32_t i) {
         const struct store *store = w->owner->settings.store;
         const struct store_model *model = store_get(store, i);
@@ -474,6 +480,8 @@ static void tell_models(struct worker *w) {
                 send_model(w, w->catalog_next++);
         if (w->catalog_next < count)
                 return;
+        if (count == 0 && w->open)
+                send_no_models(w);
         sd_event_source_set_io_events(w->io, EPOLLIN);
         if (!w->open)
                 open_up(w);

@@ -40,6 +40,8 @@ static int check_hello(const union wire_message *m) {
 static int check_catalog(const union wire_message *m) {
         const struct wire_catalog *c = &m->catalog;
 
+        if (c->count == 0) /* the last model is gone */
+                return c->index == 0;
         return wire_name_valid(c->name) && c->count <= WIRE_MAX_MODELS && c->index < c->count &&
                c->flags <= WIRE_CATALOG_DEFAULT &&
                (c->state == ERROR_NONE || c->state == ERROR_MODEL_LOADING ||

@@ -118,7 +118,7 @@ struct wire_hello {
 enum { WIRE_CATALOG_DEFAULT = 1 };
 struct wire_catalog {
         struct wire_header h;
-        uint32_t index, count;        /* which of how many */
+        uint32_t index, count;        /* which of how many; 0 of 0: there is none any more */
         char name[WIRE_NAME_MAX];     /* ^[a-z0-9][a-z0-9._-]*$, NUL-terminated */
         uint64_t size;                /* bytes of the packed file, 0 when not packed yet */
         uint64_t created;             /* seconds since the epoch */

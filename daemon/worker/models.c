@@ -92,6 +92,11 @@ struct models *models_free(struct models *m) {
 int models_catalog(struct models *m, const struct wire_catalog *c) {
         struct listing *l = &m->coming;
 
+        if (c->count == 0) {
+                free(m->now.entries);
+                m->now = (struct listing){};
+                return 0;
+        }
         if (c->index == 0) {
                 free(l->entries);
                 *l = (struct listing){ .count = c->count };

@@ -32,6 +32,9 @@ EXPECTED = {
     "Manager.GetQuota": '"TokensPerDay"',
     "Manager.SetQuota": "^$",
     "Manager.Reload": "^$",
+    "Manager.InstallModel": r"^\(objectpath '/org/bitnetd/Bitnetd1/model/mine',\)$",
+    "Manager.VerifyModel": '^o "/org/bitnetd/Bitnetd1/model/mine"$',
+    "Manager.RemoveModel": "^$",
     "Job.Cancel": "^$",
     "Job.Wait": '^sa{sv} "cancelled" ',
     "Job.SetPriority": "^$",
@@ -97,7 +100,10 @@ class Examples(unittest.TestCase):
         cls.env = dict(os.environ, DBUS_SESSION_BUS_ADDRESS=address,
                        DBUS_SYSTEM_BUS_ADDRESS=address,
                        PATH="/usr/bin:" + os.environ["PATH"])
-        cls.context = running(env={"DBUS_SESSION_BUS_ADDRESS": address})
+        shutil.copy(os.path.join(SOURCE, "tests/data/tinystories-1m.gguf"),
+                    os.path.join(cls.dir, "model.gguf"))
+        cls.context = running(state=os.path.join(cls.dir, "state"),
+                              env={"DBUS_SESSION_BUS_ADDRESS": address})
         cls.context.__enter__()
         ready = (f"busctl call {NAME} {ROOT} {NAME}.Manager GetAvailability 'sa{{sv}}' chat 0 |"
                  "grep -q '\"available\"'")
@@ -116,7 +122,8 @@ class Examples(unittest.TestCase):
     @classmethod
     def shell(cls, commands):
         return subprocess.run(["bash", "-eo", "pipefail", "-c", commands], env=cls.env,
-                              capture_output=True, text=True, timeout=300, check=False)
+                              capture_output=True, text=True, timeout=300, check=False,
+                              cwd=cls.dir)
 
     def hold_job(self):
         p = subprocess.Popen([BUS_SD, "hold"], env=self.env, stdin=subprocess.PIPE,
@@ -128,7 +135,12 @@ class Examples(unittest.TestCase):
 
     def prepare(self, name):
         """What an example that is about a job needs."""
-        if name == "Job.TakeOutput":
+        if name == "Manager.RemoveModel":
+            state = f"busctl get-property {NAME} {ROOT}/model/mine {NAME}.Model State"
+            self.shell(f"while {state} | grep -q loading; do sleep 0.1; done")
+        elif name == "Manager.VerifyModel":
+            self.run_example("Manager.InstallModel", examples()["Manager.InstallModel"])
+        elif name == "Job.TakeOutput":
             self.run_example("Manager.Generate", examples()["Manager.Generate"])
         elif name.startswith("Job."):
             job = self.hold_job()
