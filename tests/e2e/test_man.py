@@ -39,6 +39,8 @@ EXPECTED = {
     "Job.Wait": '^sa{sv} "cancelled" ',
     "Job.SetPriority": "^$",
     "Job.TakeOutput": "Paris",
+    "Manager.CreateSession": r"^o \"/org/bitnetd/Bitnetd1/session/\w+\"$",
+    "Session.Prompt": "Ada",
 }
 
 
