@@ -89,12 +89,14 @@ static void print_json(const json_t *list) {
 }
 
 int cmd_ps(struct options *o) {
-        json_t *list = json_array(), *workers = NULL;
+        json_t *list = json_array(), *workers = NULL, *sessions = NULL;
         sd_bus *bus = NULL;
         int status = o->all ? bus_open_admin(o, &bus) : bus_open(o, &bus);
 
         if (!status && !o->workers)
                 status = bus_each_job(bus, o->all, collect, list);
+        if (!status && !o->workers && !o->json)
+                status = list_sessions(bus, o->all, &sessions);
         if (!status && (o->workers || !o->json))
                 status = list_workers(bus, o->all, &workers);
         if (!status && o->json)
@@ -102,6 +104,10 @@ int cmd_ps(struct options *o) {
         else if (!status) {
                 if (!o->workers)
                         print_table(o, list);
+                if (json_array_size(sessions) > 0) {
+                        putchar('\n');
+                        list_print_sessions(stdout, sessions);
+                }
                 if (!o->workers && json_array_size(workers) > 0)
                         putchar('\n');
                 if (o->workers || json_array_size(workers) > 0)
@@ -110,6 +116,7 @@ int cmd_ps(struct options *o) {
         sd_bus_flush_close_unref(bus);
         json_decref(list);
         json_decref(workers);
+        json_decref(sessions);
         return status;
 }
 

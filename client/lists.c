@@ -1,4 +1,4 @@
-/* Two calls of the manager, each one round trip, read into JSON: what is printed as a table is what
+/* Calls of the manager, each one round trip, read into JSON: what is printed as a table is what
  * --json prints. */
 
 #include <errno.h>
@@ -46,6 +46,31 @@ static int read_jobs(sd_bus_message *m, json_t *list) {
                                         state, "verb", verb, "model", model, "priority", priority,
                                         "created_usec", (json_int_t)created, "tokens_in",
                                         (json_int_t)in, "tokens_out", (json_int_t)out));
+        }
+        return r;
+}
+
+static int read_sessions(sd_bus_message *m, json_t *list) {
+        int r = sd_bus_message_enter_container(m, 'a', "(oustttttub)");
+
+        while (r >= 0) {
+                uint64_t created, expires, used, max, kv;
+                const char *path, *model;
+                uint32_t uid, turns;
+                int busy;
+
+                r = sd_bus_message_read(m, "(oustttttub)", &path, &uid, &model, &created, &expires,
+                                        &used, &max, &kv, &turns, &busy);
+                if (r <= 0)
+                        break;
+                json_array_append_new(
+                        list,
+                        json_pack("{s:s, s:I, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:b}", "session",
+                                  strrchr(path, '/') + 1, "uid", (json_int_t)uid, "model", model,
+                                  "created_usec", (json_int_t)created, "expires_usec",
+                                  (json_int_t)expires, "tokens_used", (json_int_t)used,
+                                  "tokens_max", (json_int_t)max, "kv_bytes", (json_int_t)kv,
+                                  "turns", (json_int_t)turns, "busy", busy));
         }
         return r;
 }
@@ -148,6 +173,10 @@ int list_workers(sd_bus *bus, int all, json_t **ret) {
         return fetch(bus, "ListWorkers", all, read_workers, ret);
 }
 
+int list_sessions(sd_bus *bus, int all, json_t **ret) {
+        return fetch(bus, "ListSessions", all, read_sessions, ret);
+}
+
 const char *list_size(long long bytes, char buf[16]) {
         static const char units[] = "KMGT";
         double n = (double)bytes / 1024;
@@ -177,5 +206,23 @@ void list_print_workers(FILE *out, const json_t *workers) {
                         list_size(list_number(w, "kv_bytes"), kv),
                         list_size(list_number(w, "weights_bytes"), shared),
                         (double)list_number(w, "cpu_usec") / 1e6);
+        }
+}
+
+void list_print_sessions(FILE *out, const json_t *sessions) {
+        char used[32], kv[16];
+        const json_t *s;
+        size_t i;
+
+        fprintf(out, "%-20s %6s %-5s %-28s %6s %15s %8s\n", "SESSION", "UID", "STATE", "MODEL",
+                "TURNS", "TOKENS", "KV");
+        json_array_foreach(sessions, i, s) {
+                snprintf(used, sizeof(used), "%lld of %lld", list_number(s, "tokens_used"),
+                         list_number(s, "tokens_max"));
+                fprintf(out, "%-20s %6lld %-5s %-28s %6lld %15s %8s\n", list_text(s, "session"),
+                        list_number(s, "uid"),
+                        json_is_true(json_object_get(s, "busy")) ? "busy" : "idle",
+                        list_text(s, "model"), list_number(s, "turns"), used,
+                        list_size(list_number(s, "kv_bytes"), kv));
         }
 }

@@ -64,6 +64,7 @@ static void peer_free(struct peer *p) {
         residency_peer_gone(p);
         authorize_peer_gone(p);
         sd_event_source_disable_unref(p->gone);
+        sd_event_source_disable_unref(p->wake);
         sd_bus_close_unref(p->bus);
         charge_done(&p->charge);
         free(p);
@@ -86,6 +87,22 @@ static bool does_not_read(const struct peer *p) {
                waiting > LIMIT_BUS_REPLIES;
 }
 
+/* Calls that came in one piece with the end of the authentication are in libsystemd's buffer, where
+ * no event will tell of them: it is made to look there once. */
+static int on_wake(sd_event_source *source, void *userdata) {
+        struct peer *p = userdata;
+
+        while (sd_bus_process(p->bus, NULL) > 0)
+                continue;
+        return 0;
+}
+
+static void note_connected(struct peer *p, sd_bus_message *m) {
+        if (!p->message_bus && !p->wake &&
+            sd_bus_message_is_signal(m, "org.freedesktop.DBus.Local", "Connected") > 0)
+                sd_event_add_defer(p->owner->event, &p->wake, on_wake, p);
+}
+
 /* The connection must not be freed while sd-bus is dispatching from it. */
 static int on_message(sd_bus_message *m, void *userdata, sd_bus_error *ret_error) {
         struct peer *p = userdata;
@@ -93,6 +110,7 @@ static int on_message(sd_bus_message *m, void *userdata, sd_bus_error *ret_error
         bool over = does_not_read(p) ||
                     sd_bus_message_is_signal(m, "org.freedesktop.DBus.Local", "Disconnected") > 0;
 
+        note_connected(p, m);
         metrics->bus_calls += sd_bus_message_is_method_call(m, NULL, NULL) > 0;
         if (over && !p->gone)
                 sd_event_add_defer(p->owner->event, &p->gone, on_gone, p);
@@ -155,6 +173,8 @@ static int start_peer(sd_bus *bus, int fd) {
         r = sd_bus_set_server(bus, 1, id);
         if (r >= 0)
                 r = sd_bus_negotiate_fds(bus, 1);
+        if (r >= 0)
+                r = sd_bus_set_connected_signal(bus, 1);
         return r < 0 ? r : sd_bus_start(bus);
 }
 

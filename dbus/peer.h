@@ -35,6 +35,7 @@ struct peer {
         uid_t uid;             /* of a private client, from the kernel */
         struct charge charge;  /* of a private client's connection */
         sd_event_source *gone;
+        sd_event_source *wake; /* of a private connection that has just begun */
 };
 
 static inline const struct workers_settings *peer_broker(const struct peer *p) {

@@ -3,11 +3,13 @@ the system's python (python3-gi).
 
   session_client.py < {"initial": [messages] or null, "turns": [text, …], "tokens": n}
 
-Prints a JSON list: for each turn its text and what job and session say of it.
+Prints a JSON list: for each turn its text and what job and session say of it; then what the program
+"run" prints, if there is one.
 """
 
 import json
 import os
+import subprocess
 import sys
 
 import gi
@@ -65,6 +67,9 @@ def main():
     client = Client()
     session = client.create(wanted["initial"])
     said = [client.prompt(session, text, wanted["tokens"]) for text in wanted["turns"]]
+    if "run" in wanted:
+        said.append(subprocess.run(wanted["run"], capture_output=True, text=True,
+                                   check=True).stdout)
     client.call(session, "Session", "Close")
     json.dump(said, sys.stdout)
 

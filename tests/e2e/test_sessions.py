@@ -4,13 +4,15 @@ HTTP, and keys and values are kept between the turns."""
 import json
 import os
 import shutil
+import socket
+import struct
 import subprocess
 import sys
 import tempfile
 import time
 import unittest
 
-from harness import SMOL, SOURCE, running
+from harness import BNCTL, SMOL, SOURCE, running
 
 CLIENT = os.path.join(SOURCE, "tests/e2e/session_client.py")
 SYSTEM_PYTHON = "/usr/bin/python3"
@@ -18,8 +20,8 @@ INITIAL = [{"role": "system", "content": "You are a guide in a museum of the sea
 TURNS = ["Tell me about the lighthouse.", "How tall is it?", "Who lives there?"]
 
 
-def session(env, initial, turns, tokens=40):
-    wanted = {"initial": initial, "turns": turns, "tokens": tokens}
+def session(env, initial, turns, tokens=40, **more):
+    wanted = {"initial": initial, "turns": turns, "tokens": tokens, **more}
     r = subprocess.run([SYSTEM_PYTHON, CLIENT], input=json.dumps(wanted), capture_output=True,
                        env=dict(os.environ, **env), text=True, timeout=300, check=False)
     if r.returncode != 0:
@@ -86,6 +88,38 @@ class Sessions(unittest.TestCase):
             self.assertEqual([s["session"]["KVBytes"] for s in said], [0] * 3)
             self.assertEqual([s["text"] for s in said],
                              [text for text, _ in by_hand(d, INITIAL, TURNS)])
+
+    def test_ps(self):
+        with running(env=self.env) as d:
+            self.wait_for_name()
+            ps = ["env", "BITNETD_SOCKET=" + d.socket, BNCTL, "ps"]
+            said = session(self.env, None, TURNS[:1], tokens=5, run=ps)
+            self.assertRegex(said[1], r"SESSION +UID STATE MODEL +TURNS +TOKENS +KV\n"
+                             r"\d+ +\d+ idle +smollm2-\S+ +1 +\d+ of \d+ +[0-9.]+[KMG]")
+            self.assertNotIn("lighthouse", said[1])
+            self.assertNotIn("SESSION", d.bnctl("ps").stdout)
+
+
+class PrivateSocket(unittest.TestCase):
+    def test_a_call_together_with_the_end_of_the_authentication(self):
+        fields = b""
+        for code, kind, text in ((1, b"o", b"/org/bitnetd/Bitnetd1"),
+                                 (2, b"s", b"org.freedesktop.DBus.Peer"), (3, b"s", b"Ping")):
+            fields += bytes(-len(fields) % 8) + bytes([code, 1]) + kind + b"\0"
+            fields += struct.pack("<I", len(text)) + text + b"\0"
+        ping = b"l\1\0\1" + struct.pack("<III", 0, 1, len(fields)) + fields
+        ping += bytes(-len(ping) % 8)
+        with running() as d, socket.socket(socket.AF_UNIX) as s:
+            s.settimeout(20)
+            s.connect(os.path.join(d.dir, "bus.sock"))
+            uid = str(os.geteuid()).encode().hex().encode()
+            s.sendall(b"\0AUTH EXTERNAL " + uid + b"\r\nNEGOTIATE_UNIX_FD\r\nBEGIN\r\n" + ping)
+            said = b""
+            while b"AGREE_UNIX_FD\r\n" not in said or said.endswith(b"AGREE_UNIX_FD\r\n"):
+                more = s.recv(4096)
+                self.assertTrue(more, said)
+                said += more
+            self.assertEqual(said.split(b"AGREE_UNIX_FD\r\n")[1][:2], b"l\2")
 
 
 if __name__ == "__main__":
