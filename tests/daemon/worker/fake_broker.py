@@ -43,7 +43,7 @@ def pack_limits(l):
 
 
 def hello(mode, threads, cpu_mask, fsize, limits):
-    return header(HELLO) + struct.pack('<IIIIQ', mode, 1000, threads, cpu_mask, fsize) + \
+    return header(HELLO) + struct.pack('<IIIIQII', mode, 1000, threads, cpu_mask, fsize, 0, 0) + \
         pack_limits(limits)
 
 
