@@ -289,12 +289,50 @@ static void test_utf8(void **state) {
         assert_int_equal(text_valid_prefix("\xed\xa0\x80", 3), 0);
 }
 
+/* Ollama's times: microseconds, or BAD. */
+#define BAD UINT64_C(1)
+static void test_keep(void **state) {
+        static const struct {
+                const char *json;
+                uint64_t usec;
+        } keeps[] = {
+                { "0", 0 }, { "300", 300000000 }, { "1.5", 1500000 }, { "-1", UINT64_MAX },
+                { "1e300", UINT64_MAX }, { "\"5m\"", 300000000 }, { "\"0s\"", 0 },
+                { "\"1h30m\"", 5400000000 }, { "\"1.5h\"", 5400000000 }, { "\"+2s\"", 2000000 },
+                { "\"250ms\"", 250000 }, { "\"7us\"", 7 }, { "\"2000ns\"", 2 },
+                { "\"90\"", 90000000 }, { "\"-1\"", UINT64_MAX }, { "\"-5m\"", UINT64_MAX },
+                { "\".5s\"", 500000 }, { "\"99999999999h\"", UINT64_MAX },
+                { "\"\"", BAD }, { "\"-\"", BAD }, { "\".s\"", BAD }, { "\"s\"", BAD },
+                { "\"5 m\"", BAD }, { "\"5M\"", BAD }, { "\"5m3\"", 303000000 },
+                { "\"5mm\"", BAD }, { "\"5--m\"", BAD }, { "\"0x5s\"", BAD }, { "\"infs\"", BAD },
+                { "\"1e5s\"", BAD }, { "\"1s1s1s1s1s1s1s1s1s1s1s1s1s1s1s1s1s\"", BAD },
+                { "true", BAD }, { "[]", BAD }, { "{}", BAD },
+        };
+
+        for (size_t i = 0; i < ARRAY_SIZE(keeps); i++) {
+                json_t *v = json_loads(keeps[i].json, JSON_DECODE_ANY, NULL);
+                struct request_error e = {};
+                struct keep keep = {};
+                int r = keep_parse(v, &keep, &e);
+
+                json_decref(v);
+                if (keeps[i].usec == BAD ? r != -EBADMSG || e.code != ERROR_INVALID_INPUT
+                                         : r != 0 || !keep.given || keep.usec != keeps[i].usec)
+                        fail_msg("%s: %d, %llu", keeps[i].json, r, (unsigned long long)keep.usec);
+        }
+}
+
 int main(void) {
         const struct CMUnitTest tests[] = {
-                cmocka_unit_test(test_rows),     cmocka_unit_test(test_values),
-                cmocka_unit_test(test_sampling), cmocka_unit_test(test_range),
-                cmocka_unit_test(test_load),     cmocka_unit_test(test_model),
-                cmocka_unit_test(test_messages), cmocka_unit_test(test_utf8),
+                cmocka_unit_test(test_rows),
+                cmocka_unit_test(test_values),
+                cmocka_unit_test(test_sampling),
+                cmocka_unit_test(test_range),
+                cmocka_unit_test(test_load),
+                cmocka_unit_test(test_model),
+                cmocka_unit_test(test_keep),
+                cmocka_unit_test(test_messages),
+                cmocka_unit_test(test_utf8),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);
