@@ -412,16 +412,16 @@ static uint64_t idle_seconds(const struct broker *b) {
 }
 
 static int prepare(struct broker *b) {
-        int r = spawn_init(&b->spawn, !b->options.user, b->options.debug);
+        int r = places_init(&b->places, &b->options);
 
-        if (r < 0)
-                return fail(EX_UNAVAILABLE, "worker program", r);
-        r = places_init(&b->places, &b->options);
         if (r < 0)
                 return fail(EX_CANTCREAT, "runtime or state folder", r);
         r = read_settings(b);
         if (r != 0)
                 return r;
+        r = spawn_init(&b->spawn, !b->options.user, b->options.debug);
+        if (r < 0)
+                return fail(EX_UNAVAILABLE, "worker program", r);
         r = build_modules(b);
         if (r >= 0)
                 r = watch_signals(b);

@@ -608,6 +608,12 @@ static void test_command_line(void **state) {
         assert_int_equal(run_daemon((const char *[]){ "--user", "--config", bad, NULL }), 78);
         assert_int_equal(run_daemon((const char *[]){ "--user", "--config", "/no/file", NULL }),
                          78);
+        /* The configuration is read first: a mistake in it is told even where nothing could run. */
+        setenv("BITNETD_WORKER", "/no/worker", 1);
+        assert_int_equal(run_daemon((const char *[]){ "--user", "--config", bad, NULL }), 78);
+        assert_int_equal(run_daemon((const char *[]){ "--user", "--config", "/dev/null", NULL }),
+                         69);
+        unsetenv("BITNETD_WORKER");
         unlink(bad);
 }
 
