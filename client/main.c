@@ -58,7 +58,7 @@ static const struct verb verbs[] = {
          "One line is one message. Ctrl-C stops an answer; at the prompt it ends, like Ctrl-D.\n\n"
          GENERATION_HELP, GENERATION_OPTIONS, 0, cmd_chat},
         {"models", "models", "List the installed models", JSON_HELP, "json", 0, cmd_models},
-        {"ps", "ps [--all]", "List your jobs and workers",
+        {"ps", "ps [--all]", "List your jobs, sessions and workers",
          "PROGRESS is the place of a job that waits and the seconds until it starts, as far as\n"
          "that is known, or the part of the work that is done.\n\n"
          "A worker is the process that serves a user. PRIVATE is what it alone takes, of that KV\n"
