@@ -23,6 +23,7 @@
 #include "engine/base/macro.h"
 
 static const uint64_t OUTPUT_STALL_USEC = 60 * USEC_PER_SEC;
+static const uint64_t BEAT_INTERVAL = 10 * USEC_PER_SEC; /* events, until text comes */
 
 enum bus_step {
         BUS_OUTPUT,  /* waits for JOB_OUTPUT, which is the next message */
@@ -45,6 +46,8 @@ struct bus_job {
         struct secure_buf out;
         bool keep;
         size_t written;              /* of out, to the present reader; 0 unless keep */
+        bool text_came;
+        uint64_t next_beat;
         struct job *job;
         struct job_pace pace;
 };
@@ -160,6 +163,7 @@ static size_t kept_bytes(const struct worker *w) {
 static void on_text(void *userdata, const char *text, size_t n) {
         struct bus_job *b = userdata;
 
+        b->text_came = true;
         if (b->keep && kept_bytes(b->w) + n > LIMIT_KEPT_BYTES)
                 job_cancel(b->job, ERROR_OVERLOADED);
         else if (b->message.output_format == WIRE_OUTPUT_EVENTS)
@@ -168,12 +172,18 @@ static void on_text(void *userdata, const char *text, size_t n) {
                 secure_buf_append(&b->out, text, n);
 }
 
+/* Text shows progress by itself, but that of a summary has stages before it. */
+static bool shows_progress(const struct bus_job *b, const struct job_progress *p) {
+        return b->message.output_format == WIRE_OUTPUT_EVENTS && (p->stage || !b->text_came);
+}
+
 static void on_progress(void *userdata, const struct job_progress *p) {
         struct bus_job *b = userdata;
 
-        if (b->message.output_format == WIRE_OUTPUT_EVENTS && p->stage &&
-            job_progress_due(&b->pace, p, b->w->now))
-                bus_format_progress(&b->out, p);
+        if (!shows_progress(b, p) || !job_progress_due(&b->pace, p, b->w->now))
+                return;
+        bus_format_progress(&b->out, p);
+        b->next_beat = b->w->now + BEAT_INTERVAL;
 }
 
 static void on_end(void *userdata, const struct job_result *r) {
@@ -199,6 +209,7 @@ static void start(struct bus_job *b) {
                         session_take_back_turn(b->w, b->message.session);
                 job_spec_done(&spec);
         }
+        b->next_beat = b->w->now + BEAT_INTERVAL;
         if (r == 0)
                 b->step = BUS_RUNNING;
         else if (e.code != ERROR_NONE)
@@ -322,8 +333,21 @@ void bus_jobs_shutdown(struct worker *w) {
                         stop_keeping(b);
 }
 
+/* Somebody reads, and has read all there was. */
+static bool has_beat(const struct bus_job *b) {
+        return b->job && b->output >= 0 && pending(b) == 0 && !b->text_came &&
+               shows_progress(b, job_progress(b->job));
+}
+
+static void beat(struct bus_job *b) {
+        bus_format_progress(&b->out, job_progress(b->job));
+        b->next_beat = b->w->now + BEAT_INTERVAL;
+}
+
 void bus_jobs_poll(struct worker *w, struct poller *p) {
         for (struct bus_job *b = w->bus_jobs; b; b = b->next) {
+                if (has_beat(b))
+                        poller_deadline(p, b->next_beat);
                 b->output_place = poller_add(p, b->output, pending(b) > 0 ? POLLOUT : 0);
                 if (b->step == BUS_READING)
                         input_poll(&b->in, p);
@@ -344,6 +368,8 @@ static void handle(struct bus_job *b, const struct poller *p) {
                 hung_up(b);
                 return;
         }
+        if (has_beat(b) && b->w->now >= b->next_beat)
+                beat(b);
         if (b->step != BUS_OUTPUT && b->output >= 0)
                 write_output(b);
         if (written(b)) {

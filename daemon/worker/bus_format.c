@@ -228,11 +228,15 @@ void bus_format_text(struct secure_buf *out, const char *text, size_t n) {
 }
 
 void bus_format_progress(struct secure_buf *out, const struct job_progress *p) {
-        add_line(out, json_pack("{s:{s:s,s:I,s:I,s:I,s:I,s:I}}", "progress", "state",
+        bool queued = p->state == WIRE_STATE_QUEUED;
+
+        add_line(out, json_pack("{s:{s:s,s:I,s:I,s:I,s:I,s:I,s:I,s:I}}", "progress", "state",
                                 wire_state_name(p->state), "piece", (json_int_t)p->piece, "pieces",
                                 (json_int_t)p->pieces, "tokens_in", (json_int_t)p->tokens_in,
                                 "tokens_read", (json_int_t)p->tokens_read, "tokens_out",
-                                (json_int_t)p->tokens_out));
+                                (json_int_t)p->tokens_out, "queue_position",
+                                (json_int_t)(queued ? p->position : 0), "queue_tokens_ahead",
+                                (json_int_t)(queued ? p->tokens_ahead : 0)));
 }
 
 static const char *result_name(const struct job_result *r) {

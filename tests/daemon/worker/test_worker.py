@@ -946,6 +946,25 @@ class Bus(Case):
         self.addCleanup(out.close)
         return out
 
+    def test_events_show_what_is_waited_for(self):
+        self.b.admission = lambda a: 'queue'
+        out = self.start_job(6, self.long(), max_tokens=10, events=True)
+        lines = out.makefile()
+        first = json.loads(lines.readline())['progress']
+        self.assertEqual((first['state'], first['queue_position']), ('queued', 1))
+        self.b.queued(self.b.admits[0], position=2, tokens=4711)
+        while True:
+            beat = json.loads(lines.readline())['progress']
+            if beat['queue_position'] == 2:
+                break
+        self.assertEqual((beat['state'], beat['queue_tokens_ahead']), ('queued', 4711))
+        again = json.loads(lines.readline())  # nothing has changed: a sign of life
+        self.assertEqual(again, {'progress': beat})
+        self.b.admit(self.b.admits[0])
+        rest = [json.loads(line) for line in lines]
+        self.assertEqual(rest[-1]['result'], 'length')
+        self.assertTrue(any('text' in line for line in rest))
+
     def test_slow_reader_gets_the_same_bytes(self):
         data, _ = self.job(fb.CHAT, self.long(), model='wide', max_tokens=2000,
                            input_format=fb.REQUEST_JSON)
