@@ -12,7 +12,7 @@
 #include "dbus/peer.h"
 #include "engine/base/macro.h"
 
-enum { CALL_USEC = 2000000 };
+enum { CALL_USEC = 2000000, LEFT_OVER_CALLS = 1024 };
 
 int peer_uid(const struct peer *p, sd_bus_message *m, uid_t *ret) {
         sd_bus_creds *creds = NULL;
@@ -87,13 +87,20 @@ static bool does_not_read(const struct peer *p) {
                waiting > LIMIT_BUS_REPLIES;
 }
 
+/* What lies in the queue, but no more than so many: whoever goes on sending must not keep the loop
+ * from everybody else, nor from his own end. */
+static void process(struct peer *p, unsigned most) {
+        for (unsigned i = 0; i < most && !p->gone; i++)
+                if (sd_bus_process(p->bus, NULL) <= 0)
+                        break;
+}
+
 /* Calls that came in one piece with the end of the authentication are in libsystemd's buffer, where
  * no event will tell of them: it is made to look there once. */
 static int on_wake(sd_event_source *source, void *userdata) {
         struct peer *p = userdata;
 
-        while (sd_bus_process(p->bus, NULL) > 0)
-                continue;
+        process(p, LIMIT_BUS_REPLIES);
         return 0;
 }
 
@@ -233,8 +240,7 @@ bool bus_has_peers(const struct bus *b) {
 void bus_release_name(struct bus *b) {
         for (struct peer *p = b->peers; p; p = p->next)
                 if (p->message_bus && sd_bus_release_name(p->bus, BUS_NAME) >= 0)
-                        while (sd_bus_process(p->bus, NULL) > 0)
-                                continue;
+                        process(p, LEFT_OVER_CALLS);
 }
 
 void bus_stop_accepting(struct bus *b) {
