@@ -62,13 +62,18 @@ static struct session *find_idle(const struct worker *w, uint64_t id) {
         return s && s->step == IDLE ? s : NULL;
 }
 
-static void tell(const struct session *s, enum wire_session_event event,
-                 const struct request_error *e) {
-        union wire_message m = { .session = {
+static union wire_message report(const struct session *s, enum wire_session_event event,
+                                 const struct request_error *e) {
+        return (union wire_message){ .session = {
                 .h.type = WIRE_SESSION, .session = s->id, .event = event,
                 .error = e ? e->code : ERROR_NONE, .value = e ? e->value : 0,
                 .limit = e ? e->limit : 0, .tokens = s->tokens, .tokens_max = s->tokens_max,
                 .turns = s->turns, .kv_bytes = s->kv_bytes } };
+}
+
+static void tell(const struct session *s, enum wire_session_event event,
+                 const struct request_error *e) {
+        union wire_message m = report(s, event, e);
 
         link_send(s->w->link, &m);
 }
@@ -91,15 +96,19 @@ static void session_free(struct session *s) {
         free(s);
 }
 
+/* Said when the text is wiped, not before. */
 static void end_session(struct session *s) {
         struct session **p = &s->w->sessions;
+        struct link *link = s->w->link;
+        union wire_message closed;
 
         while (*p != s)
                 p = &(*p)->next;
         *p = s->next;
         s->kv_bytes = s->tokens = 0;
-        tell(s, WIRE_SESSION_CLOSED, NULL);
+        closed = report(s, WIRE_SESSION_CLOSED, NULL);
         session_free(s);
+        link_send(link, &closed);
 }
 
 static void start_counting(struct session *s, json_t *coming) {

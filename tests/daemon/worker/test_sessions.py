@@ -238,7 +238,7 @@ class Sessions(Case):
         self.op(fb.SESSION_CLEAR)
         self.assertEqual([w in self.memory() for w in words], [True, False, False])
         self.op(fb.SESSION_CLOSE)
-        self.b.wait_for(lambda: not any(w in self.memory() for w in words))
+        self.assertEqual([w in self.memory() for w in words], [False] * 3)
 
     def memory(self):
         """What can be read of the worker's private memory, as text."""
