@@ -14,6 +14,18 @@
 
 enum { CALL_USEC = 2000000, LEFT_OVER_CALLS = 1024 };
 
+bool path_number(const char *name, uint64_t *ret) {
+        unsigned long long n;
+        char *end;
+
+        errno = 0;
+        n = strtoull(name, &end, 10);
+        if (errno || *name < '0' || *name > '9' || *end || (*name == '0' && name[1]))
+                return false;
+        *ret = n;
+        return true;
+}
+
 int peer_uid(const struct peer *p, sd_bus_message *m, uid_t *ret) {
         sd_bus_creds *creds = NULL;
         int r;

@@ -47,6 +47,10 @@ int peer_uid(const struct peer *p, sd_bus_message *m, uid_t *ret);
 /* A number for who sent this message, in all probability another one for every client. */
 uint64_t peer_client(const struct peer *p, sd_bus_message *m);
 
+/* The number that an object's path ends with, in decimal without signs or leading zeros; false when
+ * it is none. */
+bool path_number(const char *name, uint64_t *ret);
+
 /* Error reply from the table: name, fixed text, numbers. Returns a negative errno for sd-bus. */
 int bus_error(sd_bus_error *e, enum error_code code, uint64_t value, uint64_t limit);
 int bus_refuse(sd_bus_error *e, const struct refusal *why);

@@ -169,9 +169,8 @@ static int find(sd_bus *bus, const char *path, const char *interface, void *user
         struct peer *p = userdata;
         sd_bus_message *m = sd_bus_get_current_message(bus);
         const char *name = path + strlen(QUOTA_PREFIX);
-        unsigned long long uid;
+        uint64_t uid;
         uid_t sender;
-        char *end;
         int r;
 
         if (!m || *name++ != '/')
@@ -179,10 +178,7 @@ static int find(sd_bus *bus, const char *path, const char *interface, void *user
         r = peer_uid(p, m, &sender);
         if (r < 0)
                 return r;
-        errno = 0;
-        uid = strtoull(name, &end, 10);
-        if (errno || *name < '0' || *name > '9' || *end || (*name == '0' && name[1]) ||
-            uid >= UID_SELF || !may_see(p, m, sender, (uid_t)uid))
+        if (!path_number(name, &uid) || uid >= UID_SELF || !may_see(p, m, sender, (uid_t)uid))
                 return bus_error(e, ERROR_NO_SUCH_OBJECT, 0, 0);
         quota_view_read(p->owner->settings.broker, (uid_t)uid, &p->owner->view);
         *ret_found = &p->owner->view;

@@ -333,9 +333,8 @@ static int find(sd_bus *bus, const char *path, const char *interface, void *user
         struct peer *p = userdata;
         sd_bus_message *m = sd_bus_get_current_message(bus);
         const char *name = path + strlen(SESSION_PREFIX);
-        unsigned long long id;
+        uint64_t id;
         struct session *s = NULL;
-        char *end;
         uid_t uid;
         int r;
 
@@ -344,9 +343,7 @@ static int find(sd_bus *bus, const char *path, const char *interface, void *user
         r = peer_uid(p, m, &uid);
         if (r < 0)
                 return r;
-        errno = 0;
-        id = strtoull(name, &end, 10);
-        if (errno == 0 && *name >= '1' && *name <= '9' && *end == '\0')
+        if (path_number(name, &id))
                 s = sessions_find(sessions_of(p), id);
         if (!s || (s->uid != uid && uid != 0 && !authorized(p, m, ACTION_INSPECT_OTHERS)))
                 return bus_error(e, ERROR_NO_SUCH_OBJECT, 0, 0);

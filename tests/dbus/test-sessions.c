@@ -20,35 +20,9 @@
 
 #include "tests/daemon/broker/fake-worker.h"
 #include "tests/daemon/broker/harness.h"
-
-#define NAME "org.bitnetd.Bitnetd1"
-#define ROOT "/org/bitnetd/Bitnetd1"
-#define ERROR_NAME(x) NAME ".Error." x
+#include "tests/dbus/calls.h"
 
 enum { STRANGER = 54321 };
-
-static sd_bus *connect_as(const struct daemon *d, uid_t uid) {
-        char address[160];
-        sd_bus *bus;
-
-        snprintf(address, sizeof(address), "unix:path=%s", d->bus);
-        assert_true(sd_bus_new(&bus) >= 0);
-        assert_true(sd_bus_set_address(bus, address) >= 0);
-        if (uid != 0)
-                assert_int_equal(syscall(SYS_setresuid, -1, uid, -1), 0);
-        assert_true(sd_bus_start(bus) >= 0);
-        if (uid != 0)
-                assert_int_equal(syscall(SYS_setresuid, -1, 0, -1), 0);
-        return bus;
-}
-
-static int input_of(const char *text) {
-        int fd = memfd_create("input", MFD_CLOEXEC);
-
-        assert_int_equal(write(fd, text, strlen(text)), (ssize_t)strlen(text));
-        assert_int_equal(lseek(fd, 0, SEEK_SET), 0);
-        return fd;
-}
 
 /* A session with these first messages (or NULL): its path, or the name of the error. */
 static void create(sd_bus *bus, const char *initial, char path[128]) {
@@ -111,7 +85,7 @@ static int prompt(sd_bus *bus, const char *path, const char *text, char job[128]
         return output;
 }
 
-static void assert_ends(sd_bus *bus, const char *job, const char *result) {
+static void assert_result(sd_bus *bus, const char *job, const char *result) {
         sd_bus_message *reply = NULL;
         const char *word;
 
@@ -129,11 +103,11 @@ static void turn(sd_bus *bus, const char *path, const char *text) {
         if (out < 0)
                 fail_msg("Prompt: %s", job);
         assert_string_equal(hear_all(out, buf, sizeof(buf)), FAKE_ANSWER);
-        assert_ends(bus, job, "done");
+        assert_result(bus, job, "done");
         close(out);
 }
 
-static uint64_t number(sd_bus *bus, const char *path, const char *property, char type) {
+static uint64_t number_of(sd_bus *bus, const char *path, const char *property, char type) {
         uint64_t value = 0;
 
         if (sd_bus_get_property_trivial(bus, NAME, path, NAME ".Session", property, NULL, type,
@@ -227,22 +201,22 @@ static void test_from_start_to_end(void **state) {
         sd_bus *bus;
 
         daemon_start(&d, NULL, NULL);
-        bus = connect_as(&d, 0);
+        bus = private_bus(&d, 0);
         watch(bus, reason);
         create(bus, "fine", path);
         assert_true(strncmp(path, ROOT "/session/", strlen(ROOT "/session/")) == 0);
-        assert_int_equal(number(bus, path, "TokensUsed", 't'), 10);
-        assert_int_equal(number(bus, path, "TokensMax", 't'), 1000);
-        assert_int_equal(number(bus, path, "Busy", 'b'), 0);
-        assert_true(number(bus, path, "ExpiresUSec", 't') >
-                    number(bus, path, "CreatedUSec", 't') + UINT64_C(1790000000));
+        assert_int_equal(number_of(bus, path, "TokensUsed", 't'), 10);
+        assert_int_equal(number_of(bus, path, "TokensMax", 't'), 1000);
+        assert_int_equal(number_of(bus, path, "Busy", 'b'), 0);
+        assert_true(number_of(bus, path, "ExpiresUSec", 't') >
+                    number_of(bus, path, "CreatedUSec", 't') + UINT64_C(1790000000));
         assert_true(sd_bus_get_property_string(bus, NAME, path, NAME ".Session", "Model", NULL,
                                                &model) >= 0);
         assert_string_equal(model, "alpha");
         turn(bus, path, "ok 5000");
         turn(bus, path, "ok 7000");
-        assert_int_equal(number(bus, path, "Turns", 'u'), 2);
-        assert_int_equal(number(bus, path, "KVBytes", 't'), 7000);
+        assert_int_equal(number_of(bus, path, "Turns", 'u'), 2);
+        assert_int_equal(number_of(bus, path, "KVBytes", 't'), 7000);
         assert_int_equal(used(bus, "MaxSessions"), 1);
         assert_int_equal(used(bus, "MaxSessionKV"), 7000);
         call(bus, path, "Append", "fine", NULL);
@@ -265,24 +239,24 @@ static void test_one_thing_at_a_time(void **state) {
         int out;
 
         daemon_start(&d, NULL, NULL);
-        bus = connect_as(&d, 0);
+        bus = private_bus(&d, 0);
         watch(bus, reason);
         create(bus, NULL, path);
         out = prompt(bus, path, "wait", job);
         assert_true(out >= 0);
-        assert_int_equal(number(bus, path, "Busy", 'b'), 1);
+        assert_int_equal(number_of(bus, path, "Busy", 'b'), 1);
         assert_int_equal(prompt(bus, path, "ok", other), -1);
         assert_string_equal(other, ERROR_NAME("SessionBusy"));
         call(bus, path, "Append", "fine", ERROR_NAME("SessionBusy"));
         call(bus, path, "Clear", NULL, ERROR_NAME("SessionBusy"));
         assert_true(sd_bus_call_method(bus, NAME, job, NAME ".Job", "Cancel", NULL, NULL, "") >= 0);
-        assert_ends(bus, job, "cancelled");
+        assert_result(bus, job, "cancelled");
         close(out);
         turn(bus, path, "ok");
-        assert_int_equal(number(bus, path, "Turns", 'u'), 1);
+        assert_int_equal(number_of(bus, path, "Turns", 'u'), 1);
         out = prompt(bus, path, "wait", job);
         call(bus, path, "Close", NULL, NULL); /* ends the turn, too */
-        assert_ends(bus, job, "cancelled");
+        assert_result(bus, job, "cancelled");
         assert_gone(bus, path);
         close(out);
         sd_bus_flush_close_unref(bus);
@@ -297,7 +271,7 @@ static void test_limits(void **state) {
         int api;
 
         daemon_start(&d, NULL, "[Default]\nMaxSessions = 3\nMaxSessionKV = 10K\n");
-        bus = connect_as(&d, 0);
+        bus = private_bus(&d, 0);
         create(bus, "full", path[0]);
         assert_string_equal(path[0], ERROR_NAME("ContextTooLong"));
         for (unsigned i = 0; i < 3; i++)
@@ -309,11 +283,11 @@ static void test_limits(void **state) {
         turn(bus, path[1], "ok 4000");
         assert_int_equal(used(bus, "MaxSessionKV"), 10000);
         turn(bus, path[2], "ok 2000"); /* the longest unused gives its own back */
-        assert_int_equal(number(bus, path[0], "KVBytes", 't'), 0);
-        assert_int_equal(number(bus, path[1], "KVBytes", 't'), 4000);
+        assert_int_equal(number_of(bus, path[0], "KVBytes", 't'), 0);
+        assert_int_equal(number_of(bus, path[1], "KVBytes", 't'), 4000);
         assert_int_equal(used(bus, "MaxSessionKV"), 6000);
         turn(bus, path[1], "ok 20000"); /* more than all may keep: nothing of this one */
-        assert_int_equal(number(bus, path[1], "KVBytes", 't'), 0);
+        assert_int_equal(number_of(bus, path[1], "KVBytes", 't'), 0);
         assert_int_equal(used(bus, "MaxSessionKV"), 2000);
         api = api_connect(&d, (uid_t)-1);
         say(api, "forgets\n");
@@ -335,8 +309,8 @@ static void test_others_see_nothing(void **state) {
                 skip();
         daemon_start(&d, NULL, NULL);
         assert_int_equal(chmod(d.bus, 0666), 0);
-        stranger = connect_as(&d, STRANGER);
-        bus = connect_as(&d, 0);
+        stranger = private_bus(&d, STRANGER);
+        bus = private_bus(&d, 0);
         create(bus, NULL, path);
         call(stranger, path, "Close", NULL, ERROR_NAME("NoSuchObject"));
         call(stranger, ROOT "/session/1", "Close", NULL, ERROR_NAME("NoSuchObject"));
@@ -344,7 +318,7 @@ static void test_others_see_nothing(void **state) {
         assert_string_equal(job, ERROR_NAME("NoSuchObject"));
         assert_int_equal(count(stranger, false, NULL), 0);
         count(stranger, true, ERROR_NAME("NotAuthorized"));
-        second = connect_as(&d, 0); /* another connection of the same user */
+        second = private_bus(&d, 0); /* another connection of the same user */
         turn(second, path, "ok");
         create(stranger, NULL, path);
         assert_int_equal(count(bus, false, NULL), 1);
@@ -367,14 +341,14 @@ static void test_ends_with_its_connection(void **state) {
         int out;
 
         daemon_start(&d, NULL, NULL);
-        bus = connect_as(&d, 0);
-        owner = connect_as(&d, 0);
+        bus = private_bus(&d, 0);
+        owner = private_bus(&d, 0);
         create(owner, NULL, path);
         out = prompt(owner, path, "wait", job);
         assert_int_equal(count(bus, false, NULL), 1);
         sd_bus_flush_close_unref(owner);
         assert_gone(bus, path);
-        assert_ends(bus, job, "cancelled");
+        assert_result(bus, job, "cancelled");
         close(out);
         sd_bus_flush_close_unref(bus);
         daemon_stop(&d);
@@ -387,7 +361,7 @@ static void test_expiry(void **state) {
         int out;
 
         daemon_start(&d, NULL, "[Default]\nSessionIdleSec = 1\n");
-        bus = connect_as(&d, 0);
+        bus = private_bus(&d, 0);
         watch(bus, reason);
         create(bus, NULL, path);
         out = prompt(bus, path, "wait", job);
@@ -407,7 +381,7 @@ static void test_worker_dies(void **state) {
         sd_bus *bus;
 
         daemon_start(&d, NULL, NULL);
-        bus = connect_as(&d, 0);
+        bus = private_bus(&d, 0);
         watch(bus, reason);
         create(bus, NULL, path);
         call(bus, path, "Append", "exit", ERROR_NAME("WorkerFailed"));
@@ -445,8 +419,8 @@ static void test_close_while_it_reads(void **state) {
         int fd = input_of("silent");
 
         daemon_start(&d, NULL, NULL);
-        bus = connect_as(&d, 0);
-        second = connect_as(&d, 0);
+        bus = private_bus(&d, 0);
+        second = private_bus(&d, 0);
         watch(bus, reason);
         create(bus, NULL, path);
         assert_true(sd_bus_message_new_method_call(second, &m, NAME, path, NAME ".Session",
@@ -454,7 +428,7 @@ static void test_close_while_it_reads(void **state) {
         assert_true(sd_bus_message_append(m, "h", fd) >= 0);
         assert_true(sd_bus_send(second, m, NULL) >= 0);
         assert_true(sd_bus_flush(second) >= 0);
-        while (number(bus, path, "Busy", 'b') == 0)
+        while (number_of(bus, path, "Busy", 'b') == 0)
                 usleep(5000);
         call(bus, path, "Close", NULL, NULL);
         wait_for_closed(bus, reason, "closed");
@@ -472,7 +446,7 @@ static void test_the_daemon_stops(void **state) {
         sd_bus *bus;
 
         daemon_start(&d, NULL, NULL);
-        bus = connect_as(&d, 0);
+        bus = private_bus(&d, 0);
         watch(bus, reason);
         create(bus, NULL, path);
         kill(d.pid, SIGTERM);
