@@ -17,6 +17,7 @@ static const struct route {
         { "/", HTTP_GET, api_root },
         { "/v1/chat/completions", HTTP_POST, api_chat },
         { "/v1/completions", HTTP_POST, api_completion },
+        { "/v1/responses", HTTP_POST, api_responses },
         { "/v1/embeddings", HTTP_POST, api_embeddings },
         { "/v1/summarize", HTTP_POST, api_summarize },
         { "/v1/models", HTTP_GET, api_models },

@@ -107,6 +107,8 @@ static struct exchange *exchange_free(struct exchange *x) {
         secure_buf_done(&x->text);
         logprobs_done(&x->logprobs);
         tool_reader_done(&x->call);
+        if (x->own)
+                x->format->free_own(x->own);
         free(x);
         return NULL;
 }
@@ -119,6 +121,8 @@ static void end_stream(struct exchange *x, const struct job_result *r) {
                 x->format->trailer(r, trailer, sizeof(trailer));
         if (!x->bare && ok)
                 x->format->end(x, r);
+        else if (!x->bare && x->format->fail)
+                x->format->fail(x, r);
         else if (!x->bare && x->format->lines)
                 reply_line(x->conn, reply_error_json(x->conn, &r->error));
         else if (!x->bare)
@@ -128,13 +132,16 @@ static void end_stream(struct exchange *x, const struct job_result *r) {
 
 static void on_end(void *userdata, const struct job_result *r) {
         struct exchange *x = userdata;
+        struct request_error e = r->error;
         struct conn *c = x->conn;
 
+        if (x->format->rename)
+                x->format->rename(&e);
         c->exchange = NULL;
         if (x->head_sent)
                 end_stream(x, r);
-        else if (r->error.code != ERROR_NONE)
-                reply_error(c, &r->error, job_id(x->job));
+        else if (e.code != ERROR_NONE)
+                reply_error(c, &e, job_id(x->job));
         else if (x->text.failed)
                 reply_memory(c);
         else

@@ -26,6 +26,9 @@ struct exchange_format {
         void (*trailer)(const struct job_result *r, char *lines, size_t size);
         const char *trailer_names;                   /* "Trailer: …" CRLF, for the head */
         const char *error_event;                     /* SSE event name of errors, or NULL */
+        void (*fail)(struct exchange *x, const struct job_result *r); /* stream: error; or NULL */
+        void (*rename)(struct request_error *e);     /* as its clients know the field; or NULL */
+        void (*free_own)(void *own);                 /* x->own, when it is set */
         bool lines;                                  /* stream: lines of JSON, not events */
 };
 
@@ -45,6 +48,7 @@ struct exchange {
         struct logprobs logprobs;
         bool tools;                /* the answer may be a call: */
         struct tool_reader call;
+        void *own;                 /* what its format keeps, set right after exchange_start */
 };
 
 /* Start the job of a request. Takes *spec over. Answers with an error by itself when it cannot. */

@@ -30,6 +30,10 @@ class Clients(unittest.TestCase):
     def test_openai(self):
         self.run_client(sys.executable, os.path.join(CLIENTS, "openai_python.py"))
 
+    @unittest.skipUnless(have("openai"), "the package openai is not installed")
+    def test_responses(self):
+        self.run_client(sys.executable, os.path.join(CLIENTS, "responses_python.py"))
+
     @unittest.skipUnless(have("ollama"), "the package ollama is not installed")
     def test_ollama(self):
         self.run_client(sys.executable, os.path.join(CLIENTS, "ollama_python.py"))

@@ -14,6 +14,7 @@
 #include "daemon/worker/messages.h"
 #include "daemon/worker/params.h"
 #include "daemon/worker/request.h"
+#include "daemon/worker/responses_request.h"
 #include "engine/base/macro.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -50,6 +51,30 @@ static void check_error(const struct request_error *e) {
         secure_buf_done(&text);
 }
 
+/* The same as a response: what was translated is a chat, whose refusals have names, too. */
+static void check_response(const json_t *root) {
+        struct gen_params params = { .sampling = SAMPLING_GREEDY };
+        struct request_error e = {};
+        struct messages messages = {};
+        json_t *to = responses_translate(root, &e), *echo = NULL;
+
+        if (!to) {
+                check_error(&e);
+                return;
+        }
+        if (params_parse(to, &params, &e) < 0) {
+                responses_rename(&e);
+                check_error(&e);
+        }
+        require(messages_parse(to, NULL, &messages, &e) == 0, "an input that is no conversation");
+        echo = responses_echo(root, &params);
+        require(json_is_object(echo), "a request without an echo");
+        json_decref(echo);
+        messages_done(&messages);
+        params_done(&params);
+        json_decref(to);
+}
+
 static void check_body(const char *p, size_t n) {
         struct gen_params params = { .sampling = SAMPLING_GREEDY };
         struct request_error e = {};
@@ -75,6 +100,7 @@ static void check_body(const char *p, size_t n) {
                         "a message that is not UTF-8");
         messages_done(&messages);
         params_done(&params);
+        check_response(root);
         json_decref(root);
 }
 

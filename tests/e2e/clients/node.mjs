@@ -27,6 +27,27 @@ const listed = [];
 for await (const m of openai.models.list()) listed.push(m.id);
 assert.ok(listed.includes(model));
 
+const response = await openai.responses.create({ model, input: messages[0].content });
+assert.equal(response.output_text, answer);
+assert.equal(response.status, "completed");
+text = "";
+let last = null;
+for await (const event of await openai.responses.create({ model, input: messages, stream: true })) {
+  if (event.type === "response.output_text.delta") text += event.delta;
+  last = event;
+}
+assert.equal(text, answer);
+assert.equal(last.type, "response.completed");
+const final = await openai.responses.stream({ model, input: messages }).finalResponse();
+assert.equal(final.output[0].content[0].text, answer);
+const schema = { type: "object", properties: { capital: { type: "string" } },
+                 required: ["capital"], additionalProperties: false };
+const parsed = await openai.responses.parse({
+  model, input: messages, text: { format: { type: "json_schema", name: "answer", schema } } });
+assert.deepEqual(Object.keys(JSON.parse(parsed.output_text)), ["capital"]);
+await assert.rejects(openai.responses.create({ model, input: messages, background: true }),
+                     (e) => e instanceof OpenAI.BadRequestError && e.param === "background");
+
 const ollama = new Ollama({ host: "http://localhost", fetch: overSocket });
 const chat = await ollama.chat({ model, messages });
 assert.equal(chat.message.content, answer);
