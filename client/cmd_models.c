@@ -9,28 +9,6 @@
 #include "client/commands.h"
 #include "client/interrupt.h"
 
-struct body {
-        char *p;
-        size_t n;
-};
-
-static bool on_data(void *userdata, const char *p, size_t n) {
-        struct body *b = userdata;
-        char *bigger = realloc(b->p, b->n + n + 1);
-
-        if (!bigger)
-                return false;
-        b->p = bigger;
-        memcpy(b->p + b->n, p, n);
-        b->n += n;
-        b->p[b->n] = 0;
-        return true;
-}
-
-static bool on_idle(void *userdata) {
-        return !interrupted();
-}
-
 static void print_table(const json_t *list) {
         json_t *m;
         size_t i;
@@ -51,17 +29,13 @@ static void print_table(const json_t *list) {
 
 int cmd_models(struct options *o) {
         struct http_failure failure = {0};
-        struct body body = {0};
-        struct http_request r = {.socket = o->socket, .path = "/v1/models", .data = on_data,
-                                 .idle = on_idle, .userdata = &body};
-        int result = http_perform(&r, &failure);
-        json_t *list;
+        json_t *list = NULL;
+        int result = http_json(o->socket, "/v1/models", NULL, &list, &failure);
 
         if (result < 0)
                 return EXIT_INTERRUPTED;
         if (result > 0)
                 return report_failure(&failure);
-        list = json_loadb(body.p ? body.p : "", body.n, 0, NULL);
         if (o->json) {
                 json_dumpf(list, stdout, JSON_INDENT(2));
                 putchar('\n');
@@ -69,6 +43,5 @@ int cmd_models(struct options *o) {
                 print_table(list);
         }
         json_decref(list);
-        free(body.p);
         return 0;
 }

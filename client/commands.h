@@ -7,6 +7,7 @@
 int cmd_ask(struct options *o);
 int cmd_summarize(struct options *o);
 int cmd_chat(struct options *o);
+int cmd_count(struct options *o);
 int cmd_models(struct options *o);
 int cmd_ps(struct options *o);
 int cmd_top(struct options *o);

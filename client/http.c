@@ -10,6 +10,8 @@
 #include <string.h>
 
 #include "client/http.h"
+#include "client/input.h"
+#include "client/interrupt.h"
 #include "engine/base/macro.h"
 
 enum { ERROR_BODY_MAX = 16 * 1024 };
@@ -151,5 +153,42 @@ int http_perform(const struct http_request *r, struct http_failure *failure) {
         curl_slist_free_all(headers);
         curl_easy_cleanup(t->curl);
         free(t);
+        return result;
+}
+
+struct body {
+        char *p;
+        size_t n;
+};
+
+static bool collect(void *userdata, const char *p, size_t n) {
+        struct body *b = userdata;
+        char *bigger = realloc(b->p, b->n + n);
+
+        if (!bigger)
+                return false;
+        b->p = bigger;
+        memcpy(b->p + b->n, p, n);
+        b->n += n;
+        return true;
+}
+
+static bool go_on(void *userdata) {
+        return !interrupted();
+}
+
+int http_json(const char *socket, const char *path, const json_t *request, json_t **ret,
+              struct http_failure *failure) {
+        char *text = request ? json_dumps(request, JSON_COMPACT) : NULL;
+        struct body body = {0};
+        struct http_request r = {.socket = socket, .path = path, .body = text,
+                                 .body_size = text ? strlen(text) : 0,
+                                 .content_type = text ? "application/json" : NULL,
+                                 .data = collect, .idle = go_on, .userdata = &body};
+        int result = request && !text ? -ENOMEM : http_perform(&r, failure);
+
+        *ret = result == 0 ? json_loadb(body.p ? body.p : "", body.n, 0, NULL) : NULL;
+        input_free(text, text ? strlen(text) : 0);
+        free(body.p);
         return result;
 }

@@ -2,6 +2,7 @@
  * piece; a refusal is parsed into its code, numbers and text. */
 #pragma once
 
+#include <jansson.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -30,6 +31,11 @@ struct http_failure {
 /* 0: status 200 and the reply complete. 1: *failure is filled (a refusal, no daemon, a reply cut
  * off). -ECANCELED: data or idle hung up. -ENOMEM. */
 int http_perform(const struct http_request *r, struct http_failure *failure);
+
+/* The same for a reply that is one JSON value (a new reference; NULL: it was none). request: what
+ * is posted, NULL: GET. An interrupt hangs up. */
+int http_json(const char *socket, const char *path, const json_t *request, json_t **ret,
+              struct http_failure *failure);
 
 /* Read the "error" object of a reply (also in the middle of a stream). */
 void http_parse_failure(const char *json, size_t n, struct http_failure *failure);

@@ -57,6 +57,13 @@ static const struct verb verbs[] = {
         {"chat", "chat", "Talk with the model; forgets everything at the end",
          "One line is one message. Ctrl-C stops an answer; at the prompt it ends, like Ctrl-D.\n\n"
          GENERATION_HELP, GENERATION_OPTIONS, 0, cmd_chat},
+        {"count", "count [FILE...]", "Count tokens and say whether the text fits",
+         "What bnctl ask would read of each file, or of standard input: its tokens, and those\n"
+         "that the model can hold, question and answer together. The exit status is 65 when a\n"
+         "file does not fit. Costs a request each and no tokens.\n\n"
+         "  -m, --model=NAME        model\n"
+         "  -s, --system=TEXT       system prompt, which counts, too\n" JSON_HELP,
+         "model system json", -1, cmd_count},
         {"models", "models", "List the installed models", JSON_HELP, "json", 0, cmd_models},
         {"ps", "ps [--all]", "List your jobs, sessions and workers",
          "PROGRESS is the place of a job that waits and the seconds until it starts, as far as\n"

@@ -75,6 +75,7 @@ static void peer_free(struct peer *p) {
         job_peer_gone(p);
         residency_peer_gone(p);
         authorize_peer_gone(p);
+        count_peer_gone(p);
         sd_event_source_disable_unref(p->gone);
         sd_event_source_disable_unref(p->wake);
         sd_bus_close_unref(p->bus);
@@ -236,7 +237,7 @@ void bus_drop_idle(struct bus *b) {
         for (struct peer *p = b->peers, *next; p; p = next) {
                 next = p->next;
                 if (!p->message_bus && !job_peer_owns(p) && !residency_peer_owns(p) &&
-                    !session_peer_owns(p))
+                    !session_peer_owns(p) && !count_peer_waits(p))
                         peer_free(p);
         }
 }
@@ -330,6 +331,8 @@ int bus_new(struct bus **ret, sd_event *event, int listening,
         sessions_set_sink(b->sessions,
                           &(struct session_sink){ session_on_answer, session_on_close,
                                                   session_on_gone, b });
+        b->counts = workers_settings(settings->workers)->counts;
+        counts_set_sink(b->counts, count_on_answer, b);
         r = connect_message_bus(b);
         if (r < 0)
                 log_event(LOG_BUS_MISSING, (uint64_t)-r, 0, 0);

@@ -17,13 +17,6 @@ static void message_unrefp(sd_bus_message **m) {
         sd_bus_message_unref(*m);
 }
 
-static int option_error(sd_bus_error *e, enum error_code code, const char *key) {
-        if (!key[0])
-                return bus_error(e, code, 0, 0);
-        return sd_bus_error_setf(e, error_row(code)->dbus_name, "%s (option %s)",
-                                 error_row(code)->text, key);
-}
-
 int manager_submit(sd_bus_message *m, struct peer *p, enum wire_verb verb,
                    struct session *session, sd_bus_error *e) {
         struct workers *workers = p->owner->settings.workers;
@@ -321,8 +314,8 @@ static int get_interface_version(sd_bus *bus, const char *path, const char *inte
 
 static int get_features(sd_bus *bus, const char *path, const char *interface, const char *property,
                         sd_bus_message *reply, void *userdata, sd_bus_error *e) {
-        return sd_bus_message_append(reply, "as", 7, "generate", "summarize", "events", "quota",
-                                     "residency", "detach", "sessions");
+        return sd_bus_message_append(reply, "as", 8, "generate", "summarize", "events", "quota",
+                                     "residency", "detach", "sessions", "count");
 }
 
 static int get_version(sd_bus *bus, const char *path, const char *interface, const char *property,
@@ -347,6 +340,10 @@ static const sd_bus_vtable vtable[] = {
         SD_BUS_METHOD_WITH_ARGS("Summarize",
                                 SD_BUS_ARGS("s", model, "h", input, "a{sv}", options),
                                 SD_BUS_RESULT("o", job, "h", output), method_summarize,
+                                SD_BUS_VTABLE_UNPRIVILEGED),
+        SD_BUS_METHOD_WITH_ARGS("CountTokens",
+                                SD_BUS_ARGS("s", model, "h", input, "a{sv}", options),
+                                SD_BUS_RESULT("t", tokens, "t", context), count_method_tokens,
                                 SD_BUS_VTABLE_UNPRIVILEGED),
         SD_BUS_METHOD_WITH_ARGS("ListModels", SD_BUS_NO_ARGS, SD_BUS_RESULT("a(sttbs)", models),
                                 method_list_models, SD_BUS_VTABLE_UNPRIVILEGED),

@@ -5,11 +5,12 @@
 #include <string.h>
 
 #include "dbus/options.h"
+#include "dbus/peer.h"
 #include "engine/base/macro.h"
 #include "policy/limits.h"
 
 enum kind { WORD, UINT, DOUBLE, SEED, DEADLINE, MODE, DETACH, KEEP, UNSUPPORTED };
-enum { FOR_GENERATE = 1, FOR_SUMMARIZE = 2, FOR_ALL = 3 };
+enum { FOR_GENERATE = 1, FOR_SUMMARIZE = 2, FOR_ALL = 3, FOR_COUNT = 4 };
 
 struct rule {
         const char *key;
@@ -25,10 +26,10 @@ struct rule {
 
 static const struct rule rules[] = {
         { "priority", WORD, FOR_ALL, FIELD(priority), WORDS("interactive", "background"), 0, 0 },
-        { "input-format", WORD, FOR_ALL, FIELD(input_format),
+        { "input-format", WORD, FOR_ALL | FOR_COUNT, FIELD(input_format),
           WORDS("text", "chat-json", "request-json"), 0, 0 },
         { "output", WORD, FOR_ALL, FIELD(output_format), WORDS("text", "events"), 0, 0 },
-        { "mode", MODE, FOR_GENERATE, FIELD(verb), WORDS("chat", "complete"), 0, 0 },
+        { "mode", MODE, FOR_GENERATE | FOR_COUNT, FIELD(verb), WORDS("chat", "complete"), 0, 0 },
         { "type", WORD, FOR_SUMMARIZE, FIELD(summary_type),
           WORDS("tldr", "teaser", "key-points", "headline"), 0, 0 },
         { "length", WORD, FOR_SUMMARIZE, FIELD(summary_length), WORDS("short", "medium", "long"), 0,
@@ -54,9 +55,7 @@ struct wire_job options_default(enum wire_verb verb) {
                                   .top_k = UINT32_MAX, .summary_length = WIRE_LENGTH_MEDIUM };
 }
 
-static const struct rule *find_rule(const char *key, enum wire_verb verb) {
-        unsigned bit = verb == WIRE_VERB_SUMMARIZE ? FOR_SUMMARIZE : FOR_GENERATE;
-
+static const struct rule *find_rule(const char *key, unsigned bit) {
         for (size_t i = 0; i < ARRAY_SIZE(rules); i++)
                 if (strcmp(rules[i].key, key) == 0 && (rules[i].verbs & bit))
                         return &rules[i];
@@ -154,9 +153,8 @@ static void copy_key(const char *key, char ret[OPTION_KEY_MAX + 1]) {
                 memcpy(ret, key, n + 1);
 }
 
-enum error_code options_read(sd_bus_message *m, struct wire_job *job,
-                             char ret_key[OPTION_KEY_MAX + 1]) {
-        enum wire_verb verb = (enum wire_verb)job->verb;
+static enum error_code read_options(sd_bus_message *m, unsigned bit, struct wire_job *job,
+                                    char ret_key[OPTION_KEY_MAX + 1]) {
         enum error_code error = ERROR_NONE;
         bool detach = false;
         int r;
@@ -171,7 +169,7 @@ enum error_code options_read(sd_bus_message *m, struct wire_job *job,
                 if (sd_bus_message_read(m, "s", &key) <= 0)
                         return ERROR_INVALID_INPUT;
                 copy_key(key, ret_key);
-                rule = find_rule(key, verb);
+                rule = find_rule(key, bit);
                 error = rule ? read_value(m, rule, job, &detach) : ERROR_INVALID_INPUT;
                 if (error == ERROR_NONE && sd_bus_message_exit_container(m) < 0)
                         return ERROR_INVALID_INPUT;
@@ -188,6 +186,24 @@ enum error_code options_read(sd_bus_message *m, struct wire_job *job,
         if (detach && !job->keep_usec)
                 job->keep_usec = LIMIT_KEEP_DEFAULT_USEC;
         return ERROR_NONE;
+}
+
+enum error_code options_read(sd_bus_message *m, struct wire_job *job,
+                             char ret_key[OPTION_KEY_MAX + 1]) {
+        return read_options(m, job->verb == WIRE_VERB_SUMMARIZE ? FOR_SUMMARIZE : FOR_GENERATE, job,
+                            ret_key);
+}
+
+enum error_code options_read_count(sd_bus_message *m, struct wire_job *job,
+                                   char ret_key[OPTION_KEY_MAX + 1]) {
+        return read_options(m, FOR_COUNT, job, ret_key);
+}
+
+int option_error(sd_bus_error *e, enum error_code code, const char *key) {
+        if (!key[0])
+                return bus_error(e, code, 0, 0);
+        return sd_bus_error_setf(e, error_row(code)->dbus_name, "%s (option %s)",
+                                 error_row(code)->text, key);
 }
 
 int options_filter(sd_bus_message *m, bool *ret_all) {

@@ -15,5 +15,10 @@ enum { OPTION_KEY_MAX = 32 };
  * harmless ([a-z0-9-], at most 32 bytes), else it is "". */
 enum error_code options_read(sd_bus_message *m, struct wire_job *job,
                              char ret_key[OPTION_KEY_MAX + 1]);
+/* The same for an input that is only counted. */
+enum error_code options_read_count(sd_bus_message *m, struct wire_job *job,
+                                   char ret_key[OPTION_KEY_MAX + 1]);
+/* Error reply that names the option, if there is a name. */
+int option_error(sd_bus_error *e, enum error_code code, const char *key);
 /* Which jobs or workers: {"all": true} (for administrators) or nothing. 0 or a negative errno. */
 int options_filter(sd_bus_message *m, bool *ret_all);

@@ -4,16 +4,18 @@
 #include <systemd/sd-bus.h>
 
 #include "daemon/broker/accept.h"
+#include "daemon/broker/counts.h"
 #include "daemon/broker/quota_view.h"
 #include "dbus/bus.h"
 #include "daemon/broker/control.h"
 
-enum { BUS_INTERFACE_VERSION = 5 };
+enum { BUS_INTERFACE_VERSION = 6 };
 
 struct bus {
         struct bus_settings settings;
         struct jobs *jobs;     /* outlives the workers, like the next */
         struct sessions *sessions;
+        struct counts *counts;
         sd_event *event;
         sd_event_source *io;
         struct accept_pause pause;
@@ -119,6 +121,15 @@ bool session_peer_owns(const struct peer *p);
 void session_on_answer(struct session *s, const struct refusal *why, void *userdata);
 void session_on_close(struct session *s, const char *reason, void *userdata);
 void session_on_gone(struct session *s, void *userdata);
+
+/* CountTokens (count.c). */
+int count_method_tokens(sd_bus_message *m, void *userdata, sd_bus_error *e);
+/* A peer is gone: its calls are dropped. */
+void count_peer_gone(struct peer *p);
+/* A call of this peer waits. */
+bool count_peer_waits(const struct peer *p);
+/* The sink of counts; userdata is the bus. */
+void count_on_answer(struct count *c, const struct count_answer *answer, void *userdata);
 
 #define JOB_PATH_SIZE (sizeof(BUS_ROOT "/job/") + 20)
 const char *job_path(const struct job *job, char buf[JOB_PATH_SIZE]);

@@ -53,6 +53,7 @@ enum {
         LIMIT_FINISHED_PER_UID = 64,
         LIMIT_WAITERS_PER_JOB = 8,     /* calls of Wait() that are held */
         LIMIT_DETACHED_PER_UID = 16,   /* that run, or whose results are kept */
+        LIMIT_COUNTS_PER_UID = 8,      /* inputs that are being counted */
         LIMIT_KEPT_BYTES = 16 << 20,   /* results that one worker keeps */
         LIMIT_CONFIG_FILES = 1024,
         LIMIT_CONFIG_SETTINGS = 16384, /* assignments in all files */
@@ -64,6 +65,7 @@ enum {
 #define LIMIT_PACK_USEC         UINT64_C(900000000)
 #define LIMIT_CANCEL_USEC       UINT64_C(5000000)  /* CANCEL to DONE, SHUTDOWN to the end */
 #define LIMIT_SESSION_CALL_USEC UINT64_C(60000000) /* for a worker to open or extend a session */
+#define LIMIT_COUNT_USEC        UINT64_C(15000000) /* for an input to come and be counted */
 #define LIMIT_STOP_USEC         UINT64_C(2000000)  /* for jobs to end when the daemon does */
 #define LIMIT_DEADLINE_USEC     UINT64_C(86400000000) /* longest deadline of a job */
 

@@ -16,6 +16,7 @@
 
 #include "daemon/broker/broker.h"
 #include "daemon/broker/control.h"
+#include "daemon/broker/counts.h"
 #include "daemon/broker/idle.h"
 #include "daemon/broker/log.h"
 #include "engine/base/macro.h"
@@ -228,6 +229,8 @@ static int build_modules(struct broker *b) {
         if (r >= 0)
                 r = sessions_new(&b->sessions, b->event);
         if (r >= 0)
+                r = counts_new(&b->counts, b->event);
+        if (r >= 0)
                 r = store_new(&b->store, b->event, &store);
         if (r >= 0)
                 r = leases_new(&b->leases, b->event, &leases);
@@ -241,6 +244,7 @@ static int build_modules(struct broker *b) {
         workers.metrics = &b->metrics;
         workers.holds = &b->holds;
         workers.sessions = b->sessions;
+        workers.counts = b->counts;
         return workers_new(&b->workers, &workers);
 }
 
@@ -455,6 +459,7 @@ static void tear_down(struct broker *b) {
         b->leases = leases_free(b->leases);
         b->jobs = jobs_free(b->jobs);
         b->sessions = sessions_free(b->sessions);
+        b->counts = counts_free(b->counts);
         b->quota_file = quota_file_free(b->quota_file);
         b->accounts = accounts_free(b->accounts);
         settings_done(&b->settings);

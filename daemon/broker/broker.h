@@ -32,6 +32,7 @@ struct broker {
         struct quota_file *quota_file;
         struct jobs *jobs;
         struct sessions *sessions;
+        struct counts *counts;
         struct store *store;
         struct leases *leases;
         struct workers *workers;

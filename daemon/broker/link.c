@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "daemon/broker/counts.h"
 #include "daemon/broker/link.h"
 #include "daemon/broker/log.h"
 #include "daemon/broker/metrics.h"
@@ -166,6 +167,18 @@ static void answer_admit(struct worker *w, struct job *job) {
         worker_settle(w);
 }
 
+/* What is only counted costs a request and leaves nothing here. */
+static int pass_count(struct worker *w, const struct wire_admit *a) {
+        union wire_message m = { .passed = { .h.type = WIRE_PASSED, .ref = a->ref } };
+        struct refusal refusal;
+
+        if (!account_request(w->account, &refusal))
+                return refuse(w, a->ref, a->verb, &refusal);
+        worker_send_rates(w);
+        worker_send(w, &m, -1);
+        return 0;
+}
+
 static int on_admit(struct worker *w, const union wire_message *m) {
         struct wire_admit a = m->admit;
         struct job *job = jobs_find_ref(workers_settings(w->owner)->jobs, w, a.ref);
@@ -176,7 +189,11 @@ static int on_admit(struct worker *w, const union wire_message *m) {
                  : !job || job->input >= 0 || job->admission.state != ADMISSION_ENTERED ||
                            job->verb != a.verb)
                 return -EBADMSG;
-        if (!check_admit(w, &a, &refusal) || !charge_admit(w, &a, &job, &refusal))
+        if (!check_admit(w, &a, &refusal))
+                return refuse(w, a.ref, a.verb, &refusal);
+        if (a.count)
+                return pass_count(w, &a);
+        if (!charge_admit(w, &a, &job, &refusal))
                 return refuse(w, a.ref, a.verb, &refusal);
         snprintf(job->model, sizeof(job->model), "%s", worker_model(w, a.model)->name);
         job->progress.tokens_in = a.tokens_in;
@@ -261,6 +278,10 @@ static int on_session(struct worker *w, const union wire_message *m) {
         return sessions_event(workers_settings(w->owner)->sessions, w, &m->session);
 }
 
+static int on_counted(struct worker *w, const union wire_message *m) {
+        return counts_event(workers_settings(w->owner)->counts, w, &m->counted);
+}
+
 /* SHUTDOWN crossed it on the way. */
 static int on_late(struct worker *w, const union wire_message *m) {
         return 0;
@@ -284,6 +305,7 @@ static const struct rule {
         { WIRE_USED, SERVING, on_used },
         { WIRE_CONN_CLOSED, SERVING, on_conn_closed },
         { WIRE_SESSION, SERVING, on_session },
+        { WIRE_COUNTED, SERVING, on_counted },
         { WIRE_RESIDENT, SERVING, on_resident },
         { WIRE_WANT_MODEL, CLOSING, on_late },
         { WIRE_USED, CLOSING, on_late },

@@ -14,6 +14,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "daemon/broker/counts.h"
 #include "daemon/broker/link.h"
 #include "daemon/broker/log.h"
 #include "daemon/broker/metrics.h"
@@ -262,7 +263,8 @@ static int start(struct worker *w) {
 }
 
 static bool has_work(const struct worker *w) {
-        return w->conns || w->kept > 0 || jobs_of_worker(w->owner->settings.jobs, w);
+        return w->conns || w->kept > 0 || jobs_of_worker(w->owner->settings.jobs, w) ||
+               counts_of_worker(w->owner->settings.counts, w);
 }
 
 static bool idle(const struct worker *w) {
@@ -471,6 +473,7 @@ static void open_up(struct worker *w) {
                 if (job->worker == w && job->input >= 0)
                         send_job(w, job);
         sessions_worker_open(w->owner->settings.sessions, w);
+        counts_worker_open(w->owner->settings.counts, w);
 }
 
 static void tell_models(struct worker *w) {
@@ -703,6 +706,7 @@ void worker_end(struct worker *w, enum worker_failure why) {
         end_jobs(w, error);
         sessions_worker_gone(owner->settings.sessions, w, error,
                              error == ERROR_STOPPING ? "stopping" : "worker-failed");
+        counts_worker_gone(owner->settings.counts, w, error);
         end_conns(w, why);
         account_unref(w->account);
         free(w);

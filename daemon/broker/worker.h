@@ -49,6 +49,7 @@ struct conn {
 };
 
 struct workers;
+struct counts;
 struct metrics;
 
 struct worker {
@@ -92,6 +93,7 @@ struct workers_settings {
         struct metrics *metrics;
         struct holds *holds;
         struct sessions *sessions;
+        struct counts *counts;
         uint32_t threads, cpu_mask;
         enum wire_kv kv;
         /* Answer to a connection whose worker could not be started; the descriptor is taken. */

@@ -151,6 +151,19 @@ static int check_discard(const union wire_message *m) {
         return bus_ref(m->discard.job);
 }
 
+static int check_count(const union wire_message *m) {
+        const struct wire_count *c = &m->count;
+
+        return bus_ref(c->ref) && name_or_empty(c->model) &&
+               (c->verb == WIRE_VERB_CHAT || c->verb == WIRE_VERB_COMPLETE) &&
+               c->input_format < _WIRE_INPUT_MAX && c->deadline_usec > 0 &&
+               c->deadline_usec <= LIMIT_DEADLINE_USEC;
+}
+
+static int check_passed(const union wire_message *m) {
+        return (m->passed.ref & WIRE_REF_WORKER) != 0;
+}
+
 static int check_ready(const union wire_message *m) {
         return m->ready.threads >= 1 && m->ready.threads <= WIRE_MAX_THREADS &&
                m->ready.seccomp <= 2;
@@ -165,7 +178,8 @@ static int check_admit(const union wire_message *m) {
 
         return a->ref != 0 && name_or_empty(a->model) && a->verb >= WIRE_VERB_CHAT &&
                a->verb < _WIRE_VERB_MAX && a->priority <= WIRE_PRIORITY_BACKGROUND &&
-               !(a->ref & WIRE_REF_WORKER) == (a->conn == 0);
+               !(a->ref & WIRE_REF_WORKER) == (a->conn == 0) && a->reserved == 0 &&
+               (a->count == 0 || (a->count == 1 && a->conn != 0));
 }
 
 static int check_progress(const union wire_message *m) {
@@ -182,6 +196,13 @@ static int check_used(const union wire_message *m) {
 
 static int check_conn_closed(const union wire_message *m) {
         return m->conn_closed.conn != 0;
+}
+
+static int check_counted(const union wire_message *m) {
+        const struct wire_counted *c = &m->counted;
+
+        return bus_ref(c->ref) && c->error < _ERROR_MAX && c->reserved == 0 &&
+               (c->error == ERROR_NONE || c->tokens == 0);
 }
 
 static int check_packed(const union wire_message *m) {
@@ -228,6 +249,8 @@ static const struct row rows[] = {
                                  check_session_command },
         [WIRE_TAKE_OUTPUT] = { sizeof(struct wire_take_output), FD_REQUIRED, check_take_output },
         [WIRE_DISCARD] = { sizeof(struct wire_discard), FD_NONE, check_discard },
+        [WIRE_COUNT] = { sizeof(struct wire_count), FD_REQUIRED, check_count },
+        [WIRE_PASSED] = { sizeof(struct wire_passed), FD_NONE, check_passed },
         [WIRE_READY] = { sizeof(struct wire_ready), FD_NONE, check_ready },
         [WIRE_WANT_MODEL] = { sizeof(struct wire_want_model), FD_NONE, check_want_model },
         [WIRE_ADMIT] = { sizeof(struct wire_admit), FD_NONE, check_admit },
@@ -239,6 +262,7 @@ static const struct row rows[] = {
         [WIRE_PACKED] = { sizeof(struct wire_packed), FD_NONE, check_packed },
         [WIRE_RESIDENT] = { sizeof(struct wire_resident), FD_NONE, check_resident },
         [WIRE_SESSION] = { sizeof(struct wire_session), FD_NONE, check_session },
+        [WIRE_COUNTED] = { sizeof(struct wire_counted), FD_NONE, check_counted },
 };
 
 size_t wire_size(uint32_t type) {

@@ -25,6 +25,8 @@ union wire_message {
         struct wire_rates rates;
         struct wire_set_priority set_priority;
         struct wire_prepare prepare;
+        struct wire_count count;
+        struct wire_passed passed;
         struct wire_take_output take_output;
         struct wire_discard discard;
         struct wire_plain plain;
@@ -42,6 +44,7 @@ union wire_message {
         struct wire_packed packed;
         struct wire_resident resident;
         struct wire_session session;
+        struct wire_counted counted;
         uint8_t bytes[WIRE_MAX_MESSAGE];
 };
 

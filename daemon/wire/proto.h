@@ -50,6 +50,8 @@ enum wire_type {
         WIRE_SESSION_CLOSE,  /* wipe it; at any time, also during a turn */
         WIRE_TAKE_OUTPUT,/* + descriptor: who reads a detached job from now on, from the start */
         WIRE_DISCARD,    /* forget the result of a detached job that has ended */
+        WIRE_COUNT,      /* + descriptor: how many tokens this input has; answered by COUNTED */
+        WIRE_PASSED,     /* answer to ADMIT of what is only counted: it may be told */
         /* worker to broker */
         WIRE_READY = 64,
         WIRE_WANT_MODEL,
@@ -62,6 +64,7 @@ enum wire_type {
         WIRE_PACKED,     /* pack mode: finished */
         WIRE_RESIDENT,   /* what it keeps in memory and for how long; on change */
         WIRE_SESSION,    /* what has happened to a session, and how it is now */
+        WIRE_COUNTED,
 };
 
 enum wire_mode { WIRE_MODE_SERVE = 1, WIRE_MODE_PACK = 2 };
@@ -157,6 +160,17 @@ struct wire_job {
 };
 
 struct wire_job_output { struct wire_header h; uint64_t ref; };
+
+/* An input that is counted as a job with these options would read it; it is no job. */
+struct wire_count {
+        struct wire_header h;
+        uint64_t ref;                 /* of the broker's, for the answer; no job's */
+        char model[WIRE_NAME_MAX];    /* "" = default */
+        uint32_t verb;                /* chat or complete */
+        uint32_t input_format;
+        uint64_t deadline_usec;       /* from now */
+};
+
 struct wire_take_output { struct wire_header h; uint64_t job; };
 struct wire_discard { struct wire_header h; uint64_t job; };
 
@@ -189,6 +203,7 @@ struct wire_queued {
         uint64_t wait_usec;      /* until it starts, by estimate; 0: not known */
 };
 struct wire_admitted { struct wire_header h; uint64_t ref, job; };
+struct wire_passed { struct wire_header h; uint64_t ref; };
 struct wire_refused {
         struct wire_header h;
         uint64_t ref;
@@ -243,6 +258,8 @@ struct wire_admit {
         uint64_t input_bytes;
         uint64_t tokens_in;
         uint64_t tokens_wanted;
+        uint32_t count;           /* 1: costs a request, and is no job; from HTTP only */
+        uint32_t reserved;
 };
 
 struct wire_progress {
@@ -316,6 +333,17 @@ struct wire_session {
         uint64_t kv_bytes;        /* of keys and values kept, at most: short memory takes them */
 };
 
+/* The answer to COUNT. */
+struct wire_counted {
+        struct wire_header h;
+        uint64_t ref;
+        uint64_t tokens;          /* 0 with an error */
+        uint64_t context;         /* what prompt and answer may have together */
+        uint64_t value, limit;    /* of the error */
+        uint32_t error;           /* enum error_code */
+        uint32_t reserved;
+};
+
 static_assert(sizeof(struct wire_header) == 8, "wire");
 static_assert(sizeof(struct wire_limits) == 48, "wire");
 static_assert(sizeof(struct wire_hello) == 88, "wire");
@@ -334,7 +362,7 @@ static_assert(sizeof(struct wire_cancel) == 24, "wire");
 static_assert(sizeof(struct wire_set_priority) == 24, "wire");
 static_assert(sizeof(struct wire_rates) == 56, "wire");
 static_assert(sizeof(struct wire_ready) == 24, "wire");
-static_assert(sizeof(struct wire_admit) == 120, "wire");
+static_assert(sizeof(struct wire_admit) == 128, "wire");
 static_assert(sizeof(struct wire_progress) == 72, "wire");
 static_assert(sizeof(struct wire_done) == 88, "wire");
 static_assert(sizeof(struct wire_used) == 24, "wire");
@@ -346,6 +374,9 @@ static_assert(sizeof(struct wire_session_open) == 80, "wire");
 static_assert(sizeof(struct wire_session_append) == 24, "wire");
 static_assert(sizeof(struct wire_session_command) == 16, "wire");
 static_assert(sizeof(struct wire_session) == 72, "wire");
+static_assert(sizeof(struct wire_count) == 96, "wire");
+static_assert(sizeof(struct wire_passed) == 16, "wire");
+static_assert(sizeof(struct wire_counted) == 56, "wire");
 
 /* "queued", "loading", …; never NULL. */
 const char *wire_state_name(uint32_t state);

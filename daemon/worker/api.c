@@ -16,6 +16,7 @@ static const struct route {
 } routes[] = {
         { "/", HTTP_GET, api_root },
         { "/v1/chat/completions", HTTP_POST, api_chat },
+        { "/v1/chat/completions/input_tokens", HTTP_POST, api_chat_count },
         { "/v1/completions", HTTP_POST, api_completion },
         { "/v1/responses", HTTP_POST, api_responses },
         { "/v1/embeddings", HTTP_POST, api_embeddings },

@@ -12,6 +12,7 @@
 void api_dispatch(struct conn *c);
 
 void api_chat(struct conn *c);
+void api_chat_count(struct conn *c);
 void api_completion(struct conn *c);
 void api_responses(struct conn *c);
 void api_embeddings(struct conn *c);

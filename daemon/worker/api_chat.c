@@ -1,6 +1,6 @@
-/* POST /v1/chat/completions, in OpenAI's shapes. Rules of the stream: the first chunk carries the
- * role, every chunk one choice, finish_reason is null until the last, usage comes in a chunk of its
- * own only when asked for, and [DONE] only after success. */
+/* POST /v1/chat/completions, in OpenAI's shapes, and how many tokens such a request has. Rules of
+ * the stream: the first chunk carries the role, every chunk one choice, finish_reason is null until
+ * the last, usage comes in a chunk of its own only when asked for, [DONE] only after success. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
@@ -107,7 +107,17 @@ static const struct exchange_format format = {
         .whole = whole,
 };
 
-void api_chat(struct conn *c) {
+/* As llama-server answers; context_length is ours. */
+static void whole_count(struct exchange *x, const struct job_result *r) {
+        reply_json(x->conn, 200,
+                   json_pack("{s:s,s:I,s:I}", "object", "response.input_tokens", "input_tokens",
+                             (json_int_t)r->tokens_in, "context_length", (json_int_t)r->context),
+                   0);
+}
+
+static const struct exchange_format counted = { .id_prefix = "", .whole = whole_count };
+
+static void serve(struct conn *c, bool count) {
         _cleanup_(job_spec_done) struct job_spec spec;
         struct request_error e = {};
         json_t *root;
@@ -119,10 +129,20 @@ void api_chat(struct conn *c) {
                 return;
         r = messages_parse(root, &spec.params.tools.system, &spec.messages, &e);
         json_decref(root);
+        spec.count = count;
+        spec.params.stream &= !count;
         if (r == 0)
-                exchange_start(c, &format, &spec, false);
+                exchange_start(c, count ? &counted : &format, &spec, false);
         else if (e.code == ERROR_NONE)
                 reply_memory(c);
         else
                 reply_error(c, &e, 0);
+}
+
+void api_chat(struct conn *c) {
+        serve(c, false);
+}
+
+void api_chat_count(struct conn *c) {
+        serve(c, true);
 }

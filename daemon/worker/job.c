@@ -7,6 +7,8 @@
  *   ZOMBIE    ended here while the broker's first answer was under way; waits for the id
  *   ENDED     freed at the end of the loop pass
  *
+ * What is only counted ends with ADMIT, or before it when it was paid for.
+ *
  * Invariants: the owner hears `end` exactly once; the broker gets exactly one DONE for every job
  * it knows (a bus job always, an HTTP job once it has an id); a generation or summary is never
  * freed under the scheduler: ending a running job asks it to stop and waits for its own end. */
@@ -280,11 +282,17 @@ static struct summarize_request summary_request(struct job *j) {
         };
 }
 
+static int count_only(struct job *j, struct request_error *e) {
+        j->result.context = scheduler_max_tokens(j->w->scheduler, j->model);
+        return prompt_count(j->model, &j->spec, (uint32_t)j->result.context,
+                            &j->result.tokens_in, e);
+}
+
 static int count_tokens(struct job *j, struct request_error *e) {
         struct summarize_request summary;
-        int r = check_max_tokens(j, e);
+        int r = j->spec.count ? count_only(j, e) : check_max_tokens(j, e);
 
-        if (r < 0)
+        if (r < 0 || j->spec.count)
                 return r;
         if (j->spec.verb == WIRE_VERB_EMBED)
                 return prompt_inputs(j->model, &j->spec,
@@ -302,7 +310,7 @@ static int make_constraint(struct job *j, struct request_error *e) {
         const struct token_trie *trie;
         int r;
 
-        if (!j->spec.params.grammar)
+        if (!j->spec.params.grammar || j->spec.count)
                 return 0;
         r = models_trie(j->w->models, j->model, &trie);
         if (r >= 0)
@@ -332,6 +340,10 @@ static void ask_admission(struct job *j) {
                 fail(j, &e);
                 return;
         }
+        if (j->spec.count && !j->spec.conn) {
+                finish(j);
+                return;
+        }
         m.admit.ref = j->ref;
         m.admit.conn = j->spec.conn;
         memcpy(m.admit.model, j->model_name, sizeof(m.admit.model));
@@ -340,6 +352,7 @@ static void ask_admission(struct job *j) {
         m.admit.input_bytes = j->spec.input_bytes;
         m.admit.tokens_in = j->tokens_in;
         m.admit.tokens_wanted = j->tokens_wanted;
+        m.admit.count = j->spec.count;
         j->step = STEP_ADMIT;
         j->progress.state = WIRE_STATE_QUEUED;
         j->progress.tokens_in = j->tokens_in;
@@ -644,6 +657,18 @@ void jobs_refused(struct worker *w, const struct wire_refused *m) {
                 j->step = STEP_NEW; /* the broker never gave it an id: it wants no DONE */
         if (j->step != STEP_ENDED)
                 fail(j, &e);
+}
+
+void jobs_passed(struct worker *w, const struct wire_passed *m) {
+        struct job *j = find_ref(w, m->ref);
+
+        if (!j || !j->spec.count || (j->step != STEP_ADMIT && j->step != STEP_ZOMBIE))
+                return;
+        if (j->step == STEP_ADMIT) {
+                j->step = STEP_NEW; /* nothing more comes of it */
+                finish(j);
+        }
+        j->step = STEP_ENDED;
 }
 
 void jobs_cancel(struct worker *w, const struct wire_cancel *m) {

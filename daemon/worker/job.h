@@ -27,6 +27,9 @@ struct job_spec {
         uint32_t type, length, format; /* summarize */
         uint64_t input_bytes;        /* as received */
         uint64_t session;            /* whose turn it is; 0: none's */
+        bool count;                  /* chat and completion: its tokens are wanted, no answer;
+                                      * it is no job then, and costs a request (HTTP) or has
+                                      * been paid for (bus) */
 };
 void job_spec_done(struct job_spec *s);
 
@@ -54,6 +57,7 @@ struct job_result {
         bool stop_string;            /* ended by one; its tokens' odds were told, its text not */
         uint64_t tokens_in, tokens_out;
         uint64_t tokens_cached;      /* of tokens_in: not computed, but kept from before */
+        uint64_t context;            /* count: what prompt and answer may have together */
         uint64_t kv_kept;            /* as in generation_usage */
         struct coverage coverage;    /* summarize */
         const float *vectors;        /* embed: [n_vectors][n_embd], during the call */
@@ -89,6 +93,7 @@ const struct vocab *job_vocab(const struct job *j); /* NULL before the model is 
 void jobs_queued(struct worker *w, const struct wire_queued *m);
 void jobs_admitted(struct worker *w, const struct wire_admitted *m);
 void jobs_refused(struct worker *w, const struct wire_refused *m);
+void jobs_passed(struct worker *w, const struct wire_passed *m);
 void jobs_cancel(struct worker *w, const struct wire_cancel *m);
 void jobs_set_priority(struct worker *w, const struct wire_set_priority *m);
 

@@ -13,6 +13,7 @@
 
 #include "daemon/worker/bus.h"
 #include "daemon/worker/conn.h"
+#include "daemon/worker/count.h"
 #include "daemon/worker/job.h"
 #include "daemon/worker/link.h"
 #include "daemon/worker/models.h"
@@ -141,6 +142,15 @@ static int on_refused(struct link *l, const union wire_message *m, int fd) {
         return 0;
 }
 
+static int on_passed(struct link *l, const union wire_message *m, int fd) {
+        jobs_passed(l->w, &m->passed);
+        return 0;
+}
+
+static int on_count(struct link *l, const union wire_message *m, int fd) {
+        return count_new(l->w, &m->count, fd);
+}
+
 static int on_lease(struct link *l, const union wire_message *m, int fd) {
         l->leased = true;
         l->asked = false;
@@ -243,6 +253,8 @@ static int (*const handlers[])(struct link *l, const union wire_message *m, int 
         [WIRE_SESSION_CLOSE] = on_session_close,
         [WIRE_TAKE_OUTPUT] = on_take_output,
         [WIRE_DISCARD] = on_discard,
+        [WIRE_COUNT] = on_count,
+        [WIRE_PASSED] = on_passed,
 };
 
 static int dispatch(struct link *l, const union wire_message *m, int fd) {

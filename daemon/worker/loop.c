@@ -5,6 +5,7 @@
 
 #include "daemon/worker/bus.h"
 #include "daemon/worker/conn.h"
+#include "daemon/worker/count.h"
 #include "daemon/worker/job.h"
 #include "daemon/worker/link.h"
 #include "daemon/worker/loop.h"
@@ -23,6 +24,7 @@ static int wait_for_work(struct worker *w, struct poller *p) {
         poller_add(p, scheduler_fd(w->scheduler), POLLIN);
         conns_poll(w, p);
         bus_jobs_poll(w, p);
+        counts_poll(w, p);
         sessions_poll(w, p);
         jobs_poll(w, p);
         models_poll(w->models, p);
@@ -45,6 +47,7 @@ static int pass(struct worker *w, struct poller *p) {
         conns_handle(w, p);
         conns_reap(w);
         bus_jobs_handle(w, p);
+        counts_handle(w, p);
         jobs_run(w);
         models_run(w->models);
         sessions_run(w, p);

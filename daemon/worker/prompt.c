@@ -45,8 +45,9 @@ static int too_long(const struct job_spec *spec, size_t tokens, size_t limit, bo
                                   limit);
 }
 
-int prompt_encode(const struct model *model, const struct job_spec *spec, uint32_t n_ctx,
-                  struct tokens *ret, struct request_error *e) {
+/* As prompt_encode, but it need not fit. */
+static int encode_any(const struct model *model, const struct job_spec *spec, uint32_t n_ctx,
+                      struct tokens *ret, struct request_error *e) {
         size_t most = MAX((size_t)n_ctx, (size_t)COUNT_TOKENS_MAX);
         size_t fewest = fewest_tokens(model, spec->verb == WIRE_VERB_CHAT ? spec->messages.text.n
                                                                           : spec->text.n);
@@ -55,11 +56,26 @@ int prompt_encode(const struct model *model, const struct job_spec *spec, uint32
         if (fewest > n_ctx)
                 return too_long(spec, fewest, n_ctx, true, e);
         r = encode(model->vocab, spec, most, ret);
-        if (r == -E2BIG)
-                return too_long(spec, most, n_ctx, true, e);
+        return r == -E2BIG ? too_long(spec, most, n_ctx, true, e) : r;
+}
+
+int prompt_encode(const struct model *model, const struct job_spec *spec, uint32_t n_ctx,
+                  struct tokens *ret, struct request_error *e) {
+        int r = encode_any(model, spec, n_ctx, ret, e);
+
         if (r < 0)
                 return r;
         return ret->n < n_ctx ? 0 : too_long(spec, ret->n, n_ctx, false, e);
+}
+
+int prompt_count(const struct model *model, const struct job_spec *spec, uint32_t n_ctx,
+                 uint64_t *ret, struct request_error *e) {
+        struct tokens tokens = {};
+        int r = encode_any(model, spec, n_ctx, &tokens, e);
+
+        *ret = r < 0 ? 0 : tokens.n;
+        tokens_done(&tokens);
+        return r < 0 ? r : 0;
 }
 
 static int encode_input(const struct model *model, const struct job_spec *spec,

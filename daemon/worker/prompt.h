@@ -11,6 +11,11 @@
 int prompt_encode(const struct model *model, const struct job_spec *spec, uint32_t n_ctx,
                   struct tokens *ret, struct request_error *e);
 
+/* The tokens of the same prompt, which may be longer than n_ctx. -EBADMSG with *e only when it is
+ * so much longer that counting would take seconds (ERROR_CONTEXT_TOO_LONG: at least that many). */
+int prompt_count(const struct model *model, const struct job_spec *spec, uint32_t n_ctx,
+                 uint64_t *ret, struct request_error *e);
+
 /* The texts of an embedding (messages) as tokens, [messages.n]; each must fit into n_ctx by itself.
  * The caller frees them in any case. Adds to *tokens. Returns as prompt_encode. */
 int prompt_inputs(const struct model *model, const struct job_spec *spec, uint32_t n_ctx,

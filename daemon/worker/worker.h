@@ -12,6 +12,7 @@
 
 struct bus_job;
 struct conn;
+struct count;
 struct job;
 struct link;
 struct models;
@@ -25,6 +26,7 @@ struct worker {
         struct conn *conns;        /* lists; each entry is freed by its own module's reaper */
         struct job *jobs;
         struct bus_job *bus_jobs;
+        struct count *counts;
         struct session *sessions;
         size_t n_conns;
         struct wire_limits limits;

@@ -26,6 +26,7 @@ EXPECTED = {
     PROGRAM: r"Paris.*\('done', \{",
     "Manager.Generate": r"^\(objectpath '/org/bitnetd/Bitnetd1/job/\w+', handle \d\)$",
     "Manager.Summarize": r"^\(objectpath '/org/bitnetd/Bitnetd1/job/\w+', handle \d\)$",
+    "Manager.CountTokens": r"^\(uint64 \d{3}, uint64 \d{4}\)$",
     "Manager.ListModels": re.escape(SMOL),
     "Manager.GetAvailability": 'bssa{sv} true "available"',
     "Manager.GetStatus": '"threads" : {',

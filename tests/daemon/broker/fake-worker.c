@@ -90,6 +90,7 @@ static void be_illegal(struct fake *f, unsigned kind) {
                 for (unsigned i = 0; i < 100000; i++)
                         SAY(.fault = { .h.type = WIRE_FAULT, .code = i });
                 break;
+        case 12: SAY(.counted = { .h.type = WIRE_COUNTED, .ref = foreign }); break;
         case 11: SAY(.session = { .h.type = WIRE_SESSION, .session = foreign, .event = 2 }); break;
         default:
                 assert(kind < FAKE_ILLEGAL_KINDS);
@@ -218,6 +219,24 @@ static void on_append(struct fake *f, uint64_t session, int fd) {
 static void on_close_session(struct fake *f, uint64_t session) {
         if (!f->deaf)
                 tell_session(f, session, WIRE_SESSION_CLOSED, 0);
+}
+
+/* A token for each byte. */
+static void on_count(const struct wire_count *m, int fd) {
+        char text[64] = "";
+        ssize_t n = read(fd, text, sizeof(text) - 1);
+
+        close(fd);
+        if (strncmp(text, "exit", 4) == 0)
+                _exit(1);
+        if (strncmp(text, "long", 4) == 0)
+                SAY(.counted = { .h.type = WIRE_COUNTED, .ref = m->ref, .value = 1234,
+                                 .limit = 1000, .error = ERROR_CONTEXT_TOO_LONG });
+        else if (strncmp(text, "silent", 6) != 0)
+                SAY(.counted = { .h.type = WIRE_COUNTED, .ref = m->ref, .tokens = (uint64_t)n,
+                                 .context = 1000 });
+        if (strncmp(text, "twice", 5) == 0)
+                SAY(.counted = { .h.type = WIRE_COUNTED, .ref = m->ref });
 }
 
 static void end_turn(struct fake *f, const struct job *j, bool success) {
@@ -422,6 +441,9 @@ static void on_message(struct fake *f, const union wire_message *m, int fd) {
                 break;
         case WIRE_SESSION_CLOSE:
                 on_close_session(f, m->session_command.session);
+                break;
+        case WIRE_COUNT:
+                on_count(&m->count, fd);
                 break;
         case WIRE_SHUTDOWN:
                 if (!f->linger)

@@ -7,7 +7,7 @@
 enum {
         FAKE_SOURCE_BAD = 'B',   /* first byte of a model file the packer refuses */
         FAKE_SOURCE_CRASH = 'X', /* and of one it dies from */
-        FAKE_ILLEGAL_KINDS = 12,
+        FAKE_ILLEGAL_KINDS = 13,
         /* what a job of the bus says of itself, and how often "flood" reports */
         FAKE_TOKENS_IN = 5, FAKE_TOKENS_OUT = 1000, FAKE_FLOOD_OUT = 100000, FAKE_FLOOD = 400,
         /* --threads: behaviour at the start */

@@ -68,6 +68,10 @@ static const struct sample {
         { { .packed = { .h.type = WIRE_PACKED } }, 0 },
         { { .resident = { .h.type = WIRE_RESIDENT } }, 0 },
         { { .session = { .h.type = WIRE_SESSION, .session = 1, .event = WIRE_SESSION_DONE } }, 0 },
+        { { .count = { .h.type = WIRE_COUNT, .ref = 1, .verb = WIRE_VERB_CHAT,
+                       .deadline_usec = 1 } }, WITH_FD },
+        { { .passed = { .h.type = WIRE_PASSED, .ref = WIRE_REF_WORKER | 1 } }, 0 },
+        { { .counted = { .h.type = WIRE_COUNTED, .ref = 1 } }, 0 },
 };
 
 struct link {
@@ -292,6 +296,11 @@ static void test_ranges_to_worker(void **state) {
         BAD(session_command.session, WIRE_SESSION_CLEAR, 0, 0);
         BAD(session_command.session, WIRE_SESSION_FORGET, 0, 0);
         BAD(session_command.session, WIRE_SESSION_CLOSE, 0, WIRE_REF_WORKER);
+        BAD(count.ref, WIRE_COUNT, 1, WIRE_REF_WORKER | 1);
+        BAD(count.verb, WIRE_COUNT, 1, WIRE_VERB_SUMMARIZE);
+        BAD(count.input_format, WIRE_COUNT, 1, _WIRE_INPUT_MAX);
+        BAD(count.deadline_usec, WIRE_COUNT, 1, 0);
+        BAD(passed.ref, WIRE_PASSED, 0, 1);
 }
 
 static void test_ranges_to_broker(void **state) {
@@ -319,6 +328,11 @@ static void test_ranges_to_broker(void **state) {
         BAD(session.error, WIRE_SESSION, 0, _ERROR_MAX);
         BAD(session.turns, WIRE_SESSION, 0, UINT64_MAX);
         BAD(session.kv_bytes, WIRE_SESSION, 0, UINT64_MAX);
+        BAD(admit.count, WIRE_ADMIT, 0, 1); /* of the bus */
+        BAD(admit.reserved, WIRE_ADMIT, 0, 1);
+        BAD(counted.ref, WIRE_COUNTED, 0, 0);
+        BAD(counted.error, WIRE_COUNTED, 0, _ERROR_MAX);
+        BAD(counted.reserved, WIRE_COUNTED, 0, 1);
 }
 
 static void check_names(uint32_t type, size_t offset, bool may_be_empty, int fd) {
@@ -346,6 +360,7 @@ static void test_names(void **state) {
         check_names(WIRE_MODEL, offsetof(struct wire_model, name), false, 1);
         check_names(WIRE_MODEL, offsetof(struct wire_model, asked), true, 1);
         check_names(WIRE_SESSION_OPEN, offsetof(struct wire_session_open, model), false, 0);
+        check_names(WIRE_COUNT, offsetof(struct wire_count, model), true, 1);
         check_names(WIRE_WANT_MODEL, offsetof(struct wire_want_model, name), true, 0);
         check_names(WIRE_ADMIT, offsetof(struct wire_admit, model), true, 0);
         check_names(WIRE_PREPARE, offsetof(struct wire_prepare, name), false, 0);

@@ -14,9 +14,9 @@ VERSION = 2
 (HELLO, CATALOG, CONN, JOB, JOB_OUTPUT, MODEL, PACK_OUTPUT, QUEUED, ADMITTED, REFUSED, LEASE,
  CANCEL, SET_LIMITS, DROP_CACHES, SHUTDOWN, RATES, SET_PRIORITY, PREPARE,
  SESSION_OPEN, SESSION_APPEND, SESSION_CLEAR, SESSION_FORGET, SESSION_CLOSE, TAKE_OUTPUT,
- DISCARD) = range(1, 26)
+ DISCARD, COUNT, PASSED) = range(1, 28)
 (READY, WANT_MODEL, ADMIT, PROGRESS, DONE, USED, FAULT, CONN_CLOSED, PACKED,
- RESIDENT, SESSION) = range(64, 75)
+ RESIDENT, SESSION, COUNTED) = range(64, 76)
 SESSION_DONE, SESSION_TURN, SESSION_KV, SESSION_CLOSED = range(1, 5)
 CHAT, COMPLETE, SUMMARIZE = 1, 2, 3
 TEXT, CHAT_JSON, REQUEST_JSON = 0, 1, 2
@@ -182,15 +182,17 @@ class FakeBroker:
             send(self.sock, body, f.fileno())
 
     def answer_admit(self, body):
-        ref, conn, name, verb, priority, size, tokens_in, wanted = struct.unpack(
-            '<QQ64sIIQQQ', body)
+        ref, conn, name, verb, priority, size, tokens_in, wanted, count, _ = struct.unpack(
+            '<QQ64sIIQQQII', body)
         admit = dict(ref=ref, conn=conn, model=name.rstrip(b'\0').decode(), verb=verb,
                      priority=priority, bytes=size, tokens_in=tokens_in, wanted=wanted)
         self.next_job += 1
         admit['job'] = ref if ref < 1 << 63 else self.next_job
         self.admits.append(admit)
         verdict = self.admission(admit)
-        if verdict == 'admit':
+        if verdict == 'admit' and count:
+            send(self.sock, header(PASSED) + struct.pack('<Q', ref))
+        elif verdict == 'admit':
             self.admit(admit)
         elif verdict == 'queue':
             self.queued(admit)
