@@ -108,8 +108,7 @@ void wait_for_state(sd_bus *bus, const char *path, const char *expected) {
         char *value = NULL;
 
         for (unsigned i = 0; !value || strcmp(value, expected) != 0; i++) {
-                assert_true(i < 1000);
-                usleep(5000);
+                wait_a_little(i);
                 free(value);
                 assert_true(sd_bus_get_property_string(bus, NAME, path, NAME ".Job", "State", NULL,
                                                        &value) >= 0);
@@ -127,8 +126,7 @@ uint64_t number(sd_bus *bus, const char *path, const char *property) {
 
 void wait_for_number(sd_bus *bus, const char *path, const char *property, uint64_t expected) {
         for (unsigned i = 0; number(bus, path, property) != expected; i++) {
-                assert_true(i < 2000);
-                usleep(5000);
+                wait_a_little(i);
         }
 }
 

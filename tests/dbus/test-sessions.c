@@ -185,13 +185,11 @@ static void wait_for_closed(sd_bus *bus, const char reason[128], const char *exp
 
 static void assert_gone(sd_bus *bus, const char *path) {
         for (unsigned i = 0; count(bus, false, NULL) > 0; i++) {
-                assert_true(i < 2000);
-                usleep(5000);
+                wait_a_little(i);
         }
         call(bus, path, "Clear", NULL, ERROR_NAME("NoSuchObject"));
         for (unsigned i = 0; used(bus, "MaxSessions") + used(bus, "MaxSessionKV") > 0; i++) {
-                assert_true(i < 2000);
-                usleep(5000);
+                wait_a_little(i);
         }
 }
 

@@ -54,7 +54,7 @@ class Daemon:
         if env is None:
             environment.pop("DBUS_SESSION_BUS_ADDRESS", None)
         self.process = subprocess.Popen(args, stderr=self.log, stdout=self.log, env=environment)
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 60
         while not os.path.exists(self.socket):
             if self.process.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError("the daemon did not start: " + self.read_log())
@@ -68,10 +68,10 @@ class Daemon:
         children = self.workers()
         self.process.send_signal(signal.SIGTERM)
         try:
-            status = self.process.wait(15)
+            status = self.process.wait(60)
         except subprocess.TimeoutExpired:
             self.process.kill()
-            status = "killed after 15 s"
+            status = "killed after a minute"
         left = [pid for pid in children if os.path.exists(f"/proc/{pid}")]
         self.log.close()
         shutil.rmtree(self.dir, ignore_errors=True)

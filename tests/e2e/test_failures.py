@@ -34,7 +34,7 @@ def jobs(daemon):
             if j["state"] not in ("done", "cancelled", "failed")]
 
 
-def wait_for(condition, seconds=10):
+def wait_for(condition, seconds=60):
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:

@@ -110,7 +110,7 @@ class PrivateSocket(unittest.TestCase):
         ping = b"l\1\0\1" + struct.pack("<III", 0, 1, len(fields)) + fields
         ping += bytes(-len(ping) % 8)
         with running() as d, socket.socket(socket.AF_UNIX) as s:
-            s.settimeout(20)
+            s.settimeout(60)
             s.connect(os.path.join(d.dir, "bus.sock"))
             uid = str(os.geteuid()).encode().hex().encode()
             s.sendall(b"\0AUTH EXTERNAL " + uid + b"\r\nNEGOTIATE_UNIX_FD\r\nBEGIN\r\n" + ping)

@@ -24,11 +24,22 @@ def spawn(d, *args, **kw):
 
 def end(p):
     p.send_signal(signal.SIGINT)
-    out, err = p.communicate(timeout=10)
+    out, err = p.communicate(timeout=60)
     return p.returncode, out, err
 
 
-class Watch(unittest.TestCase):
+def read_until(p, enough):
+    """Lines of a program that goes on, until `enough` says so of them."""
+    said = ""
+    deadline = time.monotonic() + 60
+    while not enough(said):
+        if not select.select([p.stdout], [], [], max(0, deadline - time.monotonic()))[0]:
+            raise AssertionError("waited for a minute after " + said)
+        said += os.read(p.stdout.fileno(), 65536).decode()
+    return said
+
+
+class Case(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
         cls.context = running()
@@ -44,16 +55,10 @@ class Watch(unittest.TestCase):
         self.assertEqual((r.returncode, r.stderr), (0, ""))
         return json.loads(r.stdout)
 
-    def generating(self):
-        story = spawn(self.d, *STORY)
-        self.addCleanup(end, story)
-        deadline = time.monotonic() + 60
-        while not any(j["state"] == "generating" for j in self.json("ps", "--json")):
-            self.assertLess(time.monotonic(), deadline)
-            time.sleep(0.05)
 
+class Memory(Case):
     def test_ps_shows_memory_apart(self):
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 60
         while True:  # a worker tells of its memory twice a second
             worker, = self.json("ps", "--workers", "--json")
             if worker["models"] or time.monotonic() > deadline:
@@ -73,6 +78,16 @@ class Watch(unittest.TestCase):
         self.assertRegex(table, r"UID +WORKER +MODEL +PRIVATE +KV +SHARED")
         self.assertIn(SMOL, table)
 
+
+class Watch(Case):
+    def generating(self):
+        story = spawn(self.d, *STORY)
+        self.addCleanup(end, story)
+        deadline = time.monotonic() + 60
+        while not any(j["state"] == "generating" for j in self.json("ps", "--json")):
+            self.assertLess(time.monotonic(), deadline)
+            time.sleep(0.05)
+
     def test_top(self):
         self.generating()
         v = self.json("top", "--once", "--json")
@@ -87,17 +102,16 @@ class Watch(unittest.TestCase):
         self.assertNotIn("\x1b", r.stdout)
         self.assertNotIn(CANARY, r.stdout)
         piped = spawn(self.d, "top")
-        time.sleep(2.5)
-        status, out, err = end(piped)
+        read_until(piped, lambda out: out.count("tokens/s") == 2)
+        status, _, err = end(piped)
         self.assertEqual((status, err), (0, ""))
-        self.assertEqual(out.count("tokens/s"), 2)
 
     def test_top_leaves_the_terminal_as_it_was(self):
         master, slave = pty.openpty()
         p = spawn(self.d, "top", stdout=slave)
         os.close(slave)
         data = b""
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while data.count(b"tokens/s") < 2:
             self.assertLess(time.monotonic(), deadline)
             if select.select([master], [], [], 1)[0]:
@@ -108,24 +122,26 @@ class Watch(unittest.TestCase):
         self.assertNotIn(b"\x1b[?", data, "no mode of the terminal is changed")
 
     def test_monitor(self):
+        self.generating()  # what a monitor tells of first, so that one sees that it looks
         p = spawn(self.d, "monitor", "--json")
         plain = spawn(self.d, "monitor")
-        time.sleep(0.5)
+        out, text = (read_until(m, lambda said: "started" in said) for m in (p, plain))
         self.assertEqual(self.d.bnctl("ask", "-n", "3", "Say " + CANARY).returncode, 0)
-        time.sleep(0.5)
-        status, out, err = end(p)
+        out += read_until(p, lambda said: "ended" in said)
+        text += read_until(plain, lambda said: "ended" in said)
+        status, rest, err = end(p)
         self.assertEqual((status, err), (0, ""))
-        events = [json.loads(line) for line in out.splitlines()]
-        job = events[-1]["job"]
+        events = [json.loads(line) for line in (out + rest).splitlines()]
+        job = next(e["job"] for e in events if e["event"] == "ended")
         ours = [e for e in events if e["job"] == job]
         self.assertEqual([e["event"] for e in ours][-2:], ["started", "ended"])
         self.assertEqual((ours[-1]["state"], ours[-1]["tokens_out"], ours[-1]["verb"]),
                          ("done", 3, "chat"))
-        status, out, err = end(plain)
+        status, rest, err = end(plain)
         self.assertEqual((status, err), (0, ""))
-        self.assertRegex(out, rf"(?m)^\d\d:\d\d:\d\d ended +{job} +uid \d+ chat done, \d+ read, "
+        self.assertRegex(text + rest, rf"(?m)^\d\d:\d\d:\d\d ended +{job} +uid \d+ chat done, \d+ read, "
                               r"3 written$")
-        self.assertNotIn(CANARY, out)
+        self.assertNotIn(CANARY, out + text + rest)
 
     def test_daemon_that_goes(self):
         with running() as d:
@@ -133,7 +149,7 @@ class Watch(unittest.TestCase):
             time.sleep(0.5)
             d.process.send_signal(signal.SIGTERM)
             for p in (top, monitor):
-                _, err = p.communicate(timeout=10)
+                _, err = p.communicate(timeout=60)
                 self.assertEqual(p.returncode, 69, err)
                 self.assertIn("is it running", err)
 

@@ -29,7 +29,8 @@
 
 enum { MAX_ARGS = 40 };
 
-static void nap(void) {
+void wait_a_little(unsigned i) {
+        assert_true(i < 12000);
         nanosleep(&(struct timespec){ .tv_nsec = 5000000 }, NULL);
 }
 
@@ -92,8 +93,7 @@ static void launch(struct daemon *d, const char *const *options) {
         /* A socket appears under its name when it listens. */
         for (unsigned i = 0; access(d->bus, F_OK) < 0; i++) {
                 assert_int_equal(waitpid(d->pid, NULL, WNOHANG), 0);
-                assert_true(i < 2000);
-                nap();
+                wait_a_little(i);
         }
 }
 
@@ -138,13 +138,10 @@ void remove_tree(const char *dir) {
 
 static void end(struct daemon *d) {
         int status = -1;
-        unsigned i = 0;
 
         kill(d->pid, SIGTERM);
-        while (waitpid(d->pid, &status, WNOHANG) == 0 && i++ < 2000)
-                nap();
-        if (status == -1)
-                kill(d->pid, SIGKILL);
+        for (unsigned i = 0; waitpid(d->pid, &status, WNOHANG) == 0; i++)
+                wait_a_little(i);
         assert_int_equal(status, 0);
         assert_int_equal(access(d->api, F_OK), -1);
         assert_int_equal(access(d->bus, F_OK), -1);
@@ -168,6 +165,26 @@ void daemon_restart(struct daemon *d) {
 void daemon_stop(struct daemon *d) {
         end(d);
         remove_tree(d->dir);
+}
+
+void read_log(const struct daemon *d, char *buf, size_t size) {
+        char path[128];
+        FILE *f;
+
+        snprintf(path, sizeof(path), "%s/log", d->dir);
+        f = fopen(path, "re");
+        assert_non_null(f);
+        buf[fread(buf, 1, size - 1, f)] = '\0';
+        fclose(f);
+}
+
+void wait_for_log(const struct daemon *d, const char *text) {
+        char buf[8192] = "";
+
+        for (unsigned i = 0; !strstr(buf, text); i++) {
+                wait_a_little(i);
+                read_log(d, buf, sizeof(buf));
+        }
 }
 
 int unix_connect(const char *path, uid_t uid) {
@@ -200,7 +217,7 @@ static const char *read_text(int fd, char *buf, size_t size, bool line) {
                 struct pollfd p = { fd, POLLIN, 0 };
                 ssize_t r;
 
-                assert_int_equal(poll(&p, 1, 10000), 1);
+                assert_int_equal(poll(&p, 1, 60000), 1);
                 r = read(fd, buf + n, 1);
                 if (r <= 0)
                         break;
@@ -237,7 +254,6 @@ pid_t worker_pid(int fd, uid_t *ret_process_uid, uid_t *ret_served_uid) {
 
 void wait_until_gone(pid_t pid) {
         for (unsigned i = 0; kill(pid, 0) == 0; i++) {
-                assert_true(i < 2000);
-                nap();
+                wait_a_little(i);
         }
 }

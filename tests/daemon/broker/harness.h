@@ -26,6 +26,13 @@ void daemon_resume(struct daemon *d);
 /* Exit status 0, no socket file, no process. */
 void daemon_stop(struct daemon *d);
 
+/* What it has logged so far. */
+void read_log(const struct daemon *d, char *buf, size_t size);
+/* Until it has logged that. */
+void wait_for_log(const struct daemon *d, const char *text);
+
+/* The i-th look at something that must come: five milliseconds; fails after a minute. */
+void wait_a_little(unsigned i);
 void remove_tree(const char *dir);
 
 /* In a child: no output. */
@@ -35,7 +42,7 @@ void quiet(void);
 int unix_connect(const char *path, uid_t uid);
 int api_connect(const struct daemon *d, uid_t uid);
 void say(int fd, const char *line);
-/* Up to a newline or end of file, NUL-terminated; fails after ten seconds. */
+/* Up to a newline or end of file, NUL-terminated; fails after a minute. */
 const char *hear(int fd, char *buf, size_t size);
 /* Everything until end of file. */
 const char *hear_all(int fd, char *buf, size_t size);

@@ -200,6 +200,7 @@ static void test_idle_worker_ends(void **state) {
  * longer. */
 static void test_kept_worker_stays(void **state) {
         struct daemon d;
+        struct timespec start, end;
         pid_t pid;
         int c;
 
@@ -207,11 +208,12 @@ static void test_kept_worker_stays(void **state) {
                      "[Default]\nIdleTimeoutSec = 1\nModelIdleSec = 1\nMaxKeepAliveSec = 3\n");
         c = api_connect(&d, SELF);
         pid = worker_pid(c, NULL, NULL);
+        clock_gettime(CLOCK_MONOTONIC, &start);
         say(c, "keep 1000000000000000\n");
         close(c);
-        usleep(2000000);
-        assert_int_equal(kill(pid, 0), 0);
         wait_until_gone(pid);
+        clock_gettime(CLOCK_MONOTONIC, &end);
+        assert_true(end.tv_sec - start.tv_sec >= 2); /* without: one second */
         daemon_stop(&d);
 }
 
@@ -222,8 +224,7 @@ static void packed_path(const struct daemon *d, char path[256]) {
 
         snprintf(pattern, sizeof(pattern), "%s/state/*.packed", d->dir);
         for (unsigned i = 0; glob(pattern, 0, NULL, &g) != 0; i++) {
-                assert_true(i < 1000);
-                usleep(5000);
+                wait_a_little(i);
         }
         assert_int_equal(g.gl_pathc, 1);
         snprintf(path, 256, "%s", g.gl_pathv[0]);
@@ -236,8 +237,7 @@ static void wait_for_content(const char *path, const char *expected) {
         for (unsigned i = 0; strcmp(text, expected) != 0; i++) {
                 FILE *f = fopen(path, "re");
 
-                assert_true(i < 1000);
-                usleep(5000);
+                wait_a_little(i);
                 if (f) {
                         text[fread(text, 1, sizeof(text) - 1, f)] = '\0';
                         fclose(f);
@@ -327,17 +327,6 @@ static void test_second_instance_is_refused(void **state) {
 }
 
 /* What the daemon wrote so far (it is started with its errors in a file). */
-static void read_log(const struct daemon *d, char *buf, size_t size) {
-        char path[128];
-        FILE *f;
-
-        snprintf(path, sizeof(path), "%s/log", d->dir);
-        f = fopen(path, "re");
-        assert_non_null(f);
-        buf[fread(buf, 1, size - 1, f)] = '\0';
-        fclose(f);
-}
-
 /* A worker that goes on without a lease is logged, then ended. */
 static void test_overrun_ends_the_worker(void **state) {
         struct daemon d;
@@ -379,16 +368,6 @@ static void test_fault_flood_ends_the_worker(void **state) {
         }
         assert_int_equal(lines, 16);
         daemon_stop(&d);
-}
-
-static void wait_for_log(const struct daemon *d, const char *text) {
-        char buf[8192] = "";
-
-        for (unsigned i = 0; !strstr(buf, text); i++) {
-                assert_true(i < 1000);
-                usleep(5000);
-                read_log(d, buf, sizeof(buf));
-        }
 }
 
 static void test_bad_model_is_named_in_the_log(void **state) {
@@ -445,7 +424,7 @@ static void test_stop_is_bounded(void **state) {
         clock_gettime(CLOCK_MONOTONIC, &end);
         assert_in_range((end.tv_sec - start.tv_sec) * 1000 +
                                 (end.tv_nsec - start.tv_nsec) / 1000000,
-                        1900, 5000);
+                        1900, 60000);
         close(c);
 }
 
@@ -525,8 +504,7 @@ static void test_descriptors_run_out(void **state) {
         m.msg_controllen = CMSG_SPACE(n * sizeof(int)); /* all are standard input, descriptor 0 */
         assert_int_equal(sendmsg(greedy, &m, 0), 1);
         for (unsigned i = 0; count_descriptors(d.pid) < ALL; i++) {
-                assert_true(i < 1000);
-                usleep(5000);
+                wait_a_little(i);
         }
         for (unsigned i = 0; i < 3; i++) {
                 int c = api_connect(&d, SELF);
@@ -555,7 +533,7 @@ static void test_reload(void **state) {
         fputs("[Default]\nMaxConnections = 2\n", f);
         fclose(f);
         kill(d.pid, SIGHUP);
-        usleep(200000);
+        wait_for_log(&d, "configuration reloaded");
         b = api_connect(&d, SELF);
         assert_int_equal(worker_pid(b, NULL, NULL), worker_pid(a, NULL, NULL));
         close(b);
@@ -563,16 +541,11 @@ static void test_reload(void **state) {
         fputs("[Default]\nMaxConnections = none\n", f); /* refused, the old one stays */
         fclose(f);
         kill(d.pid, SIGHUP);
-        usleep(200000);
+        wait_for_log(&d, "/conf:2: not a number\n");
         b = api_connect(&d, SELF);
         worker_pid(b, NULL, NULL);
         close(a);
         close(b);
-        snprintf(path, sizeof(path), "%s/log", d.dir);
-        f = fopen(path, "re");
-        buf[fread(buf, 1, sizeof(buf) - 1, f)] = '\0';
-        fclose(f);
-        assert_non_null(strstr(buf, "/conf:2: not a number\n"));
         daemon_stop(&d);
 }
 

@@ -90,8 +90,7 @@ static void packed_path(const struct daemon *d, char path[256]) {
 
         snprintf(pattern, sizeof(pattern), "%s/state/*.packed", d->dir);
         for (unsigned i = 0; glob(pattern, 0, NULL, &g) != 0; i++) {
-                assert_true(i < 1000);
-                usleep(5000);
+                wait_a_little(i);
         }
         snprintf(path, 256, "%s", g.gl_pathv[0]);
         globfree(&g);
@@ -133,7 +132,7 @@ static void test_pressure(void **state) {
         sleep(3);
         assert_int_equal(drops(c), 0); /* what was before does not count */
         for (unsigned i = 0; drops(c) < 5; i++) {
-                assert_true(i < 300);
+                assert_true(i < 600);
                 gauge_add(&g, 30000);
                 usleep(100000);
         }
@@ -141,7 +140,7 @@ static void test_pressure(void **state) {
         close(c);
         packed_path(&d, path);
         for (unsigned i = 0; kill(pid, 0) == 0 || (cached(path) && !in_memory); i++) {
-                assert_true(i < 100);
+                assert_true(i < 600);
                 gauge_add(&g, 30000);
                 usleep(100000);
         }
@@ -217,8 +216,7 @@ static void assert_left(struct daemon *d) {
         int status = -1;
 
         for (unsigned i = 0; waitpid(d->pid, &status, WNOHANG) == 0; i++) {
-                assert_true(i < 2000);
-                usleep(5000);
+                wait_a_little(i);
         }
         assert_int_equal(status, 0);
         assert_int_equal(access(d->api, F_OK), -1);

@@ -207,7 +207,7 @@ static void test_reload_keeps_what_was_admitted(void **state) {
         fputs("[User 0]\nMaxConcurrentJobs = 1\nMaxQueuedJobs = 0\nTokensPerDay = 600\n", f);
         fclose(f);
         kill(d.pid, SIGHUP);
-        usleep(200000);
+        wait_for_log(&d, "configuration reloaded");
         say(a, "end 500\n");
         say(b, "end 50\n");
         refused(b, "job 51\n", ERROR_BUDGET_TOKENS, 601, 600);

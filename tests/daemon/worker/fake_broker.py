@@ -279,7 +279,7 @@ class FakeBroker:
         return self.wait_for(lambda: [e for e in self.sessions.get(session, [])[said:]
                                       if e['event'] == event])[0]
 
-    def wait_for(self, condition, seconds=20):
+    def wait_for(self, condition, seconds=60):
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             with self.lock:
@@ -297,7 +297,7 @@ class FakeBroker:
         except OSError:
             pass
         try:
-            return self.proc.wait(10)
+            return self.proc.wait(60)
         finally:
             self.proc.kill()
             self.proc.wait()

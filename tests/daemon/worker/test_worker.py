@@ -406,7 +406,7 @@ class Refusals(Case):
                           '"requests";r=0;t=60, "tokens";r=0;t=120'])
         self.b.rates((60, 0, 0), no_limit)
         time.sleep(1.1)
-        self.assertEqual(self.rate_headers()[2], '1')  # it fills between two messages
+        self.assertGreaterEqual(int(self.rate_headers()[2]), 1)  # it fills between two messages
         # On errors and streams, too.
         self.error(b'{', 400, 'invalid_input')
         self.assertEqual(self.headers.getheader('x-ratelimit-limit-requests'), '60')
@@ -447,8 +447,26 @@ class Refusals(Case):
         self.assertEqual([d['error'] for d in done.values()], [fb.ERROR_DEADLINE])
 
 
+class Idle(Case):
+    limits = dict(idle_timeout_ms=700)
+
+    def test_slow_reader_is_not_idle(self):
+        sock, _ = self.b.connect(bufsize=4096)
+        self.addCleanup(sock.close)
+        sock.sendall(b'GET /v1/models HTTP/1.1\r\n\r\n' * 400)
+        time.sleep(1.5)  # twice the idle time
+        self.assertEqual(read_all(sock).count(b'HTTP/1.1 200'), 400)
+
+    def test_idle(self):
+        begin = time.monotonic()
+        sock, conn = self.open()
+        self.assertEqual(sock.recv(10), b'')
+        self.assertGreater(time.monotonic() - begin, 0.5)
+        self.b.wait_for(lambda: conn in self.b.closed)
+
+
 class Http(Case):
-    limits = dict(max_connections=4, idle_timeout_ms=700)
+    limits = dict(max_connections=4)
 
     def test_pipelining(self):
         body = json.dumps(self.chat(max_tokens=3)).encode()
@@ -500,18 +518,11 @@ class Http(Case):
         data = self.raw(too_large, end=False)
         self.assertTrue(data.startswith(b'HTTP/1.1 413'), data)
 
-    def test_slow_reader_is_not_idle(self):
-        sock, _ = self.b.connect(bufsize=4096)
-        self.addCleanup(sock.close)
-        sock.sendall(b'GET /v1/models HTTP/1.1\r\n\r\n' * 400)
-        time.sleep(1.5)  # twice the idle time
-        self.assertEqual(read_all(sock).count(b'HTTP/1.1 200'), 400)
-
     def test_shutdown_lets_the_answer_out(self):
         sock, _ = self.b.connect(bufsize=4096)
         self.addCleanup(sock.close)
         sock.sendall(b'GET /v1/models HTTP/1.1\r\n\r\n' * 100)
-        time.sleep(0.2)
+        sock.recv(1, socket.MSG_PEEK)
         fb.send(self.b.sock, fb.header(fb.SHUTDOWN))
         data = read_all(sock)
         self.assertEqual(data.count(b'HTTP/1.1 200'), data.count(b'}]}'))
@@ -548,13 +559,6 @@ class Http(Case):
             self.assertIn(b'Connection: close', answer)
             self.assertIn(b'"error"', answer)
 
-    def test_idle(self):
-        sock, conn = self.open()
-        begin = time.monotonic()
-        self.assertEqual(sock.recv(10), b'')
-        self.assertGreater(time.monotonic() - begin, 0.5)
-        self.b.wait_for(lambda: conn in self.b.closed)
-
     def test_connection_limit(self):
         socks = [self.open()[0] for _ in range(4)]
         extra, conn = self.open()
@@ -576,7 +580,7 @@ class Cancelling(Case):
         sock.recv(4096)
         c.close()
         sock.close()
-        done = self.b.wait_for(lambda: self.b.done, 5)
+        done = self.b.wait_for(lambda: self.b.done)
         self.assertEqual([d['error'] for d in done.values()], [fb.ERROR_CANCELLED])
         self.b.wait_for(lambda: self.b.closed == [conn])
         self.ask_json('GET', '/health')
@@ -682,8 +686,8 @@ class Cancelling(Case):
     def test_no_lease_no_text(self):
         self.b.leasing = False
         c, _ = self.start('POST', '/v1/completions', self.wide(max_tokens=5))
-        c.sock.settimeout(0.5)
         r = c.getresponse()
+        c.sock.settimeout(0.5)
         with self.assertRaises(TimeoutError):
             r.read()
         self.b.leasing = True
@@ -692,7 +696,7 @@ class Cancelling(Case):
     def test_illegal_message_ends_the_worker(self):
         b = FakeBroker(WORKER, {'story': PACKED['story']})
         fb.send(b.sock, fb.header(fb.READY) + struct.pack('<IIII', 0, 1, 0, 2))
-        self.assertNotEqual(b.proc.wait(5), 0)
+        self.assertNotEqual(b.proc.wait(60), 0)
         b.stop()
 
     def test_memory_is_given_back(self):
@@ -781,7 +785,7 @@ class Cancelling(Case):
         fb.send(sock, fb.hello(1, 1, 0xffffffff, 0, fb.LIMITS))
         sock.recv(256)
         sock.close()
-        self.assertEqual(proc.wait(5), 0)
+        self.assertEqual(proc.wait(60), 0)
 
 
 class Bus(Case):
