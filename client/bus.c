@@ -12,6 +12,8 @@
 #include "client/term.h"
 #include "engine/base/macro.h"
 
+#define JOB_PREFIX BUS_ROOT "/job/"
+
 enum { EXIT_USAGE = 2, ADMIN_USEC = 150000000 };
 
 static int open_private(const struct options *o, sd_bus **ret) {
@@ -141,13 +143,19 @@ static int read_properties(sd_bus_message *m, const struct field *fields, size_t
         return r;
 }
 
+const char *bus_job_id(const char *path) {
+        size_t n = strlen(JOB_PREFIX);
+
+        return strncmp(path, JOB_PREFIX, n) == 0 ? path + n : path;
+}
+
 int bus_job_path(const char *id, char *path, size_t size) {
-        if (!id[0] || id[strspn(id, "0123456789abcdefghijklmnopqrstuvwxyz_")]) {
-                term_error("a job is named as bnctl ps shows it");
-                return EXIT_USAGE;
-        }
-        snprintf(path, size, BUS_ROOT "/job/%s", id);
-        return 0;
+        int n = snprintf(path, size, JOB_PREFIX "%s", id);
+
+        if (n > 0 && (size_t)n < size && sd_bus_object_path_is_valid(path))
+                return 0;
+        term_error("a job is named as bnctl ps shows it");
+        return EXIT_USAGE;
 }
 
 int bus_get_job(sd_bus *bus, struct bus_job *j) {
@@ -194,7 +202,7 @@ static int each_path(sd_bus *bus, sd_bus_message *m,
                 if (r < 0)
                         break;
                 snprintf(job.path, sizeof(job.path), "%s", path);
-                snprintf(job.id, sizeof(job.id), "%s", strrchr(path, '/') + 1);
+                snprintf(job.id, sizeof(job.id), "%s", bus_job_id(path));
                 if (bus_get_job(bus, &job) >= 0) /* gone in the meantime: not listed */
                         each(userdata, &job);
                 while (r >= 0 && sd_bus_message_at_end(m, false) == 0)

@@ -27,8 +27,8 @@ int bus_failed(sd_bus_error *error, int r);
 
 /* What Properties.GetAll of a job says, as far as bnctl shows it. */
 struct bus_job {
-        char path[160];
-        char id[32];          /* last element of the path */
+        char path[192];
+        char id[160];         /* what follows /job/ in the path */
         char state[24], verb[24], model[64], priority[24];
         uint32_t uid, queue_position;
         uint64_t created_usec, tokens_in, tokens_out;
@@ -39,6 +39,8 @@ struct bus_job {
 
 /* Fill in all but path and id of the job at j->path. 0 or a negative errno. */
 int bus_get_job(sd_bus *bus, struct bus_job *j);
+/* The id of a job by its path: what follows /job/. */
+const char *bus_job_id(const char *path);
 /* The path of a job by its id. 0, or an exit status with the message printed. */
 int bus_job_path(const char *id, char *path, size_t size);
 

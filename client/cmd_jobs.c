@@ -141,7 +141,7 @@ static int cancel_all(sd_bus *bus) {
 
 static int cancel_one(sd_bus *bus, const char *id) {
         sd_bus_error error = SD_BUS_ERROR_NULL;
-        char path[160];
+        char path[192];
         int r, status;
 
         status = bus_job_path(id, path, sizeof(path));

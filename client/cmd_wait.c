@@ -180,7 +180,7 @@ static int output_and_wait(const struct options *o, sd_bus *bus, const char *pat
 
 static int for_job(struct options *o,
                    int (*run)(const struct options *o, sd_bus *bus, const char *path)) {
-        char path[160];
+        char path[192];
         sd_bus *bus = NULL;
         int status = bus_job_path(o->n_args == 1 ? o->args[0] : "", path, sizeof(path));
 

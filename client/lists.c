@@ -42,7 +42,7 @@ static int read_jobs(sd_bus_message *m, json_t *list) {
                         break;
                 json_array_append_new(
                         list, json_pack("{s:s, s:I, s:s, s:s, s:s, s:s, s:I, s:I, s:I}", "job",
-                                        strrchr(path, '/') + 1, "uid", (json_int_t)uid, "state",
+                                        bus_job_id(path), "uid", (json_int_t)uid, "state",
                                         state, "verb", verb, "model", model, "priority", priority,
                                         "created_usec", (json_int_t)created, "tokens_in",
                                         (json_int_t)in, "tokens_out", (json_int_t)out));

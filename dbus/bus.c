@@ -3,8 +3,11 @@
  * charged to its uid and served as a peer; the one method a message bus would answer itself (Hello)
  * is answered here too, so that tools which insist on it work. */
 #include <errno.h>
+#include <inttypes.h>
+#include <sodium.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "daemon/broker/log.h"
@@ -138,7 +141,9 @@ static int on_message(sd_bus_message *m, void *userdata, sd_bus_error *ret_error
 }
 
 static int hello(sd_bus_message *m, void *userdata, sd_bus_error *ret_error) {
-        return sd_bus_reply_method_return(m, "s", ":1.1");
+        const struct peer *p = userdata;
+
+        return sd_bus_reply_method_return(m, "s", p->name);
 }
 
 static const sd_bus_vtable hello_vtable[] = {
@@ -146,6 +151,23 @@ static const sd_bus_vtable hello_vtable[] = {
         SD_BUS_METHOD("Hello", NULL, "s", hello, SD_BUS_VTABLE_UNPRIVILEGED),
         SD_BUS_VTABLE_END,
 };
+
+static bool name_taken(const struct bus *b, const char *name) {
+        for (const struct peer *p = b->peers; p; p = p->next)
+                if (strcmp(p->name, name) == 0)
+                        return true;
+        return false;
+}
+
+/* No bus daemon gives out names that begin with a zero. */
+static void choose_name(const struct bus *b, char ret[PEER_NAME_SIZE]) {
+        uint32_t random;
+
+        do {
+                randombytes_buf(&random, sizeof(random));
+                snprintf(ret, PEER_NAME_SIZE, ":0.%" PRIu32, random);
+        } while (name_taken(b, ret));
+}
 
 static struct peer *peer_new(struct bus *b, sd_bus *bus, bool message_bus) {
         struct peer *p = calloc(1, sizeof(*p));
@@ -155,6 +177,8 @@ static struct peer *peer_new(struct bus *b, sd_bus *bus, bool message_bus) {
         p->owner = b;
         p->number = ++b->last_peer;
         p->bus = sd_bus_ref(bus);
+        if (!message_bus)
+                choose_name(b, p->name);
         p->message_bus = message_bus;
         p->next = b->peers;
         b->peers = p;

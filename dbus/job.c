@@ -16,6 +16,7 @@
 
 #include "daemon/broker/queue.h"
 #include "dbus/peer.h"
+#include "dbus/token.h"
 #include "engine/base/macro.h"
 
 static const uint64_t PROGRESS_USEC = 250000, BEAT_USEC = 10000000;
@@ -31,6 +32,7 @@ struct waiter {
 
 struct job_face {
         struct peer *owner;          /* NULL: not from the bus, or gone */
+        char *path;                  /* that the owner chose, or NULL */
         char *sender;                /* unique name on a message bus */
         sd_bus_track *track;
         sd_event_source *tell;       /* when the next Progressed is due; NULL: never */
@@ -40,8 +42,35 @@ struct job_face {
 };
 
 const char *job_path(const struct job *job, char buf[JOB_PATH_SIZE]) {
+        const struct job_face *face = job->face;
+
+        if (face && face->path)
+                return face->path;
         snprintf(buf, JOB_PATH_SIZE, JOB_PREFIX "/%" PRIu64, job->id);
         return buf;
+}
+
+/* Few jobs have such a path. */
+static struct job *find_by_path(const struct jobs *jobs, const char *path) {
+        struct job *job;
+
+        for (uint32_t i = 0; (job = jobs_at(jobs, i)); i++) {
+                const struct job_face *face = job->face;
+
+                if (face && face->path && strcmp(face->path, path) == 0)
+                        return job;
+        }
+        return NULL;
+}
+
+int job_new_path(const struct peer *p, sd_bus_message *m, const char *token, char **ret) {
+        *ret = NULL;
+        if (!token)
+                return 0;
+        *ret = token_path(JOB_PREFIX, p, m, token);
+        if (!*ret)
+                return -ENOMEM;
+        return find_by_path(p->owner->jobs, *ret) ? (int)ERROR_TOKEN : 0;
 }
 
 static void message_unrefp(sd_bus_message **m) {
@@ -129,12 +158,15 @@ static int on_owner_gone(sd_bus_track *track, void *userdata) {
         return 0;
 }
 
-int job_own(struct peer *p, struct job *job, sd_bus_message *m) {
+int job_own(struct peer *p, struct job *job, sd_bus_message *m, char *path) {
         struct job_face *face = face_of(job);
         int r;
 
-        if (!face)
+        if (!face) {
+                free(path);
                 return -ENOMEM;
+        }
+        face->path = path;
         face->owner = p;
         face->told = now_monotonic();
         r = sd_event_add_time(p->owner->event, &face->tell, CLOCK_MONOTONIC,
@@ -213,6 +245,7 @@ void job_on_forget(struct job *job, void *userdata) {
                 waiter_done(&face->waiters[i]);
         disown(face);
         free(face->sender);
+        free(face->path);
         free(face);
         job->face = NULL;
 }
@@ -436,7 +469,9 @@ static int find(sd_bus *bus, const char *path, const char *interface, void *user
         r = peer_uid(p, m, &uid);
         if (r < 0)
                 return r;
-        if (path_number(name, &id))
+        if (strchr(name, '/'))
+                job = find_by_path(p->owner->jobs, path);
+        else if (path_number(name, &id))
                 job = jobs_find(p->owner->jobs, id);
         if (!job || (job->uid != uid && uid != 0 && !authorized(p, m, ACTION_INSPECT_OTHERS)))
                 return bus_error(e, ERROR_NO_SUCH_OBJECT, 0, 0);

@@ -23,10 +23,11 @@ int manager_submit(sd_bus_message *m, struct peer *p, enum wire_verb verb,
         struct limits limits;
         struct wire_job request = options_default(verb);
         char key[OPTION_KEY_MAX + 1], path[JOB_PATH_SIZE];
+        _cleanup_free_ char *own_path = NULL;
         _cleanup_close_ int output = -1;
         struct refusal refusal = {};
         enum error_code error;
-        const char *model = session ? session->model : "";
+        const char *model = session ? session->model : "", *token;
         struct job *job;
         uid_t uid;
         int input, r;
@@ -43,9 +44,12 @@ int manager_submit(sd_bus_message *m, struct peer *p, enum wire_verb verb,
         if (model[0] && !wire_name_valid(model))
                 return bus_error(e, ERROR_MODEL_NOT_FOUND, 0, 0);
         snprintf(request.model, sizeof(request.model), "%s", model);
-        error = options_read(m, &request, key);
+        error = options_read(m, &request, &token, key);
         if (error != ERROR_NONE)
                 return option_error(e, error, key);
+        r = job_new_path(p, m, token, &own_path);
+        if (r != 0)
+                return r < 0 ? r : bus_error(e, (enum error_code)r, 0, 0);
         request.client = peer_client(p, m);
         if (session && request.verb != WIRE_VERB_CHAT)
                 return option_error(e, ERROR_INVALID_INPUT, "mode");
@@ -58,7 +62,7 @@ int manager_submit(sd_bus_message *m, struct peer *p, enum wire_verb verb,
         }
         if (session)
                 session_turn(session, job);
-        r = job_own(p, job, m);
+        r = job_own(p, job, m, TAKE_PTR(own_path));
         if (r < 0) {
                 control_cancel(job, ERROR_CANCELLED);
                 return r;
@@ -314,8 +318,8 @@ static int get_interface_version(sd_bus *bus, const char *path, const char *inte
 
 static int get_features(sd_bus *bus, const char *path, const char *interface, const char *property,
                         sd_bus_message *reply, void *userdata, sd_bus_error *e) {
-        return sd_bus_message_append(reply, "as", 8, "generate", "summarize", "events", "quota",
-                                     "residency", "detach", "sessions", "count");
+        return sd_bus_message_append(reply, "as", 9, "generate", "summarize", "events", "quota",
+                                     "residency", "detach", "sessions", "count", "token");
 }
 
 static int get_version(sd_bus *bus, const char *path, const char *interface, const char *property,

@@ -6,10 +6,11 @@
 
 #include "dbus/options.h"
 #include "dbus/peer.h"
+#include "dbus/token.h"
 #include "engine/base/macro.h"
 #include "policy/limits.h"
 
-enum kind { WORD, UINT, DOUBLE, SEED, DEADLINE, MODE, DETACH, KEEP, UNSUPPORTED };
+enum kind { WORD, UINT, DOUBLE, SEED, DEADLINE, MODE, DETACH, KEEP, TOKEN, UNSUPPORTED };
 enum { FOR_GENERATE = 1, FOR_SUMMARIZE = 2, FOR_ALL = 3, FOR_COUNT = 4 };
 
 struct rule {
@@ -45,7 +46,7 @@ static const struct rule rules[] = {
         { "deadline-usec", DEADLINE, FOR_ALL, FIELD(deadline_usec), NULL, 0, 0 },
         { "detach", DETACH, FOR_ALL, 0, NULL, 0, 0 },
         { "keep-result-usec", KEEP, FOR_ALL, FIELD(keep_usec), NULL, 0, 0 },
-        { "token", UNSUPPORTED, FOR_ALL, 0, NULL, 0, 0 },
+        { "token", TOKEN, FOR_ALL, 0, NULL, 0, 0 },
         { "grammar", UNSUPPORTED, FOR_ALL, 0, NULL, 0, 0 },
         { "receipt", UNSUPPORTED, FOR_ALL, 0, NULL, 0, 0 },
 };
@@ -112,8 +113,14 @@ static enum error_code read_bool(sd_bus_message *m, bool *ret) {
         return ERROR_NONE;
 }
 
+enum error_code options_read_token(sd_bus_message *m, const char **ret) {
+        return sd_bus_message_read(m, "v", "s", ret) > 0 && token_valid(*ret) ? ERROR_NONE
+                                                                           : ERROR_INVALID_INPUT;
+}
+
 static enum error_code read_value(sd_bus_message *m, const struct rule *rule,
-                                  struct wire_job *job, bool *ret_detach) {
+                                  struct wire_job *job, bool *ret_detach,
+                                  const char **ret_token) {
         void *field = (char *)job + rule->offset;
         enum error_code error;
         uint32_t mode;
@@ -132,6 +139,8 @@ static enum error_code read_value(sd_bus_message *m, const struct rule *rule,
                 return read_u64(m, 1, LIMIT_DEADLINE_USEC, field);
         case KEEP:
                 return read_u64(m, LIMIT_KEEP_LEAST_USEC, LIMIT_KEEP_MOST_USEC, field);
+        case TOKEN:
+                return options_read_token(m, ret_token);
         case DETACH:
                 return read_bool(m, ret_detach);
         case MODE:
@@ -154,6 +163,7 @@ static void copy_key(const char *key, char ret[OPTION_KEY_MAX + 1]) {
 }
 
 static enum error_code read_options(sd_bus_message *m, unsigned bit, struct wire_job *job,
+                                    const char **ret_token,
                                     char ret_key[OPTION_KEY_MAX + 1]) {
         enum error_code error = ERROR_NONE;
         bool detach = false;
@@ -170,7 +180,7 @@ static enum error_code read_options(sd_bus_message *m, unsigned bit, struct wire
                         return ERROR_INVALID_INPUT;
                 copy_key(key, ret_key);
                 rule = find_rule(key, bit);
-                error = rule ? read_value(m, rule, job, &detach) : ERROR_INVALID_INPUT;
+                error = rule ? read_value(m, rule, job, &detach, ret_token) : ERROR_INVALID_INPUT;
                 if (error == ERROR_NONE && sd_bus_message_exit_container(m) < 0)
                         return ERROR_INVALID_INPUT;
         }
@@ -188,15 +198,18 @@ static enum error_code read_options(sd_bus_message *m, unsigned bit, struct wire
         return ERROR_NONE;
 }
 
-enum error_code options_read(sd_bus_message *m, struct wire_job *job,
+enum error_code options_read(sd_bus_message *m, struct wire_job *job, const char **ret_token,
                              char ret_key[OPTION_KEY_MAX + 1]) {
+        *ret_token = NULL;
         return read_options(m, job->verb == WIRE_VERB_SUMMARIZE ? FOR_SUMMARIZE : FOR_GENERATE, job,
-                            ret_key);
+                            ret_token, ret_key);
 }
 
 enum error_code options_read_count(sd_bus_message *m, struct wire_job *job,
                                    char ret_key[OPTION_KEY_MAX + 1]) {
-        return read_options(m, FOR_COUNT, job, ret_key);
+        const char *no_token = NULL; /* which is no option here */
+
+        return read_options(m, FOR_COUNT, job, &no_token, ret_key);
 }
 
 int option_error(sd_bus_error *e, enum error_code code, const char *key) {

@@ -12,9 +12,11 @@ struct wire_job options_default(enum wire_verb verb);
 enum { OPTION_KEY_MAX = 32 };
 
 /* Reads the array the message stands at. On an error ret_key names the option if its name is
- * harmless ([a-z0-9-], at most 32 bytes), else it is "". */
-enum error_code options_read(sd_bus_message *m, struct wire_job *job,
+ * harmless ([a-z0-9-], at most 32 bytes), else it is "". *ret_token: the token, or NULL. */
+enum error_code options_read(sd_bus_message *m, struct wire_job *job, const char **ret_token,
                              char ret_key[OPTION_KEY_MAX + 1]);
+/* The value of an option "token", found legal (token.h); as long as the message. */
+enum error_code options_read_token(sd_bus_message *m, const char **ret);
 /* The same for an input that is only counted. */
 enum error_code options_read_count(sd_bus_message *m, struct wire_job *job,
                                    char ret_key[OPTION_KEY_MAX + 1]);

@@ -9,7 +9,7 @@
 #include "dbus/bus.h"
 #include "daemon/broker/control.h"
 
-enum { BUS_INTERFACE_VERSION = 6 };
+enum { BUS_INTERFACE_VERSION = 7 };
 
 struct bus {
         struct bus_settings settings;
@@ -28,10 +28,13 @@ struct bus {
         uint64_t last_check;
 };
 
+enum { PEER_NAME_SIZE = 16 };
+
 struct peer {
         struct bus *owner;
         struct peer *next;
         uint64_t number;
+        char name[PEER_NAME_SIZE]; /* of a private client: what Hello says */
         sd_bus *bus;
         bool message_bus;
         uid_t uid;             /* of a private client, from the kernel */
@@ -131,10 +134,15 @@ bool count_peer_waits(const struct peer *p);
 /* The sink of counts; userdata is the bus. */
 void count_on_answer(struct count *c, const struct count_answer *answer, void *userdata);
 
+/* The path of a job: in buf, or the one that its owner chose. */
 #define JOB_PATH_SIZE (sizeof(BUS_ROOT "/job/") + 20)
 const char *job_path(const struct job *job, char buf[JOB_PATH_SIZE]);
-/* The submitting peer owns the job: told of its end, and the job ends with it. */
-int job_own(struct peer *p, struct job *job, sd_bus_message *m);
+/* The path of a job with this token of the sender's (the caller's to free; NULL: without one). A
+ * positive enum error_code when there is one, or a negative errno. */
+int job_new_path(const struct peer *p, sd_bus_message *m, const char *token, char **ret);
+/* The submitting peer owns the job: told of its end, and the job ends with it. path: as from
+ * job_new_path, taken in any case. */
+int job_own(struct peer *p, struct job *job, sd_bus_message *m, char *path);
 /* A peer is gone: its jobs are cancelled, its waiting calls dropped. */
 void job_peer_gone(struct peer *p);
 /* Some unfinished job has this owner. */

@@ -12,7 +12,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "dbus/options.h"
 #include "dbus/peer.h"
+#include "dbus/token.h"
 #include "engine/base/macro.h"
 
 #define SESSION_PREFIX    BUS_ROOT "/session"
@@ -20,6 +22,7 @@
 
 struct session_face {
         struct peer *owner;      /* NULL: gone */
+        char *path;              /* that the owner chose, or NULL */
         char *sender;            /* unique name on a message bus */
         sd_bus_track *track;
         sd_bus_message *call;    /* to be answered, */
@@ -36,8 +39,25 @@ static struct sessions *sessions_of(const struct peer *p) {
 }
 
 static const char *session_path(const struct session *s, char buf[SESSION_PATH_SIZE]) {
+        const struct session_face *face = s->face;
+
+        if (face && face->path)
+                return face->path;
         snprintf(buf, SESSION_PATH_SIZE, SESSION_PREFIX "/%" PRIu64, s->id);
         return buf;
+}
+
+/* Also of one that nobody can see, whose path is not free yet. */
+static struct session *find_by_path(const struct sessions *all, const char *path) {
+        struct session *s = sessions_all(all);
+
+        for (; s; s = s->next) {
+                const struct session_face *face = s->face;
+
+                if (face && face->path && strcmp(face->path, path) == 0)
+                        break;
+        }
+        return s;
 }
 
 /* --- calls that wait --- */
@@ -105,6 +125,7 @@ void session_on_gone(struct session *s, void *userdata) {
         reply(s, &(struct refusal){ .code = ERROR_NONE });
         sd_bus_track_unref(face->track);
         free(face->sender);
+        free(face->path);
         free(face);
         s->face = NULL;
 }
@@ -116,14 +137,17 @@ static int on_owner_gone(sd_bus_track *track, void *userdata) {
         return 0;
 }
 
-/* The session that is about to be opened ends with whoever sent m. */
-static int own(struct peer *p, struct session *s, sd_bus_message *m) {
+/* The session that is about to be opened ends with whoever sent m. Takes the path. */
+static int own(struct peer *p, struct session *s, sd_bus_message *m, char *path) {
         struct session_face *face = calloc(1, sizeof(*face));
         int r;
 
-        if (!face)
+        if (!face) {
+                free(path);
                 return -ENOMEM;
+        }
         s->face = face;
+        face->path = path;
         face->owner = p;
         if (!p->message_bus)
                 return 0;
@@ -168,17 +192,21 @@ bool session_peer_owns(const struct peer *p) {
 
 /* --- methods of the manager --- */
 
-/* {"initial": h} */
-static int read_initial(sd_bus_message *m, int *ret) {
+/* {"initial": h, "token": s} */
+static int read_options(sd_bus_message *m, int *ret, const char **ret_token) {
         int r = sd_bus_message_enter_container(m, 'a', "{sv}");
 
         *ret = -1;
+        *ret_token = NULL;
         while (r >= 0 && (r = sd_bus_message_enter_container(m, 'e', "sv")) > 0) {
                 const char *key;
 
                 r = sd_bus_message_read(m, "s", &key);
-                if (r < 0 || strcmp(key, "initial") != 0 ||
-                    sd_bus_message_read(m, "v", "h", ret) <= 0)
+                if (r >= 0 && strcmp(key, "token") == 0)
+                        r = options_read_token(m, ret_token) == ERROR_NONE ? 1 : -EINVAL;
+                else if (r >= 0)
+                        r = strcmp(key, "initial") == 0 ? sd_bus_message_read(m, "v", "h", ret) : 0;
+                if (r <= 0)
                         return -EINVAL;
                 r = sd_bus_message_exit_container(m);
         }
@@ -187,9 +215,10 @@ static int read_initial(sd_bus_message *m, int *ret) {
 
 int session_method_create(sd_bus_message *m, void *userdata, sd_bus_error *e) {
         struct peer *p = userdata;
+        _cleanup_free_ char *path = NULL;
         struct refusal refusal;
         struct session *s;
-        const char *model;
+        const char *model, *token;
         int initial, r;
         uid_t uid;
 
@@ -198,14 +227,18 @@ int session_method_create(sd_bus_message *m, void *userdata, sd_bus_error *e) {
                 r = sd_bus_message_read(m, "s", &model);
         if (r < 0)
                 return r;
-        if (read_initial(m, &initial) < 0)
+        if (read_options(m, &initial, &token) < 0)
                 return bus_error(e, ERROR_INVALID_INPUT, 0, 0);
+        if (token && !(path = token_path(SESSION_PREFIX, p, m, token)))
+                return -ENOMEM;
+        if (path && find_by_path(sessions_of(p), path))
+                return bus_error(e, ERROR_TOKEN, 0, 0);
         if (model[0] && !wire_name_valid(model))
                 return bus_error(e, ERROR_MODEL_NOT_FOUND, 0, 0);
         if (sessions_create(sessions_of(p), p->owner->settings.workers, uid, model, initial, &s,
                             &refusal) != ERROR_NONE)
                 return bus_refuse(e, &refusal);
-        r = own(p, s, m);
+        r = own(p, s, m, TAKE_PTR(path));
         if (r < 0) {
                 session_close(s, "failed");
                 return r;
@@ -333,7 +366,7 @@ static int find(sd_bus *bus, const char *path, const char *interface, void *user
         struct peer *p = userdata;
         sd_bus_message *m = sd_bus_get_current_message(bus);
         const char *name = path + strlen(SESSION_PREFIX);
-        uint64_t id;
+        uint64_t id = 0;
         struct session *s = NULL;
         uid_t uid;
         int r;
@@ -343,8 +376,10 @@ static int find(sd_bus *bus, const char *path, const char *interface, void *user
         r = peer_uid(p, m, &uid);
         if (r < 0)
                 return r;
-        if (path_number(name, &id))
-                s = sessions_find(sessions_of(p), id);
+        if (strchr(name, '/'))
+                s = find_by_path(sessions_of(p), path);
+        if (s || path_number(name, &id))
+                s = sessions_find(sessions_of(p), s ? s->id : id);
         if (!s || (s->uid != uid && uid != 0 && !authorized(p, m, ACTION_INSPECT_OTHERS)))
                 return bus_error(e, ERROR_NO_SUCH_OBJECT, 0, 0);
         *ret_found = s;

@@ -96,6 +96,8 @@ static const struct error_row rows[] = {
         [ERROR_SESSION_BUSY] = { NAME("SessionBusy"), 409, "invalid_request_error",
                                  "session_busy", EXIT_TRY_LATER,
                                  "The session is doing something else; wait for its end.", NULL },
+        [ERROR_TOKEN] = { NAME("TokenInUse"), 409, "invalid_request_error", "token_in_use", 1,
+                          "You have an object with this token.", NULL },
 };
 
 _Static_assert(ARRAY_SIZE(rows) == _ERROR_MAX, "every error has a row");

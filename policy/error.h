@@ -37,6 +37,7 @@ enum error_code {
         ERROR_CONFIG,           /* the configuration is wrong and was not taken */
         ERROR_SESSIONS,         /* the caller's own sessions */
         ERROR_SESSION_BUSY,     /* does one thing at a time */
+        ERROR_TOKEN,            /* an object on the bus has that name already */
         _ERROR_MAX,
 };
 

@@ -41,7 +41,8 @@ def main():
     request = os.memfd_create("request")
     os.write(request, json.dumps(REQUEST).encode())
     options = {"input-format": GLib.Variant("s", "request-json"),
-               "detach": GLib.Variant("b", True)}
+               "detach": GLib.Variant("b", True), "token": GLib.Variant("s", "story")}
+    expected = f"{ROOT}/job/{owner.get_unique_name()[1:].replace('.', '_')}/story"
     begin = time.monotonic()
     reply, _ = call(owner, ROOT, "Generate", GLib.Variant("(sha{sv})", ("", 0, options)),
                     Gio.UnixFDList.new_from_array([request]))
@@ -59,7 +60,7 @@ def main():
         pass
     print(json.dumps({
         "progressed": [h[2] for h in heard if h[0] == "Progressed"], "seconds": seconds,
-        "paths": sorted({h[1] for h in heard} - {job}), "others": len(others), "text": text,
+        "known": job == expected, "paths": sorted({h[1] for h in heard} - {expected}), "others": len(others), "text": text,
         "result": result[0], "tokens": result[1]["tokens-out"]}))
 
 

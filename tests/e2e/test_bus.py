@@ -66,6 +66,7 @@ class Bus(unittest.TestCase):
         out = json.loads(self.tool(SYSTEM_PYTHON, JOBS, self.env["DBUS_SESSION_BUS_ADDRESS"]))
         self.assertEqual((out["result"], out["tokens"]), ("done", 300))
         self.assertGreater(len(out["text"]), 300)
+        self.assertTrue(out["known"])  # the path, before the call
         self.assertEqual((out["paths"], out["others"]), ([], 0))  # signals: its own, to it alone
         self.assertGreater(len(out["progressed"]), 0)
         self.assertLessEqual(len(out["progressed"]), out["seconds"] * 4 + 1)
