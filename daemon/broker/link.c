@@ -282,6 +282,15 @@ static int on_counted(struct worker *w, const union wire_message *m) {
         return counts_event(workers_settings(w->owner)->counts, w, &m->counted);
 }
 
+/* As information: sums of everybody, which only grow. */
+static int on_refusals(struct worker *w, const union wire_message *m) {
+        uint64_t *sums = workers_settings(w->owner)->metrics->worker_refusals;
+
+        for (unsigned e = 0; e < _ERROR_MAX; e++)
+                sums[e] += m->refusals.counts[e];
+        return 0;
+}
+
 /* SHUTDOWN crossed it on the way. */
 static int on_late(struct worker *w, const union wire_message *m) {
         return 0;
@@ -307,6 +316,7 @@ static const struct rule {
         { WIRE_SESSION, SERVING, on_session },
         { WIRE_COUNTED, SERVING, on_counted },
         { WIRE_RESIDENT, SERVING, on_resident },
+        { WIRE_REFUSALS, SERVING | CLOSING, on_refusals },
         { WIRE_WANT_MODEL, CLOSING, on_late },
         { WIRE_USED, CLOSING, on_late },
         { WIRE_RESIDENT, CLOSING, on_late },

@@ -63,17 +63,23 @@ static void put_jobs(struct text *t, const struct metrics *m) {
 }
 
 /* Errors that are spelled alike are one line. */
-static void put_refusals(struct text *t, const struct metrics *m) {
+static void put_refusals_by(struct text *t, const uint64_t counts[_ERROR_MAX], const char *by) {
         uint64_t sums[_ERROR_MAX] = {};
 
-        head(t, "refusals_total", "counter", "Jobs and connections that were not taken.");
         for (unsigned e = 1; e < _ERROR_MAX; e++)
                 sums[error_from_http_code(error_row((enum error_code)e)->http_code)] +=
-                        m->refusals[e];
+                        counts[e];
         for (unsigned e = 1; e < _ERROR_MAX; e++)
                 if (sums[e])
-                        put(t, "bitnetd_refusals_total{code=\"%s\"} %" PRIu64 "\n",
-                            error_row((enum error_code)e)->http_code, sums[e]);
+                        put(t, "bitnetd_refusals_total{code=\"%s\",by=\"%s\"} %" PRIu64 "\n",
+                            error_row((enum error_code)e)->http_code, by, sums[e]);
+}
+
+static void put_refusals(struct text *t, const struct metrics *m) {
+        head(t, "refusals_total", "counter",
+             "Jobs and connections that the broker did not take, requests that workers did not.");
+        put_refusals_by(t, m->refusals, "broker");
+        put_refusals_by(t, m->worker_refusals, "worker");
 }
 
 /* States without a job are left out, but for one line, so that the name is always there. */

@@ -15,6 +15,7 @@ struct metrics {
         uint64_t jobs[_WIRE_VERB_MAX][_METRICS_RESULT_MAX];
         uint64_t tokens_in, tokens_out;
         uint64_t refusals[_ERROR_MAX];
+        uint64_t worker_refusals[_ERROR_MAX]; /* as the workers say */
         uint64_t connections, bus_calls, workers_started, workers_failed;
         uint64_t relief[_METRICS_RELIEF_MAX]; /* by enum pressure_step */
         uint32_t pressure_step;               /* now */

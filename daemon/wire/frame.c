@@ -205,6 +205,17 @@ static int check_counted(const union wire_message *m) {
                (c->error == ERROR_NONE || c->tokens == 0);
 }
 
+static_assert((int)_ERROR_MAX <= (int)WIRE_ERRORS_MAX, "wire");
+
+static int check_refusals(const union wire_message *m) {
+        const uint32_t *counts = m->refusals.counts;
+
+        for (size_t i = 0; i < WIRE_ERRORS_MAX; i++)
+                if (counts[i] > (i == ERROR_NONE || i >= _ERROR_MAX ? 0 : WIRE_MAX_REFUSALS))
+                        return 0;
+        return 1;
+}
+
 static int check_packed(const union wire_message *m) {
         return m->packed.model_error < _MODEL_E_MAX && m->packed.reserved == 0;
 }
@@ -263,6 +274,7 @@ static const struct row rows[] = {
         [WIRE_RESIDENT] = { sizeof(struct wire_resident), FD_NONE, check_resident },
         [WIRE_SESSION] = { sizeof(struct wire_session), FD_NONE, check_session },
         [WIRE_COUNTED] = { sizeof(struct wire_counted), FD_NONE, check_counted },
+        [WIRE_REFUSALS] = { sizeof(struct wire_refusals), FD_NONE, check_refusals },
 };
 
 size_t wire_size(uint32_t type) {

@@ -45,6 +45,7 @@ union wire_message {
         struct wire_resident resident;
         struct wire_session session;
         struct wire_counted counted;
+        struct wire_refusals refusals;
         uint8_t bytes[WIRE_MAX_MESSAGE];
 };
 

@@ -18,7 +18,8 @@ enum { WIRE_VERSION = 2, WIRE_NAME_MAX = MODEL_NAME_SIZE, WIRE_MAX_MESSAGE = 256
 enum { WIRE_PACK_VERSION = 4 };
 
 /* Ranges the framing checks. */
-enum { WIRE_MAX_THREADS = LIMIT_THREADS, WIRE_MAX_MODELS = 256, WIRE_MAX_LEASE_USEC = 1000000 };
+enum { WIRE_MAX_THREADS = LIMIT_THREADS, WIRE_MAX_MODELS = 256, WIRE_MAX_LEASE_USEC = 1000000,
+       WIRE_ERRORS_MAX = 48, WIRE_MAX_REFUSALS = 10000 };
 
 #define WIRE_REF_WORKER (UINT64_C(1) << 63)
 
@@ -65,6 +66,7 @@ enum wire_type {
         WIRE_RESIDENT,   /* what it keeps in memory and for how long; on change */
         WIRE_SESSION,    /* what has happened to a session, and how it is now */
         WIRE_COUNTED,
+        WIRE_REFUSALS,   /* requests that it refused by itself, since it told of some before */
 };
 
 enum wire_mode { WIRE_MODE_SERVE = 1, WIRE_MODE_PACK = 2 };
@@ -344,6 +346,9 @@ struct wire_counted {
         uint32_t reserved;
 };
 
+/* Requests that never became a job, by enum error_code; WIRE_MAX_REFUSALS of each at most. */
+struct wire_refusals { struct wire_header h; uint32_t counts[WIRE_ERRORS_MAX]; };
+
 static_assert(sizeof(struct wire_header) == 8, "wire");
 static_assert(sizeof(struct wire_limits) == 48, "wire");
 static_assert(sizeof(struct wire_hello) == 88, "wire");
@@ -377,6 +382,7 @@ static_assert(sizeof(struct wire_session) == 72, "wire");
 static_assert(sizeof(struct wire_count) == 96, "wire");
 static_assert(sizeof(struct wire_passed) == 16, "wire");
 static_assert(sizeof(struct wire_counted) == 56, "wire");
+static_assert(sizeof(struct wire_refusals) == 200, "wire");
 
 /* "queued", "loading", …; never NULL. */
 const char *wire_state_name(uint32_t state);

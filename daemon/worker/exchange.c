@@ -138,9 +138,10 @@ static void on_end(void *userdata, const struct job_result *r) {
         if (x->format->rename)
                 x->format->rename(&e);
         c->exchange = NULL;
-        if (x->head_sent)
+        if (x->head_sent) {
+                refusals_add(c->w, &e, job_id(x->job));
                 end_stream(x, r);
-        else if (e.code != ERROR_NONE)
+        } else if (e.code != ERROR_NONE)
                 reply_error(c, &e, job_id(x->job));
         else if (x->text.failed)
                 reply_memory(c);

@@ -647,7 +647,8 @@ void jobs_refused(struct worker *w, const struct wire_refused *m) {
         struct request_error e = { .code = (enum error_code)m->error,
                                    .value = m->value,
                                    .limit = m->limit,
-                                   .retry_after_ms = m->retry_after_ms };
+                                   .retry_after_ms = m->retry_after_ms,
+                                   .by_broker = true };
 
         if (!j || j->step == STEP_NEW || j->step == STEP_RUNNING)
                 return;

@@ -11,6 +11,7 @@
 #include "daemon/worker/loop.h"
 #include "daemon/worker/models.h"
 #include "daemon/worker/poller.h"
+#include "daemon/worker/refusals.h"
 #include "daemon/worker/resident.h"
 #include "daemon/worker/session.h"
 #include "daemon/worker/worker.h"
@@ -29,6 +30,7 @@ static int wait_for_work(struct worker *w, struct poller *p) {
         jobs_poll(w, p);
         models_poll(w->models, p);
         resident_poll(w, p);
+        refusals_poll(w, p);
         poller_deadline(p, w->stop_by);
         r = poller_wait(p, w->now);
         w->now = monotonic_usec();
@@ -52,6 +54,7 @@ static int pass(struct worker *w, struct poller *p) {
         models_run(w->models);
         sessions_run(w, p);
         resident_run(w);
+        refusals_run(w);
         link_sync_lease(w->link);
         return 0;
 }

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "daemon/worker/http.h"
+#include "daemon/worker/refusals.h"
 #include "daemon/worker/reply.h"
 
 static bool must_close(const struct conn *c) {
@@ -93,6 +94,7 @@ void reply_error(struct conn *c, const struct request_error *e, uint64_t job) {
                                .retry_after_ms = e->retry_after_ms,
                                .should_retry = should_retry(status, e) };
 
+        refusals_add(c->w, e, job);
         whole_json(c, &h, reply_error_json(c, e));
 }
 
@@ -122,17 +124,19 @@ void reply_method(struct conn *c, const char *allow) {
         struct http_head h = { .status = http_error_status(&e), .should_retry = -1,
                                .extra = allow_header(allow, line, sizeof(line)) };
 
+        refusals_add(c->w, &e, 0);
         whole_json(c, &h, reply_error_json(c, &e));
 }
 
 void reply_plain_error(struct conn *c, unsigned status, const char *detail) {
         struct http_head h = { .status = status, .should_retry = -1 };
+        struct request_error e = { .code = status == 413 ? ERROR_INPUT_TOO_LARGE
+                                                         : ERROR_INVALID_INPUT };
 
+        refusals_add(c->w, &e, 0);
         if (status == 413) {
-                struct request_error e = { .code = ERROR_INPUT_TOO_LARGE,
-                                           .value = c->request.parser.content_length,
-                                           .limit = c->request.max_body };
-
+                e.value = c->request.parser.content_length;
+                e.limit = c->request.max_body;
                 if (e.value == UINT64_MAX || e.value <= e.limit)
                         e.value = c->request.max_body + 1; /* chunked: at least this many */
                 whole_json(c, &h, http_error_json(&e));

@@ -2,6 +2,7 @@
  * the request. */
 #pragma once
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "policy/error.h"
@@ -14,6 +15,7 @@ struct request_error {
         char param[REQUEST_PARAM_MAX];   /* the field at fault, or "" */
         uint64_t value, limit;           /* both 0: not given */
         uint32_t retry_after_ms;         /* 0: no use in trying again */
+        bool by_broker;                  /* which counts it itself */
 };
 
 /* Fill *e and return -EBADMSG, so that `return request_fail(e, …)` reads well. */

@@ -8,6 +8,7 @@
 
 #include "daemon/wire/proto.h"
 #include "daemon/worker/rates.h"
+#include "daemon/worker/refusals.h"
 #include "daemon/worker/resident.h"
 
 struct bus_job;
@@ -32,6 +33,7 @@ struct worker {
         struct wire_limits limits;
         struct rates rates;
         struct resident resident;  /* what the broker was told of memory */
+        struct refusals refusals;  /* what it was not told yet */
         uint32_t uid;              /* whom it serves; a worker for several needs one in each job */
         uint64_t next_ref;         /* for jobs from HTTP, without the top bit */
         uint64_t seed_state;       /* for default_sampling */

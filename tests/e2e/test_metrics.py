@@ -36,7 +36,13 @@ class Metrics(unittest.TestCase):
             d.chat("Say the word " + CANARY, max_tokens=3)
             d.chat("Hello", model=CANARY)
             d.chat("Hello", max_tokens=3)
+            refused = 'bitnetd_refusals_total{code="model_not_found",by="worker"}'
+            deadline = time.monotonic() + 60
+            while refused not in scrape(d)[1]:  # workers tell twice a second
+                self.assertLess(time.monotonic(), deadline)
+                time.sleep(0.05)
             head, body = scrape(d)
+            self.assertEqual(value(body, refused), 1)
             self.assertTrue(head.startswith("HTTP/1.1 200 OK\r\n"))
             self.assertIn("version=0.0.4", head)
             self.assertEqual(value(body, done), 2)

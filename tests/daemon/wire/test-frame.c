@@ -72,6 +72,7 @@ static const struct sample {
                        .deadline_usec = 1 } }, WITH_FD },
         { { .passed = { .h.type = WIRE_PASSED, .ref = WIRE_REF_WORKER | 1 } }, 0 },
         { { .counted = { .h.type = WIRE_COUNTED, .ref = 1 } }, 0 },
+        { { .refusals = { .h.type = WIRE_REFUSALS } }, 0 },
 };
 
 struct link {
@@ -333,6 +334,9 @@ static void test_ranges_to_broker(void **state) {
         BAD(counted.ref, WIRE_COUNTED, 0, 0);
         BAD(counted.error, WIRE_COUNTED, 0, _ERROR_MAX);
         BAD(counted.reserved, WIRE_COUNTED, 0, 1);
+        BAD(refusals.counts[ERROR_NONE], WIRE_REFUSALS, 0, 1);
+        BAD(refusals.counts[ERROR_FAILED], WIRE_REFUSALS, 0, WIRE_MAX_REFUSALS + 1);
+        BAD(refusals.counts[_ERROR_MAX], WIRE_REFUSALS, 0, 1);
 }
 
 static void check_names(uint32_t type, size_t offset, bool may_be_empty, int fd) {

@@ -16,7 +16,7 @@ VERSION = 2
  SESSION_OPEN, SESSION_APPEND, SESSION_CLEAR, SESSION_FORGET, SESSION_CLOSE, TAKE_OUTPUT,
  DISCARD, COUNT, PASSED) = range(1, 28)
 (READY, WANT_MODEL, ADMIT, PROGRESS, DONE, USED, FAULT, CONN_CLOSED, PACKED,
- RESIDENT, SESSION, COUNTED) = range(64, 76)
+ RESIDENT, SESSION, COUNTED, REFUSALS) = range(64, 77)
 SESSION_DONE, SESSION_TURN, SESSION_KV, SESSION_CLOSED = range(1, 5)
 CHAT, COMPLETE, SUMMARIZE = 1, 2, 3
 TEXT, CHAT_JSON, REQUEST_JSON = 0, 1, 2
@@ -100,6 +100,7 @@ class FakeBroker:
         self.lock = threading.Lock()
         self.done, self.progress, self.closed, self.admits = {}, [], [], []
         self.resident, self.wanted = [], []
+        self.refusals = [0] * 48  # by error code
         self.sessions = {}  # what was said of each, in order
         self.model_errors = {}
         self.states = {}  # of the catalogue
@@ -153,6 +154,9 @@ class FakeBroker:
             self.done[f[0]] = dict(error=f[1], finish=f[2], pieces=f[3], rounds=f[4],
                                    tokens_in=f[5], tokens_out=f[6], bytes_in=f[7], covered=f[8],
                                    value=f[9], limit=f[10], cached=f[11])
+        elif kind == REFUSALS:
+            for code, n in enumerate(struct.unpack('<48I', body)):
+                self.refusals[code] += n
         elif kind == RESIDENT:
             f = struct.unpack('<64sIIQQQQQ', body)
             self.resident.append(dict(model=f[0].rstrip(b'\0').decode(), models=f[1], keep=f[3],

@@ -327,6 +327,29 @@ class Refusals(Case):
         self.assertEqual(self.b.admits, [])
         self.assertEqual(self.b.done, {})
 
+    def test_are_counted(self):
+        """The broker is told by code what never became a job, but for what it refused itself."""
+        def told():
+            return {code: n for code, n in enumerate(self.b.refusals) if n}
+
+        for _ in range(3):
+            self.error(self.chat(model='none-such'), 404, 'model_not_found', 'model')
+        self.raw(b'nonsense\r\n\r\n')
+        self.error(self.chat(n=2), 400, 'unsupported', 'n')
+        self.ask_json('GET', '/v1/chat/completions', status=405)
+        self.b.admission = lambda admit: (fb.ERROR_QUEUE_FULL, 9000, 4, 4)
+        self.ask_json('POST', '/v1/chat/completions', self.chat(), 429)
+        self.b.admission = lambda admit: 'admit'
+        self.ask_json('POST', '/v1/chat/completions', self.chat())
+        expected = {fb.ERROR_MODEL_NOT_FOUND: 3, fb.ERROR_INVALID_INPUT: 1,
+                    fb.ERROR_UNSUPPORTED: 1, fb.ERROR_METHOD: 1}
+        self.b.wait_for(lambda: told() == expected)
+        self.error('{', 400, 'invalid_input')
+        self.error('{', 400, 'invalid_input')
+        expected[fb.ERROR_INVALID_INPUT] = 3
+        fb.send(self.b.sock, fb.header(fb.SHUTDOWN))  # what was not told comes before the end
+        self.b.wait_for(lambda: told() == expected)
+
     def test_paths(self):
         self.assertEqual(self.ask_json('GET', '/nothing', status=404)['error']['code'], 'not_found')
         self.assertEqual(self.ask_json('GET', '/v1/models/x', status=404)['error']['code'],
