@@ -3,8 +3,6 @@
 #include <inttypes.h>
 #include <jansson.h>
 #include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 
 #include "client/commands.h"
 #include "client/interrupt.h"

@@ -6,6 +6,11 @@
 
 int cmd_ask(struct options *o);
 int cmd_summarize(struct options *o);
+int cmd_rewrite(struct options *o);
+int cmd_proofread(struct options *o);
+int cmd_extract(struct options *o);
+int cmd_classify(struct options *o);
+int cmd_embed(struct options *o);
 int cmd_chat(struct options *o);
 int cmd_count(struct options *o);
 int cmd_models(struct options *o);

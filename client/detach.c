@@ -83,6 +83,8 @@ static int add_options(sd_bus_message *m, const struct options *o, uint64_t dead
         if (r >= 0)
                 r = add_word(m, "type", o->type);
         if (r >= 0)
+                r = add_word(m, "tone", o->tone);
+        if (r >= 0)
                 r = add_word(m, "length", o->length);
         if (r >= 0)
                 r = add_word(m, "format", o->format);

@@ -156,21 +156,27 @@ int http_perform(const struct http_request *r, struct http_failure *failure) {
         return result;
 }
 
-struct body {
-        char *p;
-        size_t n;
-};
-
-static bool collect(void *userdata, const char *p, size_t n) {
-        struct body *b = userdata;
-        char *bigger = realloc(b->p, b->n + n);
+bool http_keep(void *body, const char *p, size_t n) {
+        struct http_body *b = body;
+        char *bigger = malloc(b->n + n + 1);
 
         if (!bigger)
                 return false;
-        b->p = bigger;
-        memcpy(b->p + b->n, p, n);
-        b->n += n;
+        if (b->n > 0)
+                memcpy(bigger, b->p, b->n);
+        memcpy(bigger + b->n, p, n);
+        n += b->n;
+        bigger[n] = 0;
+        http_body_done(b);
+        *b = (struct http_body){bigger, n};
         return true;
+}
+
+void http_body_done(struct http_body *b) {
+        if (b->p)
+                explicit_bzero(b->p, b->n);
+        free(b->p);
+        *b = (struct http_body){0};
 }
 
 static bool go_on(void *userdata) {
@@ -180,15 +186,15 @@ static bool go_on(void *userdata) {
 int http_json(const char *socket, const char *path, const json_t *request, json_t **ret,
               struct http_failure *failure) {
         char *text = request ? json_dumps(request, JSON_COMPACT) : NULL;
-        struct body body = {0};
+        struct http_body body = {0};
         struct http_request r = {.socket = socket, .path = path, .body = text,
                                  .body_size = text ? strlen(text) : 0,
                                  .content_type = text ? "application/json" : NULL,
-                                 .data = collect, .idle = go_on, .userdata = &body};
+                                 .data = http_keep, .idle = go_on, .userdata = &body};
         int result = request && !text ? -ENOMEM : http_perform(&r, failure);
 
         *ret = result == 0 ? json_loadb(body.p ? body.p : "", body.n, 0, NULL) : NULL;
         input_free(text, text ? strlen(text) : 0);
-        free(body.p);
+        http_body_done(&body);
         return result;
 }

@@ -39,3 +39,11 @@ int http_json(const char *socket, const char *path, const json_t *request, json_
 
 /* Read the "error" object of a reply (also in the middle of a stream). */
 void http_parse_failure(const char *json, size_t n, struct http_failure *failure);
+
+/* A reply that is kept: http_keep as `data`, with one of these as userdata. */
+struct http_body {
+        char *p;             /* NUL-terminated; NULL: nothing came */
+        size_t n;
+};
+bool http_keep(void *body, const char *p, size_t n);
+void http_body_done(struct http_body *b); /* wipes */

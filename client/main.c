@@ -24,6 +24,16 @@
         "      --keep=SECONDS      how long after its end (1 to 3600; default 600)\n"              \
         "      --background        let interactive work go first\n"                               \
         "      --deadline=SECONDS  give up after that long, also while it waits (status 124)\n"
+#define TASK_OPTIONS " instructions file model verbose json"
+#define TASK_HELP                                                                                  \
+        "      --instructions=TEXT what else is wanted\n"                                          \
+        "  -f, --file=FILE         the same as FILE\n"                                             \
+        "  -m, --model=NAME        model\n"                                                        \
+        "  -v, --verbose           say what was read\n"
+#define SAMPLING_OPTIONS " temperature top-k top-p min-p repeat-penalty seed"
+#define SAMPLING_HELP                                                                              \
+        "      --temperature=T --top-k=N --top-p=P --min-p=P --repeat-penalty=R --seed=N\n"        \
+        "                          as in ask\n"
 #define JSON_HELP "  -j, --json              print JSON\n"
 
 static const struct verb verbs[] = {
@@ -54,6 +64,47 @@ static const struct verb verbs[] = {
          DETACH_HELP JSON_HELP,
          "type length format context file model max-tokens raw no-stream verbose json"
          DETACH_OPTIONS, 1, cmd_summarize},
+        {"rewrite", "rewrite [FILE|-]", "Rewrite a text in another tone or length",
+         "A text of any length; what is longer than some paragraphs is rewritten in pieces, and\n"
+         "nothing is left out.\n\n"
+         "  bnctl rewrite --tone=more-formal < letter.txt\n\n"
+         "      --tone=TONE         as-is (default), more-formal, more-casual\n"
+         "      --length=LENGTH     as-is (default), shorter, longer\n"
+         "      --format=FORMAT     as-is (default), markdown, plain-text\n"
+         TASK_HELP SAMPLING_HELP DETACH_HELP JSON_HELP,
+         "tone length format no-stream raw" TASK_OPTIONS SAMPLING_OPTIONS DETACH_OPTIONS, 1,
+         cmd_rewrite},
+        {"proofread", "proofread [FILE|-]", "Correct the mistakes in a text",
+         "Prints the corrected text; a part the model has no correction of is left as it is, and\n"
+         "the report says so. With --json also where what was replaced, in bytes of the input.\n\n"
+         "  bnctl proofread --diff < letter.txt\n\n"
+         "      --diff              mark what was changed: [-old-]{+new+}\n"
+         TASK_HELP SAMPLING_HELP DETACH_HELP JSON_HELP,
+         "diff no-stream raw" TASK_OPTIONS SAMPLING_OPTIONS DETACH_OPTIONS, 1, cmd_proofread},
+        {"extract", "extract --schema=FILE [FILE|-]", "Pull fields out of a text as JSON",
+         "Prints JSON that is valid for the JSON Schema. The text must fit into the context.\n\n"
+         "  bnctl extract --schema=invoice.json < mail.txt | jq .amount\n\n"
+         "      --schema=FILE       a JSON Schema\n"
+         "  -n, --max-tokens=N      longest answer, in tokens\n"
+         TASK_HELP SAMPLING_HELP DETACH_HELP JSON_HELP,
+         "schema max-tokens" TASK_OPTIONS SAMPLING_OPTIONS DETACH_OPTIONS, 1, cmd_extract},
+        {"classify", "classify --labels=A,B,... [FILE|-]", "Choose among labels, with scores",
+         "Prints each label after its score, best first; the scores sum to 1. They say how likely\n"
+         "the model finds each label as its answer.\n\n"
+         "  bnctl classify --labels=spam,work,private < mail.txt | head -1\n\n"
+         "      --labels=A,B,...    2 to 64 labels, commas between\n"
+         TASK_HELP DETACH_HELP JSON_HELP,
+         "labels" TASK_OPTIONS DETACH_OPTIONS, 1, cmd_classify},
+        {"embed", "embed [FILE|-]", "Turn texts into vectors",
+         "Prints a line of JSON for each text, a vector of length 1. Needs a model that pools;\n"
+         "the embedded one does not.\n\n"
+         "      --lines             each line that is not empty is a text\n"
+         "  -f, --file=FILE         the same as FILE\n"
+         "  -m, --model=NAME        model\n"
+         "      --background        let interactive work go first\n"
+         "      --deadline=SECONDS  give up after that long (status 124)\n"
+         "  -j, --json              the answer of /v1/embeddings instead\n",
+         "lines file model background deadline json", 1, cmd_embed},
         {"chat", "chat", "Talk with the model; forgets everything at the end",
          "One line is one message. Ctrl-C stops an answer; at the prompt it ends, like Ctrl-D.\n\n"
          GENERATION_HELP, GENERATION_OPTIONS, 0, cmd_chat},

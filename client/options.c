@@ -20,6 +20,7 @@ enum long_only {
         OPT_SOCKET = 256, OPT_SEED, OPT_TEMPERATURE, OPT_TOP_P, OPT_TOP_K, OPT_MIN_P,
         OPT_REPEAT_PENALTY, OPT_STOP, OPT_NO_STREAM, OPT_RAW, OPT_ALL, OPT_TYPE, OPT_LENGTH,
         OPT_FORMAT, OPT_CONTEXT, OPT_UID, OPT_PERSISTENT, OPT_ONCE, OPT_WORKERS,
+        OPT_TONE, OPT_INSTRUCTIONS, OPT_SCHEMA, OPT_LABELS, OPT_DIFF, OPT_LINES,
         OPT_DETACH, OPT_BACKGROUND, OPT_DEADLINE, OPT_KEEP, OPT_NAME,
 };
 
@@ -44,6 +45,12 @@ static const struct option long_options[] = {
         {"length", required_argument, NULL, OPT_LENGTH},
         {"format", required_argument, NULL, OPT_FORMAT},
         {"context", required_argument, NULL, OPT_CONTEXT},
+        {"tone", required_argument, NULL, OPT_TONE},
+        {"instructions", required_argument, NULL, OPT_INSTRUCTIONS},
+        {"schema", required_argument, NULL, OPT_SCHEMA},
+        {"labels", required_argument, NULL, OPT_LABELS},
+        {"diff", no_argument, NULL, OPT_DIFF},
+        {"lines", no_argument, NULL, OPT_LINES},
         {"uid", required_argument, NULL, OPT_UID},
         {"name", required_argument, NULL, OPT_NAME},
         {"persistent", no_argument, NULL, OPT_PERSISTENT},
@@ -134,6 +141,10 @@ static const char **value_slot(struct options *o, int c) {
         case OPT_KEEP: return &o->keep;
         case OPT_NAME: return &o->name;
         case OPT_CONTEXT: return &o->context;
+        case OPT_TONE: return &o->tone;
+        case OPT_INSTRUCTIONS: return &o->instructions;
+        case OPT_SCHEMA: return &o->schema;
+        case OPT_LABELS: return &o->labels;
         default: return NULL;
         }
 }
@@ -151,6 +162,8 @@ static bool *flag_slot(struct options *o, int c) {
         case OPT_WORKERS: return &o->workers;
         case OPT_DETACH: return &o->detach;
         case OPT_BACKGROUND: return &o->background;
+        case OPT_DIFF: return &o->diff;
+        case OPT_LINES: return &o->lines;
         default: return NULL;
         }
 }
@@ -169,6 +182,17 @@ int options_usec(const char *name, const char *text, double min, double max, uin
         }
         *ret = (uint64_t)(value * 1e6);
         return 0;
+}
+
+bool options_word(const char *name, const char *value, const char *const *words, size_t n) {
+        for (size_t i = 0; i < n; i++)
+                if (!value || strcmp(value, words[i]) == 0)
+                        return true;
+        fprintf(stderr, "bnctl: --%s cannot be \"%s\"; it is one of", name, value);
+        for (size_t i = 0; i < n; i++)
+                fprintf(stderr, " %s", words[i]);
+        fputc('\n', stderr);
+        return false;
 }
 
 static const struct verb *find_verb(const struct verb *verbs, size_t n, const char *name) {

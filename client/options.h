@@ -15,9 +15,10 @@ struct options {
         size_t n_stop;
         const char *max_tokens, *temperature, *top_p, *top_k, *min_p, *repeat_penalty, *seed;
         const char *uid, *name;
+        const char *tone, *instructions, *schema, *labels;
         const char *deadline, *keep;
         bool json, quiet, verbose, no_stream, raw, all, persistent, once, workers,
-                detach, background;
+                detach, background, diff, lines;
         char **args;             /* what is left, NULL-terminated */
         int n_args;
 };
@@ -35,6 +36,9 @@ struct verb {
 /* Seconds as an option gives them, in microseconds; text NULL: 0. 0, or an exit status with the
  * message printed. */
 int options_usec(const char *name, const char *text, double min, double max, uint64_t *ret);
+
+/* Is the value of an option absent or one of these words? Otherwise says so. */
+bool options_word(const char *name, const char *value, const char *const *words, size_t n);
 
 /* The verb that the command line names, or NULL with *ret_status the exit status (help, version,
  * usage errors are printed here). */

@@ -78,6 +78,26 @@ static int method_summarize(sd_bus_message *m, void *userdata, sd_bus_error *e) 
         return manager_submit(m, userdata, WIRE_VERB_SUMMARIZE, NULL, e);
 }
 
+static int method_rewrite(sd_bus_message *m, void *userdata, sd_bus_error *e) {
+        return manager_submit(m, userdata, WIRE_VERB_REWRITE, NULL, e);
+}
+
+static int method_proofread(sd_bus_message *m, void *userdata, sd_bus_error *e) {
+        return manager_submit(m, userdata, WIRE_VERB_PROOFREAD, NULL, e);
+}
+
+static int method_extract(sd_bus_message *m, void *userdata, sd_bus_error *e) {
+        return manager_submit(m, userdata, WIRE_VERB_EXTRACT, NULL, e);
+}
+
+static int method_classify(sd_bus_message *m, void *userdata, sd_bus_error *e) {
+        return manager_submit(m, userdata, WIRE_VERB_CLASSIFY, NULL, e);
+}
+
+static int method_embed(sd_bus_message *m, void *userdata, sd_bus_error *e) {
+        return manager_submit(m, userdata, WIRE_VERB_EMBED, NULL, e);
+}
+
 static const char *state_word(const struct store_model *model) {
         return model->state == ERROR_NONE            ? "ready"
                : model->state == ERROR_MODEL_LOADING ? "loading"
@@ -185,23 +205,25 @@ static int method_cancel_all(sd_bus_message *m, void *userdata, sd_bus_error *e)
                                           control_cancel_all(p->owner->settings.workers, uid));
 }
 
-/* The verb of a use case in the words of the proposed desktop portal, or of ours; 0: unknown. */
+/* The verb of a use case: our own word, or that of the proposed desktop portal; 0: unknown. */
 static enum wire_verb verb_of(const char *use_case) {
         static const struct {
                 const char *name;
                 enum wire_verb verb;
         } rows[] = { { "generate", WIRE_VERB_CHAT },
-                     { "chat", WIRE_VERB_CHAT },
-                     { "complete", WIRE_VERB_COMPLETE },
-                     { "summarize", WIRE_VERB_SUMMARIZE },
-                     { "embed", WIRE_VERB_EMBED },
                      { "language.generate", WIRE_VERB_CHAT },
-                     { "language.rephrase", WIRE_VERB_CHAT },
-                     { "language.summarize", WIRE_VERB_SUMMARIZE } };
+                     { "language.summarize", WIRE_VERB_SUMMARIZE },
+                     { "language.rephrase", WIRE_VERB_REWRITE },
+                     { "language.extract", WIRE_VERB_EXTRACT },
+                     { "language.classify", WIRE_VERB_CLASSIFY },
+                     { "language.embed", WIRE_VERB_EMBED } };
 
         for (size_t i = 0; i < ARRAY_SIZE(rows); i++)
                 if (strcmp(rows[i].name, use_case) == 0)
                         return rows[i].verb;
+        for (unsigned i = 0; i < QUOTA_VERBS; i++)
+                if (strcmp(quota_verbs[i], use_case) == 0)
+                        return (enum wire_verb)(WIRE_VERB_CHAT + i);
         return (enum wire_verb)0;
 }
 
@@ -318,8 +340,9 @@ static int get_interface_version(sd_bus *bus, const char *path, const char *inte
 
 static int get_features(sd_bus *bus, const char *path, const char *interface, const char *property,
                         sd_bus_message *reply, void *userdata, sd_bus_error *e) {
-        return sd_bus_message_append(reply, "as", 9, "generate", "summarize", "events", "quota",
-                                     "residency", "detach", "sessions", "count", "token");
+        return sd_bus_message_append(reply, "as", 14, "generate", "summarize", "events", "quota",
+                                     "residency", "detach", "sessions", "count", "token", "rewrite",
+                                     "proofread", "extract", "classify", "embed");
 }
 
 static int get_version(sd_bus *bus, const char *path, const char *interface, const char *property,
@@ -344,6 +367,26 @@ static const sd_bus_vtable vtable[] = {
         SD_BUS_METHOD_WITH_ARGS("Summarize",
                                 SD_BUS_ARGS("s", model, "h", input, "a{sv}", options),
                                 SD_BUS_RESULT("o", job, "h", output), method_summarize,
+                                SD_BUS_VTABLE_UNPRIVILEGED),
+        SD_BUS_METHOD_WITH_ARGS("Rewrite",
+                                SD_BUS_ARGS("s", model, "h", input, "a{sv}", options),
+                                SD_BUS_RESULT("o", job, "h", output), method_rewrite,
+                                SD_BUS_VTABLE_UNPRIVILEGED),
+        SD_BUS_METHOD_WITH_ARGS("Proofread",
+                                SD_BUS_ARGS("s", model, "h", input, "a{sv}", options),
+                                SD_BUS_RESULT("o", job, "h", output), method_proofread,
+                                SD_BUS_VTABLE_UNPRIVILEGED),
+        SD_BUS_METHOD_WITH_ARGS("Extract",
+                                SD_BUS_ARGS("s", model, "h", input, "a{sv}", options),
+                                SD_BUS_RESULT("o", job, "h", output), method_extract,
+                                SD_BUS_VTABLE_UNPRIVILEGED),
+        SD_BUS_METHOD_WITH_ARGS("Classify",
+                                SD_BUS_ARGS("s", model, "h", input, "a{sv}", options),
+                                SD_BUS_RESULT("o", job, "h", output), method_classify,
+                                SD_BUS_VTABLE_UNPRIVILEGED),
+        SD_BUS_METHOD_WITH_ARGS("Embed",
+                                SD_BUS_ARGS("s", model, "h", input, "a{sv}", options),
+                                SD_BUS_RESULT("o", job, "h", output), method_embed,
                                 SD_BUS_VTABLE_UNPRIVILEGED),
         SD_BUS_METHOD_WITH_ARGS("CountTokens",
                                 SD_BUS_ARGS("s", model, "h", input, "a{sv}", options),

@@ -11,7 +11,13 @@
 #include "policy/limits.h"
 
 enum kind { WORD, UINT, DOUBLE, SEED, DEADLINE, MODE, DETACH, KEEP, TOKEN, UNSUPPORTED };
-enum { FOR_GENERATE = 1, FOR_SUMMARIZE = 2, FOR_ALL = 3, FOR_COUNT = 4 };
+enum {
+        FOR_GENERATE = 1 << 0, FOR_SUMMARIZE = 1 << 1, FOR_REWRITE = 1 << 2, FOR_PROOFREAD = 1 << 3,
+        FOR_EXTRACT = 1 << 4, FOR_CLASSIFY = 1 << 5, FOR_EMBED = 1 << 6, FOR_COUNT = 1 << 7,
+        FOR_LIMITED = FOR_GENERATE | FOR_SUMMARIZE | FOR_EXTRACT, /* answers of a length */
+        FOR_SAMPLED = FOR_LIMITED | FOR_REWRITE | FOR_PROOFREAD,
+        FOR_ALL = FOR_SAMPLED | FOR_CLASSIFY | FOR_EMBED,
+};
 
 struct rule {
         const char *key;
@@ -37,15 +43,21 @@ static const struct rule rules[] = {
           0 },
         { "format", WORD, FOR_SUMMARIZE, FIELD(text_format), WORDS("plain-text", "markdown"), 0,
           0 },
-        { "max-output-tokens", UINT, FOR_ALL, FIELD(max_output_tokens), NULL, 1, UINT32_MAX },
-        { "temperature", DOUBLE, FOR_ALL, FIELD(temperature), NULL, 0, 2 },
-        { "top-p", DOUBLE, FOR_ALL, FIELD(top_p), NULL, 0, 1 },
-        { "min-p", DOUBLE, FOR_ALL, FIELD(min_p), NULL, 0, 1 },
-        { "top-k", UINT, FOR_ALL, FIELD(top_k), NULL, 0, UINT32_MAX - 1 },
-        { "seed", SEED, FOR_ALL, FIELD(seed), NULL, 0, 0 },
+        { "tone", WORD, FOR_REWRITE, FIELD(summary_type),
+          WORDS("as-is", "more-formal", "more-casual"), 0, 0 },
+        { "length", WORD, FOR_REWRITE, FIELD(summary_length), WORDS("as-is", "shorter", "longer"),
+          0, 0 },
+        { "format", WORD, FOR_REWRITE, FIELD(text_format),
+          WORDS("as-is", "markdown", "plain-text"), 0, 0 },
+        { "max-output-tokens", UINT, FOR_LIMITED, FIELD(max_output_tokens), NULL, 1, UINT32_MAX },
+        { "temperature", DOUBLE, FOR_SAMPLED, FIELD(temperature), NULL, 0, 2 },
+        { "top-p", DOUBLE, FOR_SAMPLED, FIELD(top_p), NULL, 0, 1 },
+        { "min-p", DOUBLE, FOR_SAMPLED, FIELD(min_p), NULL, 0, 1 },
+        { "top-k", UINT, FOR_SAMPLED, FIELD(top_k), NULL, 0, UINT32_MAX - 1 },
+        { "seed", SEED, FOR_SAMPLED, FIELD(seed), NULL, 0, 0 },
         { "deadline-usec", DEADLINE, FOR_ALL, FIELD(deadline_usec), NULL, 0, 0 },
-        { "detach", DETACH, FOR_ALL, 0, NULL, 0, 0 },
-        { "keep-result-usec", KEEP, FOR_ALL, FIELD(keep_usec), NULL, 0, 0 },
+        { "detach", DETACH, FOR_ALL & ~FOR_EMBED, 0, NULL, 0, 0 },
+        { "keep-result-usec", KEEP, FOR_ALL & ~FOR_EMBED, FIELD(keep_usec), NULL, 0, 0 },
         { "token", TOKEN, FOR_ALL, 0, NULL, 0, 0 },
         { "grammar", UNSUPPORTED, FOR_ALL, 0, NULL, 0, 0 },
         { "receipt", UNSUPPORTED, FOR_ALL, 0, NULL, 0, 0 },
@@ -53,7 +65,21 @@ static const struct rule rules[] = {
 
 struct wire_job options_default(enum wire_verb verb) {
         return (struct wire_job){ .verb = verb, .temperature = -1, .top_p = -1, .min_p = -1,
-                                  .top_k = UINT32_MAX, .summary_length = WIRE_LENGTH_MEDIUM };
+                                  .top_k = UINT32_MAX,
+                                  .summary_length = verb == WIRE_VERB_SUMMARIZE
+                                                            ? WIRE_LENGTH_MEDIUM
+                                                            : 0 };
+}
+
+static unsigned bit_of(enum wire_verb verb) {
+        static const unsigned bits[_WIRE_VERB_MAX] = {
+                [WIRE_VERB_CHAT] = FOR_GENERATE,       [WIRE_VERB_COMPLETE] = FOR_GENERATE,
+                [WIRE_VERB_SUMMARIZE] = FOR_SUMMARIZE, [WIRE_VERB_EMBED] = FOR_EMBED,
+                [WIRE_VERB_REWRITE] = FOR_REWRITE,     [WIRE_VERB_PROOFREAD] = FOR_PROOFREAD,
+                [WIRE_VERB_EXTRACT] = FOR_EXTRACT,     [WIRE_VERB_CLASSIFY] = FOR_CLASSIFY,
+        };
+
+        return bits[verb];
 }
 
 static const struct rule *find_rule(const char *key, unsigned bit) {
@@ -201,7 +227,7 @@ static enum error_code read_options(sd_bus_message *m, unsigned bit, struct wire
 enum error_code options_read(sd_bus_message *m, struct wire_job *job, const char **ret_token,
                              char ret_key[OPTION_KEY_MAX + 1]) {
         *ret_token = NULL;
-        return read_options(m, job->verb == WIRE_VERB_SUMMARIZE ? FOR_SUMMARIZE : FOR_GENERATE, job,
+        return read_options(m, bit_of((enum wire_verb)job->verb), job,
                             ret_token, ret_key);
 }
 

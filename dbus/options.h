@@ -6,7 +6,7 @@
 #include "daemon/wire/proto.h"
 #include "policy/error.h"
 
-/* The defaults of a job that names nothing. verb: chat or summarize. */
+/* The defaults of a job that names nothing. */
 struct wire_job options_default(enum wire_verb verb);
 
 enum { OPTION_KEY_MAX = 32 };

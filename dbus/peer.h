@@ -9,7 +9,7 @@
 #include "dbus/bus.h"
 #include "daemon/broker/control.h"
 
-enum { BUS_INTERFACE_VERSION = 7 };
+enum { BUS_INTERFACE_VERSION = 8 };
 
 struct bus {
         struct bus_settings settings;

@@ -23,7 +23,8 @@ enum { QUOTA_ONLY_BACKGROUND = 2 }; /* of AllowPriority */
 /* More per minute would not fit the counting of a bucket (bucket.h). */
 #define MOST_PER_MINUTE UINT64_C(100000000000)
 
-const char *const quota_verbs[QUOTA_VERBS] = { "chat", "complete", "summarize", "embed" };
+const char *const quota_verbs[QUOTA_VERBS] = { "chat", "complete", "summarize", "embed",
+                                              "rewrite", "proofread", "extract", "classify" };
 const char *const quota_priorities[QUOTA_PRIORITIES] = { "interactive", "background" };
 
 static const struct quota_row rows[] = {

@@ -28,7 +28,7 @@ struct quota_row {
 };
 
 /* Verbs as a bit mask: bit i stands for word i. So for priorities. */
-enum { QUOTA_VERBS = 4, QUOTA_PRIORITIES = 2 };
+enum { QUOTA_VERBS = 8, QUOTA_PRIORITIES = 2 };
 extern const char *const quota_verbs[QUOTA_VERBS];
 extern const char *const quota_priorities[QUOTA_PRIORITIES];
 
@@ -41,7 +41,7 @@ struct limits limits_default(void);
  * only checked. */
 const char *quota_parse(enum quota_key key, const char *value, uint64_t *ret);
 /* As quota_parse reads it. Returns buf. */
-enum { QUOTA_PRINT_MAX = 64 };
+enum { QUOTA_PRINT_MAX = 80 };
 const char *quota_print(enum quota_key key, uint64_t value, char buf[QUOTA_PRINT_MAX]);
 
 /* The text of a key from _QUOTA_NUMBERS on, "" for one that is not set. */

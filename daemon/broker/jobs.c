@@ -15,6 +15,7 @@
 #include "daemon/broker/metrics.h"
 #include "daemon/broker/worker.h"
 #include "engine/base/macro.h"
+#include "policy/quota_key.h"
 
 struct jobs {
         sd_event *event;
@@ -285,19 +286,9 @@ void job_progressed(struct job *job) {
 }
 
 const char *job_verb_name(const struct job *job) {
-        switch (job->verb) {
-        case WIRE_VERB_CHAT:
-                return "chat";
-        case WIRE_VERB_COMPLETE:
-                return "complete";
-        case WIRE_VERB_SUMMARIZE:
-                return "summarize";
-        case WIRE_VERB_EMBED:
-                return "embed";
-        case _WIRE_VERB_MAX:
-                break;
-        }
-        return "";
+        unsigned i = (unsigned)job->verb - WIRE_VERB_CHAT;
+
+        return i < QUOTA_VERBS ? quota_verbs[i] : "";
 }
 
 bool job_progress(const struct job *job, double *ret) {
@@ -308,7 +299,8 @@ bool job_progress(const struct job *job, double *ret) {
                 *ret = 1;
                 return true;
         }
-        /* How long an answer gets is not known before it ends; only summaries have stages. */
+        /* How long an answer gets is not known before it ends; only what is read in pieces has
+         * stages. */
         if (p->pieces <= 1 && job->state == WIRE_STATE_GENERATING)
                 return false;
         part = p->pieces > 1 ? p->pieces_done : p->tokens_read;

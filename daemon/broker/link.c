@@ -105,13 +105,18 @@ static int adopt(struct worker *w, const struct wire_admit *a, struct job **ret,
         return 0;
 }
 
-/* Room in the context, for what is read in one piece (not summaries, nor the texts of an embedding,
- * which the worker looks at one by one). The worker has made its answer fit. */
+/* Is everything that is counted in one prompt? Not what may be read in pieces, nor texts and
+ * labels, which the worker looks at one by one. */
+static bool is_one_prompt(uint32_t verb) {
+        return verb == WIRE_VERB_CHAT || verb == WIRE_VERB_COMPLETE || verb == WIRE_VERB_EXTRACT;
+}
+
+/* Room in the context. The worker has made its answer fit. */
 static bool check_context(const struct worker *w, const struct wire_admit *a,
                           struct refusal *ret) {
         uint64_t limit = w->account->limits.v[QUOTA_MAX_CONTEXT_TOKENS];
 
-        if (a->verb == WIRE_VERB_SUMMARIZE || a->verb == WIRE_VERB_EMBED ||
+        if (!is_one_prompt(a->verb) ||
             (a->tokens_in <= limit && a->tokens_wanted <= limit - a->tokens_in))
                 return true;
         *ret = (struct refusal){ .code = ERROR_CONTEXT_TOO_LONG, .value = a->tokens_in,

@@ -56,14 +56,23 @@ static int bus_ref(uint64_t ref) {
         return ref != 0 && !(ref & WIRE_REF_WORKER);
 }
 
+/* The words of a verb that has some. */
+static int check_words(const struct wire_job *j) {
+        if (j->verb == WIRE_VERB_REWRITE)
+                return j->summary_type < _WIRE_TONE_MAX &&
+                       j->summary_length < _WIRE_REWRITE_LENGTH_MAX &&
+                       j->text_format < _WIRE_REWRITE_FORMAT_MAX;
+        return j->summary_type < _WIRE_SUMMARY_TYPE_MAX && j->summary_length < _WIRE_LENGTH_MAX &&
+               j->text_format < _WIRE_FORMAT_MAX;
+}
+
 static int check_job(const union wire_message *m) {
         const struct wire_job *j = &m->job;
 
         return bus_ref(j->ref) && name_or_empty(j->model) && j->verb >= WIRE_VERB_CHAT &&
                j->verb < _WIRE_VERB_MAX && j->priority <= WIRE_PRIORITY_BACKGROUND &&
                j->input_format < _WIRE_INPUT_MAX && j->output_format < _WIRE_OUTPUT_MAX &&
-               j->summary_type < _WIRE_SUMMARY_TYPE_MAX && j->summary_length < _WIRE_LENGTH_MAX &&
-               j->text_format < _WIRE_FORMAT_MAX && in_range(j->temperature, -1, 2) &&
+               check_words(j) && in_range(j->temperature, -1, 2) &&
                in_range(j->top_p, -1, 1) && in_range(j->min_p, -1, 1) && j->has_seed <= 1 &&
                (j->session == 0 || (bus_ref(j->session) && j->verb == WIRE_VERB_CHAT));
 }

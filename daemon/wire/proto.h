@@ -72,7 +72,8 @@ enum wire_type {
 enum wire_mode { WIRE_MODE_SERVE = 1, WIRE_MODE_PACK = 2 };
 enum wire_kv { WIRE_KV_F16 = 0, WIRE_KV_S8, _WIRE_KV_MAX }; /* keys and values */
 enum wire_verb { WIRE_VERB_CHAT = 1, WIRE_VERB_COMPLETE, WIRE_VERB_SUMMARIZE,
-                 WIRE_VERB_EMBED, _WIRE_VERB_MAX };
+                 WIRE_VERB_EMBED, WIRE_VERB_REWRITE, WIRE_VERB_PROOFREAD, WIRE_VERB_EXTRACT,
+                 WIRE_VERB_CLASSIFY, _WIRE_VERB_MAX };
 enum wire_priority { WIRE_PRIORITY_INTERACTIVE = 0, WIRE_PRIORITY_BACKGROUND = 1 };
 enum wire_input_format { WIRE_INPUT_TEXT = 0, WIRE_INPUT_CHAT_JSON, WIRE_INPUT_REQUEST_JSON,
                          _WIRE_INPUT_MAX };
@@ -82,6 +83,13 @@ enum wire_summary_type { WIRE_SUMMARY_TLDR = 0, WIRE_SUMMARY_TEASER, WIRE_SUMMAR
 enum wire_summary_length { WIRE_LENGTH_SHORT = 0, WIRE_LENGTH_MEDIUM, WIRE_LENGTH_LONG,
                            _WIRE_LENGTH_MAX };
 enum wire_text_format { WIRE_FORMAT_PLAIN = 0, WIRE_FORMAT_MARKDOWN, _WIRE_FORMAT_MAX };
+/* A rewrite: how its tone, length and format differ from those of the text. 0: not at all. */
+enum wire_rewrite_tone { WIRE_TONE_AS_IS = 0, WIRE_TONE_MORE_FORMAL, WIRE_TONE_MORE_CASUAL,
+                         _WIRE_TONE_MAX };
+enum wire_rewrite_length { WIRE_REWRITE_LENGTH_AS_IS = 0, WIRE_REWRITE_SHORTER,
+                           WIRE_REWRITE_LONGER, _WIRE_REWRITE_LENGTH_MAX };
+enum wire_rewrite_format { WIRE_REWRITE_FORMAT_AS_IS = 0, WIRE_REWRITE_MARKDOWN,
+                           WIRE_REWRITE_PLAIN, _WIRE_REWRITE_FORMAT_MAX };
 
 /* States of a job, in the words of the bus interface (wire_state_name). */
 enum wire_job_state {
@@ -146,7 +154,7 @@ struct wire_job {
         uint32_t verb;                /* enum wire_verb */
         uint32_t priority;
         uint32_t input_format, output_format;
-        uint32_t summary_type, summary_length, text_format;
+        uint32_t summary_type, summary_length, text_format; /* rewrite: its tone, length, format */
         uint32_t max_output_tokens;   /* 0 = the verb's default */
         double temperature;           /* < 0 = the model's default */
         double top_p;                 /* < 0 = default */

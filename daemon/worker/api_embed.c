@@ -1,7 +1,6 @@
 /* Texts to vectors: POST /v1/embeddings, and Ollama's /api/embed and (one text, older)
  * /api/embeddings. Vectors have length 1. Thousands of numbers as JSON values would take thirty
- * times their memory, so bodies are written as text, with the nine digits that tell every binary32
- * from its neighbours. */
+ * times their memory, so bodies are written as text. */
 #include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
@@ -13,14 +12,8 @@
 #include "daemon/worker/http.h"
 #include "daemon/worker/ollama_request.h"
 #include "daemon/worker/reply.h"
+#include "daemon/worker/result_json.h"
 #include "engine/base/macro.h"
-
-static void put_numbers(struct secure_buf *to, const float *v, uint32_t n) {
-        secure_buf_puts(to, "[");
-        for (uint32_t i = 0; i < n; i++)
-                secure_buf_printf(to, "%s%.9g", i ? "," : "", (double)v[i]);
-        secure_buf_puts(to, "]");
-}
 
 /* The bytes of the numbers, each with its lowest first, in base 64 (RFC 4648). */
 static void put_base64(struct secure_buf *to, const float *v, uint32_t n) {
@@ -57,7 +50,8 @@ static void openai(struct exchange *x, const struct job_result *r, bool base64) 
         for (size_t i = 0; i < r->n_vectors; i++) {
                 secure_buf_printf(&body, "%s{\"object\":\"embedding\",\"index\":%zu,\"embedding\":",
                                   i ? "," : "", i);
-                (base64 ? put_base64 : put_numbers)(&body, r->vectors + i * r->n_embd, r->n_embd);
+                (base64 ? put_base64 : result_numbers)(&body, r->vectors + i * r->n_embd,
+                                                      r->n_embd);
                 secure_buf_puts(&body, "}");
         }
         secure_buf_puts(&body, "],\"model\":");
@@ -83,7 +77,7 @@ static void ollama(struct exchange *x, const struct job_result *r) {
         secure_buf_puts(&body, ",\"embeddings\":[");
         for (size_t i = 0; i < r->n_vectors; i++) {
                 secure_buf_puts(&body, i ? "," : "");
-                put_numbers(&body, r->vectors + i * r->n_embd, r->n_embd);
+                result_numbers(&body, r->vectors + i * r->n_embd, r->n_embd);
         }
         secure_buf_printf(&body,
                           "],\"total_duration\":%" PRIu64 ",\"load_duration\":%" PRIu64
@@ -97,7 +91,7 @@ static void ollama_one(struct exchange *x, const struct job_result *r) {
         _cleanup_(secure_buf_done) struct secure_buf body = {};
 
         secure_buf_puts(&body, "{\"embedding\":");
-        put_numbers(&body, r->vectors, r->n_embd);
+        result_numbers(&body, r->vectors, r->n_embd);
         secure_buf_puts(&body, "}");
         reply_json_text(x->conn, &body, job_id(x->job));
 }
@@ -108,37 +102,6 @@ static const struct exchange_format numbers = { .id_prefix = "", .whole = openai
                                     one = { .id_prefix = "", .whole = ollama_one };
 
 /* --- the request --- */
-
-static int add_text(struct messages *m, const json_t *v, const char *param,
-                    struct request_error *e) {
-        if (!json_is_string(v) || json_string_length(v) == 0)
-                return request_fail(e, ERROR_INVALID_INPUT, param,
-                                    "A text is a string with at least one character.");
-        secure_buf_append(&m->text, json_string_value(v), json_string_length(v));
-        m->items[m->n++] = (struct chat_message){ .role = CHAT_USER, .n = json_string_length(v) };
-        return 0;
-}
-
-/* One string or an array of them. */
-static int parse_texts(const json_t *v, const char *param, struct messages *m,
-                       struct request_error *e) {
-        size_t n = json_is_array(v) ? json_array_size(v) : 1, at = 0;
-        int r = 0;
-
-        if (n == 0 || n > EMBED_INPUTS_MAX)
-                return request_fail_range(e, ERROR_INVALID_INPUT, param,
-                                          "There must be 1 to 2048 texts.", n, EMBED_INPUTS_MAX);
-        m->items = calloc(n, sizeof(*m->items));
-        if (!m->items)
-                return -ENOMEM;
-        for (size_t i = 0; i < n && r == 0; i++)
-                r = add_text(m, json_is_array(v) ? json_array_get(v, i) : v, param, e);
-        if (r < 0 || m->text.failed)
-                return r < 0 ? r : -ENOMEM;
-        for (size_t i = 0; i < n; at += m->items[i++].n)
-                m->items[i].content = m->text.p + at;
-        return 0;
-}
 
 static int parse_dimensions(const json_t *root, struct job_spec *spec, struct request_error *e) {
         json_t *v = json_object_get(root, "dimensions");
@@ -185,7 +148,7 @@ void api_embeddings(struct conn *c) {
         root = api_load(c, &spec);
         if (!root)
                 return;
-        r = parse_texts(json_object_get(root, "input"), "input", &spec.messages, &e);
+        r = messages_parse_texts(json_object_get(root, "input"), "input", &spec.messages, &e);
         if (r == 0)
                 r = parse_dimensions(root, &spec, &e);
         if (r == 0)
@@ -209,7 +172,8 @@ static void serve_ollama(struct conn *c, const char *field, const struct exchang
         if (r == 0 && format == &one && !json_is_string(json_object_get(root, field)))
                 r = request_fail(&e, ERROR_INVALID_INPUT, field, "The field must be a string.");
         if (r == 0)
-                r = parse_texts(json_object_get(root, field), field, &spec.messages, &e);
+                r = messages_parse_texts(json_object_get(root, field), field, &spec.messages,
+                                         &e);
         if (r == 0)
                 r = parse_dimensions(root, &spec, &e);
         json_decref(to);

@@ -88,6 +88,8 @@ static void stop_keeping(struct bus_job *b) {
 
 /* What the client reads last. Nothing is written to a descriptor that could block. */
 static void write_end(struct bus_job *b, const struct job_result *r) {
+        if (r->error.code == ERROR_NONE && can_write(b))
+                bus_format_result(&b->out, r);
         if (b->message.output_format == WIRE_OUTPUT_EVENTS && can_write(b))
                 bus_format_end(&b->out, b->message.verb, r);
         b->step = BUS_WRITING;
@@ -172,6 +174,14 @@ static void on_text(void *userdata, const char *text, size_t n) {
                 secure_buf_append(&b->out, text, n);
 }
 
+static void on_correction(void *userdata, uint64_t start, uint64_t end, const char *text,
+                          size_t n) {
+        struct bus_job *b = userdata;
+
+        if (b->message.output_format == WIRE_OUTPUT_EVENTS)
+                bus_format_correction(&b->out, start, end, text, n);
+}
+
 /* Text shows progress by itself, but that of a summary has stages before it. */
 static bool shows_progress(const struct bus_job *b, const struct job_progress *p) {
         return b->message.output_format == WIRE_OUTPUT_EVENTS && (p->stage || !b->text_came);
@@ -190,8 +200,8 @@ static void on_end(void *userdata, const struct job_result *r) {
         write_end(userdata, r);
 }
 
-static const struct job_events events = { .text = on_text, .progress = on_progress,
-                                          .end = on_end };
+static const struct job_events events = { .text = on_text, .correction = on_correction,
+                                          .progress = on_progress, .end = on_end };
 
 /* --- input --- */
 

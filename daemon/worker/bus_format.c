@@ -1,6 +1,7 @@
 /* The formats of feature "input-format" and "output-format". Input text stands for the one thing
  * the verb needs (a user's message, a prompt, a document); JSON can also carry stop strings, the
- * context of a summary and the fields of the HTTP interface. Options of the bus message win. */
+ * context of a summary, labels, a schema and the fields of the HTTP interface. Options of the bus
+ * message win. */
 #include <errno.h>
 #include <string.h>
 
@@ -41,7 +42,7 @@ static int use_text(struct secure_buf *text, struct job_spec *spec, struct reque
 
         if (r < 0)
                 return r;
-        if (spec->verb == WIRE_VERB_CHAT)
+        if (spec->verb == WIRE_VERB_CHAT || spec->verb == WIRE_VERB_EMBED)
                 return single_message(text, &spec->messages);
         spec->text = *text;
         *text = (struct secure_buf){};
@@ -69,6 +70,23 @@ static int use_context(const json_t *root, struct job_spec *spec, struct request
         return spec->context ? 0 : -ENOMEM;
 }
 
+/* A rewrite, a correction, an extract or labels; root: what goes with the text. */
+static int use_task(const json_t *root, struct job_spec *spec, struct request_error *e) {
+        int r = task_options_parse(root, spec->verb, &spec->task, &spec->params, e);
+
+        return r < 0 ? r : use_string(json_object_get(root, "text"), spec, e);
+}
+
+/* The same without anything but the text. */
+static int use_task_text(struct secure_buf *text, struct job_spec *spec, struct request_error *e) {
+        json_t *nothing = json_object();
+        int r = nothing ? task_options_parse(nothing, spec->verb, &spec->task, &spec->params, e)
+                        : -ENOMEM;
+
+        json_decref(nothing);
+        return r < 0 ? r : use_text(text, spec, e);
+}
+
 static int use_json(uint32_t format, const json_t *root, struct job_spec *spec,
                     struct request_error *e) {
         json_t *messages = json_object_get(root, "messages"), *text;
@@ -78,6 +96,11 @@ static int use_json(uint32_t format, const json_t *root, struct job_spec *spec,
                 r = use_context(root, spec, e);
         if (r < 0)
                 return r;
+        if (task_verb(spec->verb))
+                return use_task(root, spec, e);
+        if (spec->verb == WIRE_VERB_EMBED)
+                return messages_parse_texts(json_object_get(root, "input"), "input",
+                                            &spec->messages, e);
         if (spec->params.tools.offered && !messages)
                 return request_fail(e, ERROR_UNSUPPORTED, "tools", "Tools are for messages.");
         if (spec->params.grammar && spec->verb == WIRE_VERB_SUMMARIZE)
@@ -102,6 +125,11 @@ static void use_options(const struct wire_job *m, struct job_spec *spec) {
         spec->type = m->summary_type;
         spec->length = m->summary_length;
         spec->format = m->text_format;
+        if (m->verb == WIRE_VERB_REWRITE) {
+                spec->task.tone = m->summary_type ? m->summary_type : spec->task.tone;
+                spec->task.length = m->summary_length ? m->summary_length : spec->task.length;
+                spec->task.format = m->text_format ? m->text_format : spec->task.format;
+        }
         p->priority = m->priority;
         if (m->deadline_usec)
                 p->deadline_usec = m->deadline_usec;
@@ -203,7 +231,8 @@ int bus_format_input(const struct wire_job *m, struct secure_buf *input, const j
         if (history) {
                 r = use_turn(m, &text, history, &spec, ret_messages, e);
         } else if (m->input_format == WIRE_INPUT_TEXT) {
-                r = use_text(&text, &spec, e);
+                r = task_verb(m->verb) ? use_task_text(&text, &spec, e)
+                                       : use_text(&text, &spec, e);
         } else {
                 root = params_load(text.p ? text.p : "", text.n, e);
                 r = root ? use_json(m->input_format, root, &spec, e) : -EBADMSG;
@@ -239,6 +268,21 @@ void bus_format_progress(struct secure_buf *out, const struct job_progress *p) {
                                 (json_int_t)(queued ? p->tokens_ahead : 0)));
 }
 
+void bus_format_correction(struct secure_buf *out, uint64_t start, uint64_t end, const char *text,
+                           size_t n) {
+        add_line(out, json_pack("{s:o}", "correction", result_correction(start, end, text, n)));
+}
+
+void bus_format_result(struct secure_buf *out, const struct job_result *r) {
+        if (r->scores)
+                add_line(out, result_scores(r));
+        for (size_t i = 0; r->vectors && i < r->n_vectors; i++) {
+                secure_buf_printf(out, "{\"index\":%zu,\"embedding\":", i);
+                result_numbers(out, r->vectors + i * r->n_embd, r->n_embd);
+                secure_buf_puts(out, "}\n");
+        }
+}
+
 static const char *result_name(const struct job_result *r) {
         if (r->error.code == ERROR_NONE)
                 return r->length ? "length" : "stop";
@@ -257,8 +301,8 @@ void bus_format_end(struct secure_buf *out, uint32_t verb, const struct job_resu
                 json_decref(error);
         }
         json_object_set_new(v, "usage", result_usage(r));
-        json_object_set_new(v, "coverage", verb == WIRE_VERB_SUMMARIZE
-                                                   ? result_coverage(&r->coverage)
+        json_object_set_new(v, "coverage", verb == WIRE_VERB_SUMMARIZE || task_rewrites(verb)
+                                                   ? result_coverage(verb, &r->coverage)
                                                    : json_null());
         add_line(out, v);
 }

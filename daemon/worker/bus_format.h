@@ -17,5 +17,9 @@ int bus_format_messages(struct secure_buf *input, json_t **ret, struct request_e
 
 /* One line of JSON each, appended to out. */
 void bus_format_text(struct secure_buf *out, const char *text, size_t n);
+void bus_format_correction(struct secure_buf *out, uint64_t start, uint64_t end, const char *text,
+                           size_t n);
+/* Scores or vectors: what an answer is that is no text. Nothing for others. */
+void bus_format_result(struct secure_buf *out, const struct job_result *r);
 void bus_format_progress(struct secure_buf *out, const struct job_progress *p);
 void bus_format_end(struct secure_buf *out, uint32_t verb, const struct job_result *r);

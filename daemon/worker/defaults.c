@@ -19,7 +19,8 @@ static uint64_t next_seed(uint64_t *state) {
 struct sampling default_sampling(uint32_t verb, uint64_t *seed_state) {
         struct sampling s = SAMPLING_GREEDY;
 
-        s.dry_multiplier = 0.8F;
+        /* What is copied or has a form repeats itself for good reasons. */
+        s.dry_multiplier = verb == WIRE_VERB_PROOFREAD || verb == WIRE_VERB_EXTRACT ? 0 : 0.8F;
         s.dry_base = 1.75F;
         s.dry_allowed_length = 4;
         s.seed = next_seed(seed_state);

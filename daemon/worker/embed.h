@@ -9,8 +9,6 @@
 
 struct embed;
 
-enum { EMBED_INPUTS_MAX = 2048 };
-
 struct embed_request {
         struct scheduler *scheduler;
         const struct model *model;  /* one that pools */

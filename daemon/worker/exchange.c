@@ -92,6 +92,22 @@ static void on_token_odds(void *userdata, const struct token_odds *records, size
         x->text.failed |= x->logprobs.records.failed;
 }
 
+static void on_correction(void *userdata, uint64_t start, uint64_t end, const char *text,
+                          size_t n) {
+        struct exchange *x = userdata;
+        json_t *v = result_correction(start, end, text, n);
+
+        if (x->bare) {
+                json_decref(v);
+        } else if (x->stream) {
+                x->format->correction(x, v);
+        } else {
+                if (!x->corrections)
+                        x->corrections = json_array();
+                x->text.failed |= json_array_append_new(x->corrections, v) < 0;
+        }
+}
+
 static void on_progress(void *userdata, const struct job_progress *p) {
         struct exchange *x = userdata;
 
@@ -106,6 +122,7 @@ static void on_progress(void *userdata, const struct job_progress *p) {
 static struct exchange *exchange_free(struct exchange *x) {
         secure_buf_done(&x->text);
         logprobs_done(&x->logprobs);
+        json_decref(x->corrections);
         tool_reader_done(&x->call);
         if (x->own)
                 x->format->free_own(x->own);
@@ -152,7 +169,7 @@ static void on_end(void *userdata, const struct job_result *r) {
 
 static const struct job_events events = {
         .admitted = on_admitted, .text = on_text, .token_odds = on_token_odds,
-        .progress = on_progress, .end = on_end,
+        .correction = on_correction, .progress = on_progress, .end = on_end,
 };
 
 void exchange_start(struct conn *c, const struct exchange_format *format, struct job_spec *spec,
@@ -165,6 +182,7 @@ void exchange_start(struct conn *c, const struct exchange_format *format, struct
         }
         x->conn = c;
         x->format = format;
+        x->verb = spec->verb;
         x->stream = spec->params.stream;
         x->include_usage = spec->params.include_usage;
         x->tools = spec->params.tools.offered;

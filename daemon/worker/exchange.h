@@ -19,6 +19,7 @@ struct exchange_format {
         /* Stream: a piece of a tool call's arguments, n = 0 when the call begins (x->call has its
          * name); NULL: x->text collects them. */
         void (*call)(struct exchange *x, const char *arguments, size_t n);
+        void (*correction)(struct exchange *x, json_t *correction); /* stream; takes it; or NULL */
         void (*progress)(struct exchange *x, const struct job_progress *p); /* stream; or NULL */
         void (*end)(struct exchange *x, const struct job_result *r);  /* stream: success */
         void (*whole)(struct exchange *x, const struct job_result *r); /* not streamed: success */
@@ -36,6 +37,7 @@ struct exchange {
         struct conn *conn;
         struct job *job;
         const struct exchange_format *format;
+        uint32_t verb;             /* enum wire_verb */
         bool stream, include_usage;
         bool bare;                 /* text/plain instead of events or JSON */
         bool head_sent, text_came, paused;
@@ -46,6 +48,7 @@ struct exchange {
         struct job_pace pace;
         struct secure_buf text;    /* not streamed: the answer, or the arguments of its call */
         struct logprobs logprobs;
+        json_t *corrections;       /* not streamed: all of them; NULL: there was none */
         bool tools;                /* the answer may be a call: */
         struct tool_reader call;
         void *own;                 /* what its format keeps, set right after exchange_start */

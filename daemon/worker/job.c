@@ -17,60 +17,24 @@
 #include <string.h>
 
 #include "daemon/worker/defaults.h"
-#include "daemon/worker/embed.h"
-#include "daemon/worker/job.h"
+#include "daemon/worker/job_internal.h"
 #include "daemon/worker/link.h"
 #include "daemon/worker/models.h"
 #include "daemon/worker/prompt.h"
 #include "daemon/worker/scheduler.h"
 #include "daemon/worker/session.h"
-#include "daemon/worker/summarize_prompt.h"
 #include "engine/base/macro.h"
 #include "engine/grammar/constraint.h"
 
 static const uint64_t PROGRESS_INTERVAL = 200 * USEC_PER_MSEC; /* to the broker */
 static const uint64_t TELL_INTERVAL = 500 * USEC_PER_MSEC;     /* to a client */
 
-enum job_step { STEP_NEW, STEP_ADMIT, STEP_QUEUED, STEP_RUNNING, STEP_ZOMBIE, STEP_ENDED };
-
-/* Why a running job was asked to stop. */
-enum job_ending { ENDING_NO, ENDING_STOP_STRING, ENDING_ERROR };
-
-struct job {
-        struct job *next;
-        struct worker *w;
-        const struct job_events *events; /* NULL: abandoned */
-        void *userdata;
-        struct job_spec spec;
-        char model_name[WIRE_NAME_MAX];
-        const struct model *model;
-        uint64_t ref, id;
-        enum job_step step;
-        enum job_ending ending;
-        uint64_t deadline;               /* 0: none */
-
-        struct tokens prompt;            /* until the generation takes it */
-        uint64_t tokens_in, tokens_wanted;
-        struct constraint *constraint;   /* until the generation takes it */
-        struct generation *generation;
-        struct summarize *summarize;
-        struct tokens *inputs;           /* embed: [messages.n], until it takes them */
-        struct embed *embed;
-        bool paused, held;               /* by its reader; by interactive work */
-        bool busy;                       /* the summary has more to do at once */
-        struct stop_filter stop;
-        struct secure_buf out;           /* one text event on its way */
-        struct job_progress progress;
-        bool progress_new;
-        uint64_t progress_sent;
-        struct job_result result;
-};
-
 void job_spec_done(struct job_spec *s) {
         params_done(&s->params);
         messages_done(&s->messages);
         secure_buf_done(&s->text);
         secure_free(s->context);
+        task_options_done(&s->task);
         explicit_bzero(s, sizeof(*s));
 }
 
@@ -130,7 +94,7 @@ const struct vocab *job_vocab(const struct job *j) {
 static void send_done(struct job *j) {
         const struct job_result *r = &j->result;
         const struct coverage *c = &r->coverage;
-        bool summary = j->spec.verb == WIRE_VERB_SUMMARIZE;
+        bool pieces = j->spec.verb == WIRE_VERB_SUMMARIZE || task_rewrites(j->spec.verb);
         bool failed = r->error.code != ERROR_NONE;
         union wire_message m = { .done = {
                 .h.type = WIRE_DONE,
@@ -142,8 +106,8 @@ static void send_done(struct job *j) {
                 .tokens_in = r->tokens_in,
                 .tokens_out = r->tokens_out,
                 .bytes_in = j->spec.input_bytes,
-                .bytes_covered = summary ? c->bytes - c->dropped
-                                         : failed ? 0 : j->spec.input_bytes,
+                .bytes_covered = pieces ? c->bytes - c->dropped
+                                        : failed ? 0 : j->spec.input_bytes,
                 .value = r->error.value,
                 .limit = r->error.limit,
                 .tokens_cached = r->tokens_cached,
@@ -153,7 +117,7 @@ static void send_done(struct job *j) {
 }
 
 /* Nothing runs any more; j->result is final. */
-static void finish(struct job *j) {
+void job_finish(struct job *j) {
         const struct job_events *events = TAKE_PTR(j->events);
         bool unanswered = j->step == STEP_ADMIT && j->id == 0;
 
@@ -170,10 +134,10 @@ static void finish(struct job *j) {
 
 static void fail(struct job *j, const struct request_error *e) {
         j->result.error = *e;
-        finish(j);
+        job_finish(j);
 }
 
-static void fail_code(struct job *j, enum error_code code) {
+void job_fail(struct job *j, enum error_code code) {
         struct request_error e = { .code = code };
 
         fail(j, &e);
@@ -182,8 +146,8 @@ static void fail_code(struct job *j, enum error_code code) {
 void job_cancel(struct job *j, enum error_code reason) {
         if (j->step >= STEP_ZOMBIE || j->ending == ENDING_ERROR)
                 return;
-        if (!j->generation && !j->summarize && !j->embed) {
-                fail_code(j, reason);
+        if (!j->generation && !j->summarize && !j->embed && !j->task) {
+                job_fail(j, reason);
                 return;
         }
         j->ending = ENDING_ERROR;
@@ -192,6 +156,8 @@ void job_cancel(struct job *j, enum error_code reason) {
                 scheduler_cancel(j->w->scheduler, j->generation);
         else if (j->embed)
                 embed_cancel(j->embed);
+        else if (j->task)
+                task_cancel(j->task);
         else
                 summarize_cancel(j->summarize);
 }
@@ -210,6 +176,8 @@ void job_pause(struct job *j, bool pause) {
                 scheduler_pause(j->w->scheduler, j->generation, pause);
         else if (j->summarize)
                 summarize_pause(j->summarize, pause);
+        else if (j->task)
+                task_pause(j->task, pause);
 }
 
 /* --- counting and admission --- */
@@ -242,44 +210,27 @@ static int count_prompt(struct job *j, struct request_error *e) {
         return 0;
 }
 
-/* As asked for, or by type and length; never more than the limit of this worker. */
-static uint32_t summary_max_tokens(const struct job *j) {
-        uint32_t n = j->spec.params.max_tokens, limit = j->w->limits.max_output_tokens;
+/* The prompt and each label must fit together. */
+static int count_labels(struct job *j, struct request_error *e) {
+        uint32_t n_ctx = scheduler_max_tokens(j->w->scheduler, j->model);
+        size_t longest = 0;
+        int r = prompt_encode(j->model, &j->spec, n_ctx, &j->prompt, e);
 
-        if (n == 0)
-                n = summary_tokens(j->spec.type, j->spec.length);
-        return limit ? MIN(n, limit) : n;
-}
+        for (size_t i = 0; i < j->spec.task.labels.n && r >= 0; i++) {
+                const struct chat_message *label = &j->spec.task.labels.items[i];
+                _cleanup_(tokens_done) struct tokens t = {0};
 
-/* Whose kept keys a job may use: 0 would be nobody's. A session shares with nobody, so that all of
- * it can be wiped. */
-static uint64_t owner_of(const struct job *j) {
-        return j->spec.session ? session_owner(j->spec.session) : (uint64_t)j->w->uid + 1;
-}
-
-/* So many jobs of one client do not beat one of another: a connection, or a name on the bus. */
-static uint64_t client_of(const struct job *j) {
-        return j->spec.conn ? j->spec.conn : j->spec.client;
-}
-
-static struct summarize_request summary_request(struct job *j) {
-        return (struct summarize_request){
-                .scheduler = j->w->scheduler,
-                .model = j->model,
-                .owner = owner_of(j),
-                .client = client_of(j),
-                .job = j->ref,
-                .background = j->spec.params.priority == WIRE_PRIORITY_BACKGROUND,
-                .document = j->spec.text.p,
-                .n = j->spec.text.n,
-                .context = j->spec.context,
-                .type = j->spec.type,
-                .length = j->spec.length,
-                .format = j->spec.format,
-                .max_output_tokens = summary_max_tokens(j),
-                .sampling = j->spec.params.sampling,
-                .userdata = j,
-        };
+                r = task_label_tokens(j->model->vocab, label->content, label->n, &t);
+                longest = MAX(longest, t.n);
+                j->tokens_wanted += t.n;
+        }
+        if (r < 0)
+                return r;
+        j->tokens_in = j->prompt.n;
+        if (j->prompt.n + longest <= n_ctx)
+                return 0;
+        return request_fail_range(e, ERROR_CONTEXT_TOO_LONG, "text", NULL, j->prompt.n + longest,
+                                  n_ctx);
 }
 
 static int count_only(struct job *j, struct request_error *e) {
@@ -290,6 +241,7 @@ static int count_only(struct job *j, struct request_error *e) {
 
 static int count_tokens(struct job *j, struct request_error *e) {
         struct summarize_request summary;
+        struct task_request task;
         int r = j->spec.count ? count_only(j, e) : check_max_tokens(j, e);
 
         if (r < 0 || j->spec.count)
@@ -298,10 +250,17 @@ static int count_tokens(struct job *j, struct request_error *e) {
                 return prompt_inputs(j->model, &j->spec,
                                      scheduler_max_tokens(j->w->scheduler, j->model), &j->inputs,
                                      &j->tokens_in, e);
-        if (j->spec.verb != WIRE_VERB_SUMMARIZE)
+        if (j->spec.verb == WIRE_VERB_CLASSIFY)
+                return count_labels(j, e);
+        if (j->spec.verb == WIRE_VERB_SUMMARIZE) {
+                summary = job_summary_request(j);
+                summarize_estimate(&summary, &j->tokens_in, &j->tokens_wanted);
+        } else if (task_rewrites(j->spec.verb)) {
+                task = job_task_request(j);
+                task_estimate(&task, &j->tokens_in, &j->tokens_wanted);
+        } else {
                 return count_prompt(j, e);
-        summary = summary_request(j);
-        summarize_estimate(&summary, &j->tokens_in, &j->tokens_wanted);
+        }
         return 0;
 }
 
@@ -341,7 +300,7 @@ static void ask_admission(struct job *j) {
                 return;
         }
         if (j->spec.count && !j->spec.conn) {
-                finish(j);
+                job_finish(j);
                 return;
         }
         m.admit.ref = j->ref;
@@ -357,7 +316,7 @@ static void ask_admission(struct job *j) {
         j->progress.state = WIRE_STATE_QUEUED;
         j->progress.tokens_in = j->tokens_in;
         if (link_send(j->w->link, &m) < 0)
-                fail_code(j, ERROR_OVERLOADED);
+                job_fail(j, ERROR_OVERLOADED);
 }
 
 static void get_model(struct job *j) {
@@ -381,210 +340,10 @@ bool job_progress_due(struct job_pace *pace, const struct job_progress *p, uint6
         return true;
 }
 
-/* --- running --- */
-
-static void report(struct job *j) {
+void job_report(struct job *j) {
         j->progress_new = true;
         if (j->events && j->events->progress)
                 j->events->progress(j->userdata, &j->progress);
-}
-
-static void give_text(struct job *j) {
-        if (j->out.n > 0 && j->spec.session)
-                session_text(j->w, j->spec.session, j->out.p, j->out.n);
-        if (j->out.n > 0 && j->events)
-                j->events->text(j->userdata, j->out.p, j->out.n);
-        secure_buf_consume(&j->out, j->out.n);
-}
-
-static void on_text(void *userdata, const char *text, size_t n) {
-        struct job *j = userdata;
-        bool stopped;
-
-        if (j->ending != ENDING_NO)
-                return;
-        stopped = stop_filter_feed(&j->stop, text, n, &j->out);
-        if (j->out.failed) {
-                job_cancel(j, ERROR_OVERLOADED);
-                return;
-        }
-        if (stopped) {
-                j->ending = ENDING_STOP_STRING;
-                scheduler_cancel(j->w->scheduler, j->generation);
-        }
-        give_text(j);
-}
-
-static void on_token_odds(void *userdata, const struct token_odds *records, size_t n) {
-        struct job *j = userdata;
-
-        if (j->ending == ENDING_NO && j->events && j->events->token_odds)
-                j->events->token_odds(j->userdata, records, n);
-}
-
-static void on_progress(void *userdata, uint32_t tokens_read, uint32_t tokens_out) {
-        struct job *j = userdata;
-
-        j->progress.tokens_read = tokens_read;
-        j->progress.tokens_out = tokens_out;
-        j->progress.state = tokens_out > 0 ? WIRE_STATE_GENERATING : WIRE_STATE_PREFILL;
-        report(j);
-}
-
-static void on_held(void *userdata, bool held) {
-        struct job *j = userdata;
-
-        j->held = held;
-        report(j);
-}
-
-static void on_end(void *userdata, enum finish how, const struct generation_usage *usage) {
-        struct job *j = userdata;
-
-        j->generation = NULL;
-        j->result.tokens_in = j->tokens_in;
-        j->result.tokens_out = usage->out;
-        j->result.tokens_cached = usage->cached;
-        j->result.kv_kept = usage->kept;
-        if (j->ending == ENDING_NO) {
-                stop_filter_end(&j->stop, &j->out);
-                give_text(j);
-        }
-        j->result.stop_string = j->ending == ENDING_STOP_STRING;
-        j->result.length = j->ending == ENDING_NO && how == FINISH_LENGTH;
-        if (j->ending == ENDING_NO && (how == FINISH_FAILED || how == FINISH_CANCELLED))
-                j->result.error.code = ERROR_FAILED;
-        finish(j);
-}
-
-static void start_generation(struct job *j) {
-        struct generation_request r = {
-                .model = j->model,
-                .owner = owner_of(j),
-                .client = client_of(j),
-                .job = j->ref,
-                .prompt = j->prompt,
-                .max_tokens = (uint32_t)j->tokens_wanted,
-                .sampling = j->spec.params.sampling,
-                .constraint = j->constraint,
-                .background = j->spec.params.priority == WIRE_PRIORITY_BACKGROUND,
-                .odds = j->spec.params.logprobs,
-                .n_top = MIN(j->spec.params.top_logprobs, j->model->hp.n_vocab),
-                .text = on_text,
-                .token_odds = on_token_odds,
-                .progress = on_progress,
-                .held = on_held,
-                .end = on_end,
-                .userdata = j,
-        };
-        int e = scheduler_submit(j->w->scheduler, &r, &j->generation);
-
-        if (e < 0) {
-                fail_code(j, e == -E2BIG ? ERROR_CONTEXT_TOO_LONG : ERROR_OVERLOADED);
-                return;
-        }
-        j->prompt = (struct tokens){};
-        j->constraint = NULL;
-        messages_done(&j->spec.messages); /* the tokens carry the text from here on */
-        secure_buf_done(&j->spec.text);
-        if (j->paused)
-                scheduler_pause(j->w->scheduler, j->generation, true);
-}
-
-static void on_summary_progress(void *userdata, const char *stage, uint32_t piece,
-                                uint32_t pieces, uint64_t tokens_read, uint64_t tokens_out) {
-        struct job *j = userdata;
-
-        j->progress.stage = stage;
-        j->progress.piece = piece;
-        j->progress.pieces = pieces;
-        j->progress.tokens_read = tokens_read;
-        j->progress.tokens_out = tokens_out;
-        j->tokens_in = j->progress.tokens_in = MAX(j->tokens_in, tokens_read); /* was estimated */
-        j->progress.state = strcmp(stage, "split") == 0    ? WIRE_STATE_READING
-                            : strcmp(stage, "map") == 0    ? WIRE_STATE_PREFILL
-                            : strcmp(stage, "reduce") == 0 ? WIRE_STATE_MERGING
-                                                           : WIRE_STATE_GENERATING;
-        report(j);
-}
-
-static void on_summary_text(void *userdata, const char *text, size_t n) {
-        struct job *j = userdata;
-
-        if (j->ending == ENDING_NO && j->events)
-                j->events->text(j->userdata, text, n);
-}
-
-static void on_summary_end(void *userdata, int error, const struct coverage *coverage,
-                           const struct summarize_usage *usage) {
-        struct job *j = userdata;
-
-        j->summarize = NULL;
-        j->result.coverage = *coverage;
-        j->result.length = coverage->cut;
-        j->result.tokens_in = usage->in;
-        j->result.tokens_out = usage->out;
-        j->result.tokens_cached = usage->cached;
-        if (j->ending == ENDING_NO && error != 0)
-                j->result.error.code = (enum error_code)error;
-        finish(j);
-}
-
-static void start_summary(struct job *j) {
-        struct summarize_request r = summary_request(j);
-        int e;
-
-        r.progress = on_summary_progress;
-        r.held = on_held;
-        r.text = on_summary_text;
-        r.end = on_summary_end;
-        e = summarize_start(&j->summarize, &r);
-        if (e < 0) {
-                fail_code(j, e == -E2BIG ? ERROR_CONTEXT_TOO_LONG : ERROR_OVERLOADED);
-                return;
-        }
-        j->spec.text = (struct secure_buf){};
-        j->spec.context = NULL;
-        if (j->paused)
-                summarize_pause(j->summarize, true);
-}
-
-static void on_embed_progress(void *userdata, uint64_t tokens_read) {
-        struct job *j = userdata;
-
-        j->progress.tokens_read = tokens_read;
-        report(j);
-}
-
-static void on_embed_end(void *userdata, int error, const float *vectors) {
-        struct job *j = userdata;
-
-        j->embed = NULL;
-        j->result.tokens_in = j->tokens_in;
-        j->result.vectors = vectors;
-        j->result.n_vectors = j->spec.messages.n;
-        j->result.n_embd = j->model->hp.n_embd;
-        if (j->ending == ENDING_NO && error != ERROR_NONE)
-                j->result.error.code = (enum error_code)error;
-        finish(j);
-}
-
-static void start_embedding(struct job *j) {
-        struct embed_request r = {
-                .scheduler = j->w->scheduler,
-                .model = j->model,
-                .inputs = j->inputs,
-                .n = j->spec.messages.n,
-                .background = j->spec.params.priority == WIRE_PRIORITY_BACKGROUND,
-                .progress = on_embed_progress,
-                .end = on_embed_end,
-                .userdata = j,
-        };
-
-        if (embed_start(&j->embed, &r) < 0)
-                fail_code(j, ERROR_OVERLOADED);
-        else
-                j->inputs = NULL;
 }
 
 /* --- the broker's answers --- */
@@ -616,7 +375,7 @@ void jobs_queued(struct worker *w, const struct wire_queued *m) {
         j->progress.position = m->position;
         j->progress.tokens_ahead = m->tokens_ahead;
         j->progress.starts_at = m->wait_usec ? w->now + m->wait_usec : 0;
-        report(j);
+        job_report(j);
 }
 
 void jobs_admitted(struct worker *w, const struct wire_admitted *m) {
@@ -629,17 +388,12 @@ void jobs_admitted(struct worker *w, const struct wire_admitted *m) {
                 return;
         j->step = STEP_RUNNING;
         j->progress.state = WIRE_STATE_PREFILL;
-        report(j);
+        job_report(j);
         if (j->events && j->events->admitted)
                 j->events->admitted(j->userdata);
         if (j->step != STEP_RUNNING)
                 return;
-        if (j->spec.verb == WIRE_VERB_SUMMARIZE)
-                start_summary(j);
-        else if (j->spec.verb == WIRE_VERB_EMBED)
-                start_embedding(j);
-        else
-                start_generation(j);
+        job_work(j);
 }
 
 void jobs_refused(struct worker *w, const struct wire_refused *m) {
@@ -667,7 +421,7 @@ void jobs_passed(struct worker *w, const struct wire_passed *m) {
                 return;
         if (j->step == STEP_ADMIT) {
                 j->step = STEP_NEW; /* nothing more comes of it */
-                finish(j);
+                job_finish(j);
         }
         j->step = STEP_ENDED;
 }
@@ -693,6 +447,8 @@ void jobs_set_priority(struct worker *w, const struct wire_set_priority *m) {
                                 summarize_set_background(j->summarize, background);
                         if (j->embed)
                                 embed_set_background(j->embed, background);
+                        if (j->task)
+                                task_set_background(j->task, background);
                         return;
                 }
 }
@@ -740,7 +496,7 @@ static void advance(struct job *j) {
         }
         if (j->step == STEP_NEW)
                 get_model(j);
-        j->busy = j->summarize && summarize_run(j->summarize);
+        j->busy = j->summarize ? summarize_run(j->summarize) : j->task && task_run(j->task);
         send_progress(j);
 }
 

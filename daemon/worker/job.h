@@ -9,6 +9,7 @@
 #include "daemon/worker/params.h"
 #include "daemon/worker/poller.h"
 #include "daemon/worker/summarize.h"
+#include "daemon/worker/task.h"
 #include "daemon/worker/worker.h"
 
 struct job;
@@ -25,6 +26,7 @@ struct job_spec {
         struct secure_buf text;      /* the prompt or the document; valid UTF-8 */
         char *context;               /* summarize: what the reader wants to know, or NULL */
         uint32_t type, length, format; /* summarize */
+        struct task_options task;    /* rewrite, proofread, extract, classify */
         uint64_t input_bytes;        /* as received */
         uint64_t session;            /* whose turn it is; 0: none's */
         bool count;                  /* chat and completion: its tokens are wanted, no answer;
@@ -35,7 +37,7 @@ void job_spec_done(struct job_spec *s);
 
 struct job_progress {
         uint32_t state;              /* enum wire_job_state */
-        const char *stage;           /* summarize: "split", "map", "reduce", "final"; else NULL */
+        const char *stage;           /* what is done in pieces: summarize.h, task.h; else NULL */
         uint32_t piece, pieces;
         uint64_t tokens_in, tokens_read, tokens_out;
         uint32_t position;           /* queued: 1 is the next one */
@@ -59,10 +61,12 @@ struct job_result {
         uint64_t tokens_cached;      /* of tokens_in: not computed, but kept from before */
         uint64_t context;            /* count: what prompt and answer may have together */
         uint64_t kv_kept;            /* as in generation_usage */
-        struct coverage coverage;    /* summarize */
+        struct coverage coverage;    /* what is done in pieces */
         const float *vectors;        /* embed: [n_vectors][n_embd], during the call */
         size_t n_vectors;
         uint32_t n_embd;
+        const struct messages *labels; /* classify: these, */
+        const struct label_score *scores; /* [labels->n], during the call; else NULL */
 };
 
 /* Calls to the owner: from jobs_run, link or scheduler dispatch, never from job_start. */
@@ -71,6 +75,9 @@ struct job_events {
         void (*text)(void *userdata, const char *text, size_t n); /* n > 0, whole characters */
         /* Where params.logprobs says so: as generation_request.token_odds, n tokens. */
         void (*token_odds)(void *userdata, const struct token_odds *records, size_t n);
+        /* Proofread: bytes of the input that were replaced; NULL: not wanted. */
+        void (*correction)(void *userdata, uint64_t start, uint64_t end, const char *text,
+                           size_t n);
         void (*progress)(void *userdata, const struct job_progress *progress);
         void (*end)(void *userdata, const struct job_result *result); /* once, last */
 };

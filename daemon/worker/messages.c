@@ -236,6 +236,36 @@ int messages_parse(const json_t *root, const struct secure_buf *system, struct m
         return 0;
 }
 
+static int add_text(struct messages *m, const json_t *v, const char *param,
+                    struct request_error *e) {
+        if (!json_is_string(v) || json_string_length(v) == 0)
+                return request_fail(e, ERROR_INVALID_INPUT, param,
+                                    "A text is a string with at least one character.");
+        secure_buf_append(&m->text, json_string_value(v), json_string_length(v));
+        m->items[m->n++] = (struct chat_message){ .role = CHAT_USER, .n = json_string_length(v) };
+        return 0;
+}
+
+int messages_parse_texts(const json_t *v, const char *param, struct messages *m,
+                         struct request_error *e) {
+        size_t n = json_is_array(v) ? json_array_size(v) : 1, at = 0;
+        int r = 0;
+
+        if (n == 0 || n > TEXTS_MAX)
+                return request_fail_range(e, ERROR_INVALID_INPUT, param,
+                                          "There must be 1 to 2048 texts.", n, TEXTS_MAX);
+        m->items = calloc(n, sizeof(*m->items));
+        if (!m->items)
+                return -ENOMEM;
+        for (size_t i = 0; i < n && r == 0; i++)
+                r = add_text(m, json_is_array(v) ? json_array_get(v, i) : v, param, e);
+        if (r < 0 || m->text.failed)
+                return r < 0 ? r : -ENOMEM;
+        for (size_t i = 0; i < n; at += m->items[i++].n)
+                m->items[i].content = m->text.p + at;
+        return 0;
+}
+
 size_t text_valid_prefix(const char *p, size_t n) {
         size_t at = 0;
         uint32_t cp;

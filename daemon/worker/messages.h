@@ -8,7 +8,7 @@
 #include "daemon/worker/secure_buf.h"
 #include "engine/text/chat.h"
 
-enum { MESSAGES_MAX = 4096 };
+enum { MESSAGES_MAX = 4096, TEXTS_MAX = 2048 };
 
 struct messages {
         struct chat_message *items; /* contents point into text */
@@ -23,6 +23,11 @@ void messages_done(struct messages *m);
  * filled. */
 int messages_parse(const json_t *root, const struct secure_buf *system, struct messages *ret,
                    struct request_error *e);
+
+/* One string or an array of 1 to TEXTS_MAX of them, none empty, as messages of the user. Returns as
+ * messages_parse; *m is the caller's in any case. */
+int messages_parse_texts(const json_t *v, const char *param, struct messages *m,
+                         struct request_error *e);
 
 /* Position of the first byte of p[0..n) that is not UTF-8, or n. */
 size_t text_valid_prefix(const char *p, size_t n);

@@ -5,6 +5,7 @@
 
 #include "daemon/worker/embed.h"
 #include "daemon/worker/prompt.h"
+#include "daemon/worker/task_prompt.h"
 #include "engine/base/macro.h"
 #include "engine/text/chat.h"
 
@@ -18,6 +19,9 @@ static int encode(const struct vocab *v, const struct job_spec *spec, size_t max
         if (spec->verb == WIRE_VERB_CHAT)
                 return chat_encode(v, (enum chat_format)vocab_chat_format(v),
                                    spec->messages.items, spec->messages.n, max, ret);
+        if (task_verb(spec->verb))
+                return task_prompt_encode(v, spec->verb, &spec->task, spec->text.p, spec->text.n,
+                                          max, ret);
         if (vocab_add_bos(v) && (r = tokens_push(ret, vocab_bos(v))) < 0)
                 return r;
         return vocab_encode(v, spec->text.p ? spec->text.p : "", spec->text.n, false, max, ret);
@@ -40,6 +44,7 @@ static int too_long(const struct job_spec *spec, size_t tokens, size_t limit, bo
         return request_fail_range(e, ERROR_CONTEXT_TOO_LONG,
                                   spec->verb == WIRE_VERB_CHAT    ? "messages"
                                   : spec->verb == WIRE_VERB_EMBED ? "input"
+                                  : task_verb(spec->verb)         ? "text"
                                                                   : "prompt",
                                   at_least ? "There are at least that many tokens." : NULL, tokens,
                                   limit);

@@ -109,6 +109,7 @@ static void generation_free(struct scheduler *s, struct generation *g) {
         sampler_free(g->sampler);
         constraint_free(g->request.constraint);
         tokens_done(&g->request.prompt);
+        tokens_done(&g->request.forced);
         secure_buf_done(&g->text);
         secure_buf_done(&g->records);
         secure_buf_done(&g->fresh);
@@ -222,6 +223,13 @@ uint32_t scheduler_max_tokens(const struct scheduler *s, const struct model *mod
         return s->max_tokens > 0 ? MIN(l->max_tokens, s->max_tokens) : l->max_tokens;
 }
 
+static bool are_tokens(const struct lane *l, const struct tokens *t) {
+        for (size_t i = 0; i < t->n; i++)
+                if (t->ids[i] < 0 || (uint32_t)t->ids[i] >= l->model->hp.n_vocab)
+                        return false;
+        return true;
+}
+
 /* Whatever the engine would refuse in the middle of a step is refused here, because there it would
  * cost others their step, too. */
 static int check_request(const struct lane *l, const struct generation_request *r) {
@@ -237,10 +245,9 @@ static int check_request(const struct lane *l, const struct generation_request *
                 return -E2BIG;
         if (n > l->max_tokens)
                 return -ENOMEM;
-        for (size_t i = 0; i < r->prompt.n; i++)
-                if (r->prompt.ids[i] < 0 || (uint32_t)r->prompt.ids[i] >= l->model->hp.n_vocab)
-                        return -EINVAL;
-        return 0;
+        if (r->forced.n > 0 && r->forced.n != r->max_tokens)
+                return -EINVAL;
+        return are_tokens(l, &r->prompt) && are_tokens(l, &r->forced) ? 0 : -EINVAL;
 }
 
 /* Lock held. */
@@ -288,7 +295,7 @@ int scheduler_submit(struct scheduler *s, struct generation_request *request,
                 free(g);
                 return r;
         }
-        request->prompt = (struct tokens){0};
+        request->prompt = request->forced = (struct tokens){0};
         request->constraint = NULL;
         TAILQ_INSERT_TAIL(&s->all, g, in_all);
         *ret = g;

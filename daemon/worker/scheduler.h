@@ -43,6 +43,8 @@ struct generation_request {
         struct sampling sampling;
         struct constraint *constraint; /* what the answer must be; taken over like the prompt, or
                                         * NULL. The answer ends where nothing may follow. */
+        struct tokens forced;          /* what the answer is: nothing is chosen, end tokens are like
+                                        * others; max_tokens of them. Taken over; usually empty */
         bool odds;                     /* tell how likely tokens were, and how likely others: */
         uint32_t n_top;                /* so many, ODDS_TOP_MAX at most */
         bool ignore_end;               /* benchmarks: do not stop at end tokens */
@@ -52,7 +54,7 @@ struct generation_request {
         /* Called with whole UTF-8 characters; n > 0. */
         void (*text)(void *userdata, const char *text, size_t n);
         /* With `odds`: n records of 1 + n_top each (sampler_odds) for as many tokens, in order, end
-         * tokens left out; before the text that they end up in. */
+         * tokens left out (unless forced); before the text that they end up in. */
         void (*token_odds)(void *userdata, const struct token_odds *records, size_t n);
         /* A model that pools makes no text, but this, once, before the end: the outputs of the
          * prompt's tokens as one vector of n_embd floats and length 1 (0 where it has none). */
@@ -99,12 +101,12 @@ struct scheduler_memory scheduler_memory(struct scheduler *s);
  * not been added. */
 uint32_t scheduler_max_tokens(const struct scheduler *s, const struct model *model);
 
-/* 0, or -E2BIG (over the context), -ENOMEM (over the whole KV budget, or no memory), -ENOENT (model
- * not added), -EINVAL (empty prompt, no tokens wanted, a token id that is none,
- * too many odds). On success the
- * request's prompt and constraint belong to the scheduler. Waits inside for a sequence and KV pages
- * when all are taken: interactive before background, the least served first, generations of one job
- * in order. Of two or more sequences one goes to waiting background work when it is its turn. */
+/* 0, or -E2BIG (over the context), -ENOMEM (over the whole KV budget, or no memory), -ENOENT
+ * (model not added), -EINVAL (empty prompt, no tokens wanted, a token id that is none, too many
+ * odds). On success the request's prompt, forced tokens and constraint belong to the scheduler.
+ * Waits inside for a sequence and KV pages when all are taken: interactive before background, the
+ * least served first, generations of one job in order. Of two or more sequences one goes to
+ * waiting background work when it is its turn. */
 int scheduler_submit(struct scheduler *s, struct generation_request *request,
                      struct generation **ret);
 /* Ends with FINISH_CANCELLED soon (unless it ended already: then nothing happens). */

@@ -165,7 +165,8 @@ static void say(struct generation *g, int32_t token) {
 }
 
 static bool is_end(const struct generation *g, int32_t token) {
-        return vocab_is_end(g->lane->model->vocab, token) && !g->request.ignore_end;
+        return vocab_is_end(g->lane->model->vocab, token) && !g->request.ignore_end &&
+               g->request.forced.n == 0;
 }
 
 /* A token was made (or none could be). Lock held. True when the generation has ended. */
@@ -181,14 +182,17 @@ static bool take_token(struct generation *g, int32_t token, bool last, enum fini
         return g->text.failed || last || g->out == g->request.max_tokens;
 }
 
-/* The next token, within the constraint if there is one. *ret_last: the answer ends with it.
- * TOKEN_NONE: there is no memory. */
-static int32_t next_token(struct generation *g, const float *logits, bool *ret_last) {
+/* The token at this place of the answer, within the constraint if there is one. *ret_last: the
+ * answer ends with it. TOKEN_NONE: there is no memory. */
+static int32_t next_token(struct generation *g, uint32_t place, const float *logits,
+                          bool *ret_last) {
         struct constraint *c = g->request.constraint;
         const uint64_t *mask = NULL;
         int32_t token;
 
         *ret_last = false;
+        if (g->request.forced.n > 0)
+                return g->request.forced.ids[place];
         if (!c)
                 return sampler_next(g->sampler, logits);
         if (constraint_mask(c, &mask) < 0)
@@ -224,7 +228,7 @@ static uint32_t sample(struct generation *g, const float **logits, uint32_t n, i
         uint32_t n_made = 0, left = g->request.max_tokens - g->out;
 
         do {
-                made[n_made] = next_token(g, logits[n_made], ret_last);
+                made[n_made] = next_token(g, g->out + n_made, logits[n_made], ret_last);
                 note_odds(g, logits[n_made], made[n_made]);
                 n_made++;
         } while (n_made < n && n_made < left && made[n_made - 1] == g->guess.ids[n_made - 1] &&

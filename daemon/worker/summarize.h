@@ -19,6 +19,7 @@ struct coverage {
         uint64_t dropped;        /* bytes not read: 0 unless the job failed */
         uint32_t pieces;       /* of the document; 1 when it fit into one prompt */
         uint32_t rounds;       /* map and reduce rounds before the last answer; 0 for one prompt */
+        uint32_t left;         /* rewrite, proofread: pieces left as they were (task.h) */
         bool cut;              /* the answer ended at its token limit, not by itself */
 };
 

@@ -461,3 +461,18 @@ void sampler_odds(const float *logits, uint32_t n_vocab, int32_t token, uint32_t
         for (uint32_t i = 0; i < n_top; i++)
                 ret[1 + i] = (struct token_odds){top[i].id, logprob_of(top[i].logit, best, sum)};
 }
+
+void sampler_shares(const double *logprobs, size_t n, double *ret) {
+        double best = logprobs[0], sum = 0;
+
+        for (size_t i = 1; i < n; i++)
+                best = MAX(best, logprobs[i]);
+        for (size_t i = 0; i < n; i++) {
+                float x = (float)(logprobs[i] - best);
+
+                ret[i] = x > -80.0F ? (double)expf_fixed(x) : 0;
+                sum += ret[i];
+        }
+        for (size_t i = 0; i < n; i++)
+                ret[i] /= sum;
+}

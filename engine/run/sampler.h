@@ -47,5 +47,8 @@ enum { ODDS_TOP_MAX = 20 };
  * (n_top <= ODDS_TOP_MAX, and <= n_vocab). */
 void sampler_odds(const float *logits, uint32_t n_vocab, int32_t token, uint32_t n_top,
                   struct token_odds *ret);
+/* From the logarithms of n >= 1 likelihoods to their shares, which sum to 1: the same bits on every
+ * machine. */
+void sampler_shares(const double *logprobs, size_t n, double *ret);
 /* Let the repetition window know tokens that were not sampled (the prompt). */
 void sampler_accept(struct sampler *s, int32_t token);

@@ -1,7 +1,7 @@
 """A desktop program: asks org.bitnetd.Bitnetd1 for a summary (or an answer) by descriptor, with
 GLib. Runs under the system's python (python3-gi).
 
-  bus_client.py session|system Summarize|Generate < TEXT     prints the text, then result and details
+  bus_client.py session|system METHOD [KEY=WORD...] < TEXT     prints the text, then result and details
 """
 
 import os
@@ -22,7 +22,10 @@ def main():
     os.write(document, sys.stdin.buffer.read())
     os.lseek(document, 0, os.SEEK_SET)
     fds = Gio.UnixFDList.new_from_array([document])
-    options = {"max-output-tokens": GLib.Variant("u", 60)}
+    options = {key: GLib.Variant("s", word) for key, word in
+               (option.split("=", 1) for option in sys.argv[3:])}
+    if sys.argv[2] in ("Summarize", "Generate"):
+        options["max-output-tokens"] = GLib.Variant("u", 60)
     if sys.argv[2] == "Summarize":
         options["length"] = GLib.Variant("s", "short")
     reply, out = bus.call_with_unix_fd_list_sync(

@@ -62,6 +62,42 @@ class Bus(unittest.TestCase):
         self.assertIn("Paris", out)
         self.assertIn("result: done", out)
 
+    def events(self, method, request, *options):
+        out = self.tool(SYSTEM_PYTHON, CLIENT, "session", method, "output=events",
+                        "input-format=request-json", *options, input=json.dumps(request))
+        lines = [json.loads(line) for line in out.split("\nresult:")[0].split("\n") if line]
+        self.assertEqual((lines[-1]["done"], lines[-1]["error"]), (True, None))
+        self.assertIn("result: done", out)
+        return lines
+
+    def test_verbs(self):
+        lines = self.events("Rewrite", {"text": TEXT}, "tone=more-formal")
+        self.assertGreater(len("".join(v.get("text", "") for v in lines)), 50)
+        self.assertEqual(lines[-1]["coverage"]["bytes"], len(TEXT))
+        faulty = "The the committee have decided to postpone there decision untill next week."
+        lines = self.events("Proofread", {"text": faulty})
+        text = "".join(v.get("text", "") for v in lines)
+        at, out = 0, ""
+        for c in (v["correction"] for v in lines if "correction" in v):
+            out += faulty[at:c["start"]] + c["correction"]
+            at = c["end"]
+        self.assertEqual(out + faulty[at:], text)
+        self.assertGreater(at, 0)
+        schema = {"type": "object", "properties": {"city": {"type": "string", "maxLength": 20}},
+                  "required": ["city"], "additionalProperties": False}
+        lines = self.events("Extract", {"text": TEXT, "schema": schema})
+        self.assertEqual(list(json.loads("".join(v.get("text", "") for v in lines))), ["city"])
+        lines = self.events("Classify", {"text": TEXT, "labels": ["good", "bad"]})
+        scores = next(v for v in lines if "scores" in v)["scores"]
+        self.assertAlmostEqual(sum(s["score"] for s in scores), 1, places=9)
+        out = self.tool(SYSTEM_PYTHON, CLIENT, "session", "Classify", input=TEXT)
+        self.assertIn("result: failed", out) # labels go in the input
+        out = self.tool(SYSTEM_PYTHON, CLIENT, "session", "Embed", input=TEXT)
+        self.assertIn("org.bitnetd.Bitnetd1.Error.Unsupported", out)
+        r = subprocess.run([SYSTEM_PYTHON, CLIENT, "session", "Rewrite", "type=tldr"], input=TEXT,
+                           env=self.env, capture_output=True, text=True, check=False)
+        self.assertIn("Error.InvalidInput", r.stderr)
+
     def test_left_and_come_back_to(self):
         out = json.loads(self.tool(SYSTEM_PYTHON, JOBS, self.env["DBUS_SESSION_BUS_ADDRESS"]))
         self.assertEqual((out["result"], out["tokens"]), ("done", 300))

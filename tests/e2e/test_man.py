@@ -27,6 +27,8 @@ EXPECTED = {
     "Manager.Generate": r"^\(objectpath '/org/bitnetd/Bitnetd1/job/\w+', handle \d\)$",
     "Manager.Summarize": r"^\(objectpath '/org/bitnetd/Bitnetd1/job/\w+', handle \d\)$",
     "Manager.CountTokens": r"^\(uint64 \d{3}, uint64 \d{4}\)$",
+    **{f"Manager.{verb}": r"^\(objectpath '/org/bitnetd/Bitnetd1/job/\w+', handle \d\)$"
+       for verb in ("Rewrite", "Proofread", "Extract", "Classify", "Embed")},
     "Manager.ListModels": re.escape(SMOL),
     "Manager.GetAvailability": 'bssa{sv} true "available"',
     "Manager.GetStatus": '"threads" : {',

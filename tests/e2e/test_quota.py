@@ -169,7 +169,8 @@ class Bnctl(Case):
             q = json.loads(self.run_ok(d, "quota", "--json"))
             self.assertEqual((q["uid"], q["limits"]["MaxQueuedJobs"]), (me, 5))
             self.assertIsNone(q["limits"]["TokensPerMinute"])
-            self.assertEqual(q["limits"]["AllowVerbs"], "chat complete summarize embed")
+            self.assertEqual(q["limits"]["AllowVerbs"], "chat complete summarize embed "
+                                                        "rewrite proofread extract classify")
             self.assertEqual(q["used"]["RequestsPerMinute"], 1)
             self.assertGreater(q["used"]["TokensPerDay"], 40)
             self.assertLess(q["used"]["TokensPerDay"], 60)
