@@ -14,8 +14,9 @@
 #include "client/term.h"
 #include "engine/base/macro.h"
 #include "policy/quota_key.h"
+#include "policy/slice.h"
 
-enum { EXIT_USAGE = 2, TEXT_MAX = 256, PATH_BYTES = 96 };
+enum { EXIT_USAGE = 2, TEXT_MAX = 256, PATH_BYTES = 256 };
 
 /* For GetQuota: whoever asks. */
 #define UID_SELF UINT32_MAX
@@ -28,6 +29,8 @@ struct value {
 
 struct quota {
         uint32_t uid;
+        char slice[SLICE_RULE_SIZE]; /* whose section makes it an account of its own; "": none */
+        char path[PATH_BYTES];       /* of its object */
         struct value limits[_QUOTA_MAX], used[_QUOTA_MAX];
         uint64_t reset_usec, next_allowed_usec, virtual_counter;
 };
@@ -113,11 +116,17 @@ static int read_entry(sd_bus_message *m, struct quota *q) {
                         { "ResetUSec", "t", &q->reset_usec },
                         { "NextAllowedUSec", "t", &q->next_allowed_usec },
                         { "VirtualCounter", "t", &q->virtual_counter } };
-        const char *name;
+        const char *name, *slice;
         int r = sd_bus_message_read(m, "s", &name);
 
         if (r < 0)
                 return r;
+        if (strcmp(name, "Slice") == 0) {
+                r = sd_bus_message_read(m, "v", "s", &slice);
+                if (r >= 0)
+                        snprintf(q->slice, sizeof(q->slice), "%s", slice);
+                return r;
+        }
         if (strcmp(name, "Limits") == 0)
                 return read_values(m, q->limits);
         if (strcmp(name, "Used") == 0)
@@ -139,6 +148,17 @@ static int failed(sd_bus_error *error, int r) {
         return status;
 }
 
+static int read_quota(sd_bus_message *m, struct quota *q) {
+        int r = sd_bus_message_enter_container(m, 'a', "{sv}");
+
+        while (r >= 0 && (r = sd_bus_message_enter_container(m, 'e', "sv")) > 0) {
+                r = read_entry(m, q);
+                if (r >= 0)
+                        r = sd_bus_message_exit_container(m);
+        }
+        return r;
+}
+
 static int get_quota(sd_bus *bus, uint32_t uid, struct quota *q) {
         sd_bus_error error = SD_BUS_ERROR_NULL;
         sd_bus_message *m = NULL;
@@ -146,12 +166,29 @@ static int get_quota(sd_bus *bus, uint32_t uid, struct quota *q) {
                                    "u", uid);
 
         if (r >= 0)
-                r = sd_bus_message_enter_container(m, 'a', "{sv}");
-        while (r >= 0 && (r = sd_bus_message_enter_container(m, 'e', "sv")) > 0) {
-                r = read_entry(m, q);
-                if (r >= 0)
-                        r = sd_bus_message_exit_container(m);
-        }
+                r = read_quota(m, q);
+        if (r >= 0)
+                snprintf(q->path, sizeof(q->path), BUS_ROOT "/quota/%" PRIu32, q->uid);
+        sd_bus_message_unref(m);
+        return r < 0 ? failed(&error, r) : 0;
+}
+
+/* That of the same user in another slice; GetQuota has asked whether we may. */
+static int get_in_slice(sd_bus *bus, const char *slice, struct quota *q) {
+        sd_bus_error error = SD_BUS_ERROR_NULL;
+        sd_bus_message *m = NULL;
+        _cleanup_free_ char *path = NULL;
+        int r = sd_bus_path_encode(q->path, slice, &path);
+
+        *q = (struct quota){ .uid = q->uid };
+        if (r >= 0)
+                r = snprintf(q->path, sizeof(q->path), "%s", path) >= PATH_BYTES ? -ENAMETOOLONG
+                                                                                 : 0;
+        if (r >= 0)
+                r = sd_bus_call_method(bus, BUS_NAME, q->path, "org.freedesktop.DBus.Properties",
+                                       "GetAll", &error, &m, "s", BUS_QUOTA);
+        if (r >= 0)
+                r = read_quota(m, q);
         sd_bus_message_unref(m);
         return r < 0 ? failed(&error, r) : 0;
 }
@@ -206,7 +243,8 @@ static void print_table(const struct quota *q) {
         uint64_t now = (uint64_t)time(NULL);
         char limit[TEXT_MAX], used[TEXT_MAX];
 
-        printf("Quota of uid %" PRIu32 "\n%-20s %16s %16s\n", q->uid, "", "LIMIT", "USED");
+        printf("Quota of uid %" PRIu32 "%s%s\n%-20s %16s %16s\n", q->uid,
+               q->slice[0] ? " in " : "", q->slice, "", "LIMIT", "USED");
         for (unsigned i = 0; i < _QUOTA_MAX; i++)
                 printf("%-20s %16s %16s\n", quota_row((enum quota_key)i)->name,
                        print_value((enum quota_key)i, &q->limits[i], limit),
@@ -224,9 +262,10 @@ static int show(sd_bus *bus, const struct options *o, const struct quota *q) {
         if (!o->json)
                 print_table(q);
         else
-                print_json(json_pack("{s:I, s:o, s:o, s:I, s:I, s:I}", "uid", (json_int_t)q->uid,
-                                     "limits", json_values(q->limits), "used",
-                                     json_values(q->used), "reset_usec",
+                print_json(json_pack("{s:I, s:s, s:o, s:o, s:I, s:I, s:I}", "uid",
+                                     (json_int_t)q->uid, "slice", q->slice, "limits",
+                                     json_values(q->limits), "used", json_values(q->used),
+                                     "reset_usec",
                                      (json_int_t)q->reset_usec, "next_allowed_usec",
                                      (json_int_t)q->next_allowed_usec, "virtual_counter",
                                      (json_int_t)q->virtual_counter));
@@ -256,13 +295,12 @@ static int explain(sd_bus *bus, const struct options *o, const struct quota *q) 
         json_t *out = o->json ? json_object() : NULL;
         const char *name, *section, *file;
         sd_bus_message *m = NULL;
-        char path[PATH_BYTES];
         uint32_t line;
-        int r;
+        int r = sd_bus_get_property(bus, BUS_NAME, q->path, BUS_QUOTA, "Origins", &error, &m,
+                                    "a{s(ssu)}");
 
-        snprintf(path, sizeof(path), BUS_ROOT "/quota/%" PRIu32, q->uid);
-        r = sd_bus_get_property(bus, BUS_NAME, path, BUS_QUOTA, "Origins", &error, &m,
-                                "a{s(ssu)}");
+        if (!out && q->slice[0])
+                printf("Quota of uid %" PRIu32 " in %s\n", q->uid, q->slice);
         if (r >= 0)
                 r = sd_bus_message_enter_container(m, 'a', "{s(ssu)}");
         while (r >= 0 &&
@@ -367,6 +405,10 @@ int cmd_quota(struct options *o) {
         uint32_t uid;
         int status;
 
+        if (o->slice && action && action->takes_arguments) {
+                term_error("quotas are set for a user; those of a slice stand in bitnetd.conf");
+                action = NULL;
+        }
         if (!action || !q || !parse_uid(o->uid, &uid)) {
                 free(q);
                 return EXIT_USAGE;
@@ -374,6 +416,8 @@ int cmd_quota(struct options *o) {
         status = o->uid || action->takes_arguments ? bus_open_admin(o, &bus) : bus_open(o, &bus);
         if (!status)
                 status = get_quota(bus, uid, q);
+        if (!status && o->slice)
+                status = get_in_slice(bus, o->slice, q);
         if (!status)
                 status = action->run(bus, o, q);
         sd_bus_flush_close_unref(bus);

@@ -153,13 +153,18 @@ static const struct verb verbs[] = {
          "      --raw               do not escape control characters on a terminal\n",
          "raw", 1, cmd_output},
         {"quota", "quota [show|explain|set KEY=VALUE...]", "Show or change what a user may do",
-         "show is the default. explain names the file and line that decided each limit. set is\n"
-         "for administrators; keys and values are those of bitnetd.conf, KEY= takes back what was\n"
-         "set.\n\n"
+         "show is the default. explain names the file and line that decided each limit, and the\n"
+         "section: a user's counts before a group's, a group's before a slice's, an inner\n"
+         "slice's before an outer one's, a slice's before [Default]. set is for administrators;\n"
+         "keys and values are those of bitnetd.conf, KEY= takes back what was set.\n\n"
+         "Where bitnetd.conf has sections for slices of systemd, a user has a quota and budgets\n"
+         "of his own in each of them. What is shown is that of the slice in which bnctl runs; for\n"
+         "another user (--uid), without --slice, that outside of all such slices.\n\n"
          "  bnctl quota set --uid 1000 TokensPerDay=100K AllowPriority=background\n\n"
          "      --uid=N             another user (administrators only)\n"
+         "      --slice=NAME        show, explain: in this slice, such as user.slice\n"
          "      --persistent        set: in a file; without it until the daemon ends\n" JSON_HELP,
-         "uid persistent json", -1, cmd_quota},
+         "uid slice persistent json", -1, cmd_quota},
         {"install", "install FILE", "Install a model for all users (administrators)",
          "FILE is a GGUF file. It is copied, packed and kept until bnctl remove; --name is how\n"
          "requests name it (default: the name of the file, without .gguf).\n\n"

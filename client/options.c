@@ -19,7 +19,7 @@ enum { EXIT_USAGE = 2 };
 enum long_only {
         OPT_SOCKET = 256, OPT_SEED, OPT_TEMPERATURE, OPT_TOP_P, OPT_TOP_K, OPT_MIN_P,
         OPT_REPEAT_PENALTY, OPT_STOP, OPT_NO_STREAM, OPT_RAW, OPT_ALL, OPT_TYPE, OPT_LENGTH,
-        OPT_FORMAT, OPT_CONTEXT, OPT_UID, OPT_PERSISTENT, OPT_ONCE, OPT_WORKERS,
+        OPT_FORMAT, OPT_CONTEXT, OPT_UID, OPT_SLICE, OPT_PERSISTENT, OPT_ONCE, OPT_WORKERS,
         OPT_TONE, OPT_INSTRUCTIONS, OPT_SCHEMA, OPT_LABELS, OPT_DIFF, OPT_LINES,
         OPT_DETACH, OPT_BACKGROUND, OPT_DEADLINE, OPT_KEEP, OPT_NAME,
 };
@@ -52,6 +52,7 @@ static const struct option long_options[] = {
         {"diff", no_argument, NULL, OPT_DIFF},
         {"lines", no_argument, NULL, OPT_LINES},
         {"uid", required_argument, NULL, OPT_UID},
+        {"slice", required_argument, NULL, OPT_SLICE},
         {"name", required_argument, NULL, OPT_NAME},
         {"persistent", no_argument, NULL, OPT_PERSISTENT},
         {"once", no_argument, NULL, OPT_ONCE},
@@ -137,6 +138,7 @@ static const char **value_slot(struct options *o, int c) {
         case OPT_LENGTH: return &o->length;
         case OPT_FORMAT: return &o->format;
         case OPT_UID: return &o->uid;
+        case OPT_SLICE: return &o->slice;
         case OPT_DEADLINE: return &o->deadline;
         case OPT_KEEP: return &o->keep;
         case OPT_NAME: return &o->name;

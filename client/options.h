@@ -14,7 +14,7 @@ struct options {
         const char *stop[4];
         size_t n_stop;
         const char *max_tokens, *temperature, *top_p, *top_k, *min_p, *repeat_penalty, *seed;
-        const char *uid, *name;
+        const char *uid, *slice, *name;
         const char *tone, *instructions, *schema, *labels;
         const char *deadline, *keep;
         bool json, quiet, verbose, no_stream, raw, all, persistent, once, workers,

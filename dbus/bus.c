@@ -239,6 +239,7 @@ static int add_peer(struct bus *b, int fd, uid_t uid, struct charge *charge) {
                 p->uid = uid;
                 p->charge = *charge;
                 charge->account = NULL;
+                peer_learn_slice(p);
                 r = peer_register(p);
                 if (r >= 0)
                         r = sd_bus_attach_event(bus, b->event, SD_EVENT_PRIORITY_NORMAL);
@@ -289,9 +290,10 @@ void bus_stop_accepting(struct bus *b) {
 static int on_connection(sd_event_source *source, int listening, uint32_t revents,
                          void *userdata) {
         struct bus *b = userdata;
-        struct accounts *accounts = workers_settings(b->settings.workers)->accounts;
+        const struct workers_settings *s = workers_settings(b->settings.workers);
         struct account *account = NULL;
         struct charge charge = {};
+        struct account_id id;
         uid_t uid;
         int fd, r = accept_peer(listening, &fd, &uid);
 
@@ -300,7 +302,11 @@ static int on_connection(sd_event_source *source, int listening, uint32_t revent
                         bus_drop_idle(b);
                 return 0;
         }
-        if (count_peers(b, uid) < LIMIT_BUS_PEERS && accounts_get(accounts, uid, &account) == 0 &&
+        /* Whose slice is not known hears so when he asks for something that has to be paid. */
+        if (settings_account_of(s->settings, fd, uid, &id) < 0)
+                id = (struct account_id){ .uid = uid };
+        if (count_peers(b, uid) < LIMIT_BUS_PEERS &&
+            accounts_get(s->accounts, &id, &account) == 0 &&
             account_charge(account, CHARGE_CONNECTION, &charge) == 0)
                 add_peer(b, fd, uid, &charge);
         else

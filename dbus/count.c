@@ -80,10 +80,10 @@ int count_method_tokens(sd_bus_message *m, void *userdata, sd_bus_error *e) {
         enum error_code error;
         struct count *c;
         const char *model;
+        struct account_id who;
         int input, r;
-        uid_t uid;
 
-        r = peer_uid(p, m, &uid);
+        r = peer_account(p, m, &who, e);
         if (r >= 0)
                 r = sd_bus_message_read(m, "sh", &model, &input);
         if (r < 0)
@@ -96,11 +96,11 @@ int count_method_tokens(sd_bus_message *m, void *userdata, sd_bus_error *e) {
         request.verb = options.verb;
         request.input_format = options.input_format;
         snprintf(request.model, sizeof(request.model), "%s", model);
-        error = counts_start(p->owner->counts, p->owner->settings.workers, uid, &request, input, &c,
-                             &refusal);
+        error = counts_start(p->owner->counts, p->owner->settings.workers, &who, &request, input,
+                             &c, &refusal);
         if (error != ERROR_NONE) {
                 peer_broker(p)->metrics->refusals[error]++;
-                log_refused(uid, request.verb, 0, error);
+                log_refused(who.uid, request.verb, 0, error);
                 return bus_refuse(e, &refusal);
         }
         return hold(c, p, m);

@@ -28,17 +28,20 @@ int manager_submit(sd_bus_message *m, struct peer *p, enum wire_verb verb,
         struct refusal refusal = {};
         enum error_code error;
         const char *model = session ? session->model : "", *token;
+        struct account_id who;
         struct job *job;
-        uid_t uid;
-        int input, r;
+        int input, r = 0;
 
-        r = peer_uid(p, m, &uid);
+        if (session)
+                who = session->charge.account->id; /* its worker has the conversation */
+        else
+                r = peer_account(p, m, &who, e);
         if (r >= 0)
                 r = session ? sd_bus_message_read(m, "h", &input)
                             : sd_bus_message_read(m, "sh", &model, &input);
         if (r < 0)
                 return r;
-        accounts_limits(peer_broker(p)->accounts, uid, &limits);
+        accounts_limits(peer_broker(p)->accounts, &who, &limits);
         if (control_check_input(input, limits.v[QUOTA_MAX_INPUT_BYTES], &refusal) != ERROR_NONE)
                 return bus_refuse(e, &refusal);
         if (model[0] && !wire_name_valid(model))
@@ -54,10 +57,10 @@ int manager_submit(sd_bus_message *m, struct peer *p, enum wire_verb verb,
         if (session && request.verb != WIRE_VERB_CHAT)
                 return option_error(e, ERROR_INVALID_INPUT, "mode");
         request.session = session ? session->id : 0;
-        error = control_submit(workers, uid, &request, input, &job, &output, &refusal);
+        error = control_submit(workers, &who, &request, input, &job, &output, &refusal);
         if (error != ERROR_NONE) {
                 peer_broker(p)->metrics->refusals[error]++;
-                log_refused(uid, verb, 0, error);
+                log_refused(who.uid, verb, 0, error);
                 return bus_refuse(e, &refusal);
         }
         if (session)
@@ -112,15 +115,15 @@ static int method_list_models(sd_bus_message *m, void *userdata, sd_bus_error *e
         struct peer *p = userdata;
         const struct store *store = peer_broker(p)->store;
         _cleanup_(message_unrefp) sd_bus_message *reply = NULL;
+        struct account_id who;
         struct limits limits;
-        uid_t uid;
-        int r = peer_uid(p, m, &uid);
+        int r = peer_account(p, m, &who, e);
 
         if (r >= 0)
                 r = sd_bus_message_new_method_return(m, &reply);
         if (r < 0)
                 return r;
-        accounts_limits(peer_broker(p)->accounts, uid, &limits);
+        accounts_limits(peer_broker(p)->accounts, &who, &limits);
         r = sd_bus_message_open_container(reply, 'a', "(sttbs)");
         for (uint32_t i = 0; r >= 0 && i < store_count(store); i++) {
                 const struct store_model *model = store_get(store, i);
@@ -228,10 +231,10 @@ static enum wire_verb verb_of(const char *use_case) {
 }
 
 /* A word for programs, and the error a job would end with. */
-static const char *availability(const struct peer *p, uid_t uid, enum wire_verb verb,
-                                const struct limits *limits, const struct store_model *model,
-                                enum error_code *ret) {
-        struct account *account = accounts_find(peer_broker(p)->accounts, uid);
+static const char *availability(const struct peer *p, const struct account_id *who,
+                                enum wire_verb verb, const struct limits *limits,
+                                const struct store_model *model, enum error_code *ret) {
+        struct account *account = accounts_find(peer_broker(p)->accounts, who);
         bool background = false;
 
         *ret = ERROR_NONE;
@@ -268,17 +271,17 @@ static int method_get_availability(sd_bus_message *m, void *userdata, sd_bus_err
         const struct store_model *model;
         const char *use_case, *reason;
         enum error_code error;
+        struct account_id who;
         struct limits limits;
-        uid_t uid;
-        int r = peer_uid(p, m, &uid);
+        int r = peer_account(p, m, &who, e);
 
         if (r >= 0)
                 r = sd_bus_message_read(m, "s", &use_case);
         if (r < 0)
                 return r;
-        accounts_limits(peer_broker(p)->accounts, uid, &limits);
+        accounts_limits(peer_broker(p)->accounts, &who, &limits);
         model = default_of(p, &limits);
-        reason = availability(p, uid, verb_of(use_case), &limits, model, &error);
+        reason = availability(p, &who, verb_of(use_case), &limits, model, &error);
         return sd_bus_reply_method_return(m, "bssa{sv}", error == ERROR_NONE, reason,
                                           error == ERROR_NONE ? "" : error_row(error)->text, 1,
                                           "model", "s", model ? model->name : "");
@@ -305,14 +308,16 @@ static int method_get_status(sd_bus_message *m, void *userdata, sd_bus_error *e)
         const struct account *account;
         uint32_t running, waiting;
         uint64_t connections;
+        struct account_id who;
         struct limits limits;
         uid_t uid;
-        int r = peer_uid(p, m, &uid);
+        int r = peer_account(p, m, &who, e);
 
         if (r < 0)
                 return r;
-        account = accounts_find(accounts, uid);
-        accounts_limits(accounts, uid, &limits);
+        uid = who.uid;
+        account = accounts_find(accounts, &who);
+        accounts_limits(accounts, &who, &limits);
         count_jobs(p, uid, uid == 0, &running, &waiting);
         connections = uid == 0 ? accounts_used(accounts, CHARGE_CONNECTION)
                       : account ? account->used[CHARGE_CONNECTION]

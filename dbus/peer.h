@@ -9,7 +9,7 @@
 #include "dbus/bus.h"
 #include "daemon/broker/control.h"
 
-enum { BUS_INTERFACE_VERSION = 8 };
+enum { BUS_INTERFACE_VERSION = 9 };
 
 struct bus {
         struct bus_settings settings;
@@ -38,6 +38,8 @@ struct peer {
         sd_bus *bus;
         bool message_bus;
         uid_t uid;             /* of a private client, from the kernel */
+        bool slice_known;      /* of a private client: asked for once, when it counts */
+        char slice[SLICE_NAME_SIZE];
         struct charge charge;  /* of a private client's connection */
         sd_event_source *gone;
         sd_event_source *wake; /* of a private connection that has just begun */
@@ -49,6 +51,10 @@ static inline const struct workers_settings *peer_broker(const struct peer *p) {
 
 /* Who sent this message, as the kernel or the bus daemon says. 0 or a negative errno. */
 int peer_uid(const struct peer *p, sd_bus_message *m, uid_t *ret);
+/* Whose account pays for what this message asks for. 0, or a negative errno with the error set. */
+int peer_account(struct peer *p, sd_bus_message *m, struct account_id *ret, sd_bus_error *e);
+/* Of a private connection. 0, or a negative errno when its slice counts and is not known. */
+int peer_learn_slice(struct peer *p);
 /* A number for who sent this message, in all probability another one for every client. */
 uint64_t peer_client(const struct peer *p, sd_bus_message *m);
 

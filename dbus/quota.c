@@ -1,4 +1,4 @@
-/* org.bitnetd.Bitnetd1.Quota: an object for each uid, which exists for that uid and for
+/* org.bitnetd.Bitnetd1.Quota: an object for each account, which exists for that uid and for
  * administrators only, and the manager's methods about quotas. The keys of the dictionaries are
  * those of the configuration. */
 #include <errno.h>
@@ -97,9 +97,10 @@ static int append_used(sd_bus_message *m, const struct quota_view *v) {
 
 static int append_origin(sd_bus_message *m, const struct config_origin *o, enum quota_key key) {
         static const char *const words[] = { [CONFIG_DEFAULT] = "Default",
+                                             [CONFIG_SLICE] = "Slice ",
                                              [CONFIG_GROUP] = "Group ",
                                              [CONFIG_USER] = "User " };
-        char section[64] = "";
+        char section[SLICE_RULE_SIZE + 8] = "";
 
         if (o->path)
                 snprintf(section, sizeof(section), "%s%s", words[o->match], o->name);
@@ -131,10 +132,11 @@ static int append_everything(sd_bus_message *m, const struct quota_view *v) {
         if (r >= 0)
                 r = append_nested(m, "Used", v, append_used);
         if (r >= 0)
-                r = sd_bus_message_append(m, "{sv}{sv}{sv}{sv}{sv}", "UID", "u", v->uid, "Weight",
-                                          "u", v->weight, "ResetUSec", "t", v->reset_usec,
-                                          "NextAllowedUSec", "t", v->next_allowed_usec,
-                                          "VirtualCounter", "t", v->virtual_counter);
+                r = sd_bus_message_append(m, "{sv}{sv}{sv}{sv}{sv}{sv}", "UID", "u", v->id.uid,
+                                          "Slice", "s", v->id.slice, "Weight", "u", v->weight,
+                                          "ResetUSec", "t", v->reset_usec, "NextAllowedUSec", "t",
+                                          v->next_allowed_usec, "VirtualCounter", "t",
+                                          v->virtual_counter);
         return r < 0 ? r : sd_bus_message_close_container(m);
 }
 
@@ -151,7 +153,7 @@ static int get_origins(sd_bus *bus, const char *path, const char *interface, con
         struct config_origin origins[_QUOTA_MAX];
         int r = sd_bus_message_open_container(reply, 'a', "{s(ssu)}");
 
-        quota_view_origins(b->settings.broker, b->view.uid, origins);
+        quota_view_origins(b->settings.broker, &b->view.id, origins);
         for (unsigned i = 0; r >= 0 && i < _QUOTA_MAX; i++)
                 r = append_origin(reply, &origins[i], (enum quota_key)i);
         return r < 0 ? r : sd_bus_message_close_container(reply);
@@ -163,24 +165,50 @@ static bool may_see(const struct peer *p, sd_bus_message *m, uid_t sender, uid_t
                authorized(p, m, ACTION_MANAGE_QUOTA);
 }
 
-/* The same error for what is foreign and for what is no uid at all. */
+/* "UID" or "UID/SLICE" of a path. The name of the slice is escaped there. */
+static bool path_account(const char *path, struct account_id *ret, bool *ret_slice) {
+        const char *name = path + sizeof(QUOTA_PREFIX), *end = strchr(name, '/');
+        char prefix[sizeof(QUOTA_PREFIX) + 12];
+        _cleanup_free_ char *slice = NULL;
+        uint64_t uid;
+
+        if (snprintf(prefix, sizeof(prefix), QUOTA_PREFIX "/%.*s",
+                     end ? (int)(end - name) : (int)strlen(name), name) >= (int)sizeof(prefix) ||
+            !path_number(prefix + sizeof(QUOTA_PREFIX), &uid) || uid >= UID_SELF)
+                return false;
+        *ret = (struct account_id){ .uid = (uid_t)uid };
+        *ret_slice = end != NULL;
+        if (!end)
+                return true;
+        if (sd_bus_path_decode(path, prefix, &slice) <= 0 || !slice_name_valid(slice) ||
+            strlen(slice) >= sizeof(ret->slice))
+                return false;
+        snprintf(ret->slice, sizeof(ret->slice), "%s", slice);
+        return true;
+}
+
+/* The same error for what is foreign and for what is no account at all. */
 static int find(sd_bus *bus, const char *path, const char *interface, void *userdata,
                 void **ret_found, sd_bus_error *e) {
         struct peer *p = userdata;
         sd_bus_message *m = sd_bus_get_current_message(bus);
-        const char *name = path + strlen(QUOTA_PREFIX);
-        uint64_t uid;
+        struct account_id id;
+        bool with_slice;
         uid_t sender;
         int r;
 
-        if (!m || *name++ != '/')
+        if (!m || path[strlen(QUOTA_PREFIX)] != '/')
                 return 0; /* the folder itself */
         r = peer_uid(p, m, &sender);
         if (r < 0)
                 return r;
-        if (!path_number(name, &uid) || uid >= UID_SELF || !may_see(p, m, sender, (uid_t)uid))
+        if (!path_account(path, &id, &with_slice) || !may_see(p, m, sender, id.uid))
                 return bus_error(e, ERROR_NO_SUCH_OBJECT, 0, 0);
-        quota_view_read(p->owner->settings.broker, (uid_t)uid, &p->owner->view);
+        if (sender == id.uid && !with_slice)
+                r = peer_account(p, m, &id, e);
+        if (r < 0)
+                return r;
+        quota_view_read(p->owner->settings.broker, &id, &p->owner->view);
         *ret_found = &p->owner->view;
         return 1;
 }
@@ -188,6 +216,7 @@ static int find(sd_bus *bus, const char *path, const char *interface, void *user
 static int get(sd_bus_message *m, struct peer *p, sd_bus_error *e) {
         struct quota_view *v = &p->owner->view;
         _cleanup_(message_unrefp) sd_bus_message *reply = NULL;
+        struct account_id id;
         uint32_t uid;
         uid_t sender;
         int r = sd_bus_message_rewind(m, true);
@@ -198,7 +227,12 @@ static int get(sd_bus_message *m, struct peer *p, sd_bus_error *e) {
                 r = sd_bus_message_read(m, "u", &uid);
         if (r < 0)
                 return r;
-        quota_view_read(p->owner->settings.broker, uid == UID_SELF ? sender : uid, v);
+        id = (struct account_id){ .uid = uid };
+        if (uid == UID_SELF || uid == sender)
+                r = peer_account(p, m, &id, e);
+        if (r < 0)
+                return r;
+        quota_view_read(p->owner->settings.broker, &id, v);
         r = sd_bus_message_new_method_return(m, &reply);
         if (r >= 0)
                 r = append_everything(reply, v);
@@ -357,6 +391,12 @@ int quota_method_reload(sd_bus_message *m, void *userdata, sd_bus_error *e) {
         return authorize(userdata, m, ACTION_MANAGE_QUOTA, reload, e);
 }
 
+/* sd-bus itself expects a pointer to the text. */
+static int get_slice(sd_bus *bus, const char *path, const char *interface, const char *property,
+                     sd_bus_message *reply, void *userdata, sd_bus_error *e) {
+        return sd_bus_message_append(reply, "s", (const char *)userdata);
+}
+
 #define NUMBER(name, type, field)                                                                  \
         SD_BUS_PROPERTY(name, type, NULL, offsetof(struct quota_view, field), 0)
 
@@ -365,7 +405,8 @@ static const sd_bus_vtable vtable[] = {
         SD_BUS_PROPERTY("Limits", "a{sv}", get_dictionary, 0, 0),
         SD_BUS_PROPERTY("Used", "a{sv}", get_dictionary, 0, 0),
         SD_BUS_PROPERTY("Origins", "a{s(ssu)}", get_origins, 0, 0),
-        NUMBER("UID", "u", uid),
+        NUMBER("UID", "u", id.uid),
+        SD_BUS_PROPERTY("Slice", "s", get_slice, offsetof(struct quota_view, id.slice), 0),
         NUMBER("ResetUSec", "t", reset_usec),
         NUMBER("NextAllowedUSec", "t", next_allowed_usec),
         NUMBER("VirtualCounter", "t", virtual_counter),

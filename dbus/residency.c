@@ -84,12 +84,12 @@ static int watch_sender(struct residency *l, sd_bus_message *m) {
 }
 
 /* The model by its name in the message, as this user may have it. */
-static enum error_code choose(struct peer *p, uid_t uid, const char *name,
+static enum error_code choose(struct peer *p, const struct account_id *who, const char *name,
                               const struct store_model **ret) {
         const struct store_model *model;
         struct limits limits;
 
-        accounts_limits(peer_broker(p)->accounts, uid, &limits);
+        accounts_limits(peer_broker(p)->accounts, who, &limits);
         model = store_choose(peer_broker(p)->store, limits_text(&limits, QUOTA_DEFAULT_MODEL),
                              name);
         if (!model)
@@ -103,7 +103,8 @@ static enum error_code choose(struct peer *p, uid_t uid, const char *name,
 }
 
 /* 0, ACCOUNT_E_QUOTA, ACCOUNT_E_GLOBAL or a negative errno. */
-static int add_residency(struct peer *p, sd_bus_message *m, uid_t uid, const char *name) {
+static int add_residency(struct peer *p, sd_bus_message *m, const struct account_id *who,
+                         const char *name) {
         struct residency *l = calloc(1, sizeof(*l));
         struct account *account = NULL;
         int r;
@@ -113,7 +114,7 @@ static int add_residency(struct peer *p, sd_bus_message *m, uid_t uid, const cha
         l->peer = p;
         r = watch_sender(l, m);
         if (r >= 0)
-                r = accounts_get(peer_broker(p)->accounts, uid, &account);
+                r = accounts_get(peer_broker(p)->accounts, who, &account);
         if (r == 0)
                 r = workers_hold(p->owner->settings.workers, account, name, &l->hold);
         account_unref(account);
@@ -130,9 +131,9 @@ int residency_method_prepare(sd_bus_message *m, void *userdata, sd_bus_error *e)
         struct peer *p = userdata;
         const struct store_model *model;
         enum error_code error;
+        struct account_id who;
         const char *name;
-        uid_t uid;
-        int r = peer_uid(p, m, &uid);
+        int r = peer_account(p, m, &who, e);
 
         if (r >= 0)
                 r = sd_bus_message_read(m, "s", &name);
@@ -144,10 +145,10 @@ int residency_method_prepare(sd_bus_message *m, void *userdata, sd_bus_error *e)
                 return bus_error(e, ERROR_INVALID_INPUT, 0, 0);
         if (workers_stopping(p->owner->settings.workers))
                 return bus_error(e, ERROR_STOPPING, 0, 0);
-        error = choose(p, uid, name, &model);
+        error = choose(p, &who, name, &model);
         if (error != ERROR_NONE)
                 return bus_error(e, error, 0, 0);
-        r = find(p, m, model->name) ? 0 : add_residency(p, m, uid, model->name);
+        r = find(p, m, model->name) ? 0 : add_residency(p, m, &who, model->name);
         if (r > 0)
                 return bus_error(e, r == ACCOUNT_E_QUOTA ? ERROR_OBJECTS : ERROR_OVERLOADED, 0, 0);
         return r < 0 ? r : sd_bus_reply_method_return(m, "s", model->name);

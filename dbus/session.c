@@ -219,10 +219,10 @@ int session_method_create(sd_bus_message *m, void *userdata, sd_bus_error *e) {
         struct refusal refusal;
         struct session *s;
         const char *model, *token;
+        struct account_id who;
         int initial, r;
-        uid_t uid;
 
-        r = peer_uid(p, m, &uid);
+        r = peer_account(p, m, &who, e);
         if (r >= 0)
                 r = sd_bus_message_read(m, "s", &model);
         if (r < 0)
@@ -235,7 +235,7 @@ int session_method_create(sd_bus_message *m, void *userdata, sd_bus_error *e) {
                 return bus_error(e, ERROR_TOKEN, 0, 0);
         if (model[0] && !wire_name_valid(model))
                 return bus_error(e, ERROR_MODEL_NOT_FOUND, 0, 0);
-        if (sessions_create(sessions_of(p), p->owner->settings.workers, uid, model, initial, &s,
+        if (sessions_create(sessions_of(p), p->owner->settings.workers, &who, model, initial, &s,
                             &refusal) != ERROR_NONE)
                 return bus_refuse(e, &refusal);
         r = own(p, s, m, TAKE_PTR(path));

@@ -38,12 +38,13 @@ static int append_worker(sd_bus_message *m, struct peer *p, const struct worker 
         uint64_t idle = w->idle_since ? now - w->idle_since : 0;
 
         return sd_bus_message_append(
-                m, "a{sv}", 12, "uid", "u", w->account->uid, "state", "s", state_word(w), "model",
-                "s", r->name, "models", "u", r->models, "private-bytes", "t", r->private_bytes,
-                "kv-bytes", "t", r->kv_bytes, "kv-kept-bytes", "t", r->kv_kept_bytes,
-                "weights-bytes", "t", r->weights_bytes, "cpu-usec", "t", w->lease.charged, "jobs",
-                "u", count_jobs(p->owner->jobs, w), "age-usec", "t",
-                w->started_usec ? now - w->started_usec : 0, "idle-usec", "t", idle);
+                m, "a{sv}", 13, "uid", "u", w->account->id.uid, "slice", "s", w->account->id.slice,
+                "state", "s", state_word(w), "model", "s", r->name, "models", "u", r->models,
+                "private-bytes", "t", r->private_bytes, "kv-bytes", "t", r->kv_bytes,
+                "kv-kept-bytes", "t", r->kv_kept_bytes, "weights-bytes", "t", r->weights_bytes,
+                "cpu-usec", "t", w->lease.charged, "jobs", "u", count_jobs(p->owner->jobs, w),
+                "age-usec", "t", w->started_usec ? now - w->started_usec : 0, "idle-usec", "t",
+                idle);
 }
 
 static int list(sd_bus_message *m, struct peer *p, bool all) {
@@ -57,7 +58,7 @@ static int list(sd_bus_message *m, struct peer *p, bool all) {
         if (r >= 0)
                 r = sd_bus_message_open_container(reply, 'a', "a{sv}");
         for (uint32_t i = 0; r >= 0 && (w = workers_at(p->owner->settings.workers, i)); i++)
-                if (all || w->account->uid == uid)
+                if (all || w->account->id.uid == uid)
                         r = append_worker(reply, p, w);
         if (r >= 0)
                 r = sd_bus_message_close_container(reply);

@@ -1,10 +1,11 @@
-/* Charges per uid and for the whole daemon. The invariant: used[] of an account is exactly the sum
- * of the live struct charge that name it, total[] is the sum over accounts, and an account with a
- * charge cannot be freed, because every charge holds a reference. Freeing the table asserts that
+/* Charges per account and for the whole daemon. The invariant: used[] of an account is exactly the
+ * sum of the live struct charge that name it, total[] is the sum over accounts, and an account with
+ * a charge cannot be freed, because every charge holds a reference. Freeing the table asserts that
  * all came back, so that a leak is found by any test that ends the daemon cleanly. */
 #include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "policy/account.h"
 
@@ -53,7 +54,7 @@ struct accounts *accounts_free(struct accounts *a) {
 
 void accounts_resolve(struct accounts *a) {
         for (struct account *i = a->first; i; i = i->next) {
-                a->settings.resolve(i->uid, &i->limits, a->settings.userdata);
+                a->settings.resolve(&i->id, &i->limits, a->settings.userdata);
                 quota_set_limits(&i->quota, &i->limits, accounts_now(a));
         }
 }
@@ -62,20 +63,20 @@ struct quota_clock accounts_now(const struct accounts *a) {
         return a->settings.now(a->settings.userdata);
 }
 
-struct account *accounts_find(const struct accounts *a, uid_t uid) {
+struct account *accounts_find(const struct accounts *a, const struct account_id *id) {
         for (struct account *i = a->first; i; i = i->next)
-                if (i->uid == uid)
+                if (i->id.uid == id->uid && strcmp(i->id.slice, id->slice) == 0)
                         return i;
         return NULL;
 }
 
-void accounts_limits(const struct accounts *a, uid_t uid, struct limits *ret) {
-        const struct account *account = accounts_find(a, uid);
+void accounts_limits(const struct accounts *a, const struct account_id *id, struct limits *ret) {
+        const struct account *account = accounts_find(a, id);
 
         if (account)
                 *ret = account->limits;
         else
-                a->settings.resolve(uid, ret, a->settings.userdata);
+                a->settings.resolve(id, ret, a->settings.userdata);
 }
 
 static bool forgettable(struct account *account) {
@@ -98,14 +99,14 @@ static void make_room(struct accounts *a) {
                 account_drop(least);
 }
 
-static struct account *account_new(struct accounts *a, uid_t uid) {
+static struct account *account_new(struct accounts *a, const struct account_id *id) {
         struct account *account = calloc(1, sizeof(*account));
 
         if (!account)
                 return NULL;
         account->owner = a;
-        account->uid = uid;
-        a->settings.resolve(uid, &account->limits, a->settings.userdata);
+        account->id = *id;
+        a->settings.resolve(id, &account->limits, a->settings.userdata);
         quota_init(&account->quota, &account->limits);
         account->next = a->first;
         a->first = account;
@@ -113,14 +114,14 @@ static struct account *account_new(struct accounts *a, uid_t uid) {
         return account;
 }
 
-int accounts_get(struct accounts *a, uid_t uid, struct account **ret) {
-        struct account *account = accounts_find(a, uid);
+int accounts_get(struct accounts *a, const struct account_id *id, struct account **ret) {
+        struct account *account = accounts_find(a, id);
 
         if (!account) {
                 make_room(a);
                 if (a->count >= LIMIT_ACCOUNTS)
                         return ACCOUNT_E_GLOBAL;
-                account = account_new(a, uid);
+                account = account_new(a, id);
                 if (!account)
                         return -ENOMEM;
         }
@@ -264,19 +265,27 @@ uint32_t accounts_save(struct accounts *a, struct account_record *records, uint3
 
         for (struct account *i = a->first; i && n < max; i = i->next) {
                 quota_turn(&i->quota, accounts_now(a));
-                if (i->quota.tokens_used > 0 || i->quota.cpu_used > 0)
-                        records[n++] = (struct account_record){
-                                .uid = i->uid, .day = (uint32_t)i->quota.day,
-                                .tokens = i->quota.tokens_used, .cpu_usec = i->quota.cpu_used };
+                if (i->quota.tokens_used == 0 && i->quota.cpu_used == 0)
+                        continue;
+                records[n] = (struct account_record){
+                        .uid = i->id.uid, .day = (uint32_t)i->quota.day,
+                        .tokens = i->quota.tokens_used, .cpu_usec = i->quota.cpu_used };
+                memcpy(records[n++].slice, i->id.slice, sizeof(i->id.slice));
         }
         return n;
 }
 
 int accounts_restore(struct accounts *a, const struct account_record *records, uint32_t n) {
         for (uint32_t i = 0; i < n; i++) {
+                struct account_id id = { .uid = records[i].uid };
                 struct account *account;
-                int r = accounts_get(a, records[i].uid, &account);
+                int r;
 
+                memcpy(id.slice, records[i].slice, sizeof(id.slice));
+                if (id.slice[sizeof(id.slice) - 1] ||
+                    (id.slice[0] && !slice_name_valid(id.slice)))
+                        continue;
+                r = accounts_get(a, &id, &account);
                 if (r != 0)
                         return r < 0 ? r : 0;
                 quota_restore(&account->quota, records[i].day, records[i].tokens,

@@ -1,5 +1,6 @@
-/* Who holds how much. An account stands for one uid; everything the broker keeps on behalf of a
- * client carries a charge against its account, made before the thing and returned with it. */
+/* Who holds how much. An account stands for one uid, or for one uid in one slice where the
+ * configuration has a section for that slice; everything the broker keeps on behalf of a client
+ * carries a charge against its account, made before the thing and returned with it. */
 #pragma once
 
 #include <stdbool.h>
@@ -8,6 +9,7 @@
 
 #include "policy/limits.h"
 #include "policy/quota.h"
+#include "policy/slice.h"
 
 enum charge_kind {
         CHARGE_CONNECTION,
@@ -24,10 +26,16 @@ enum { ACCOUNT_E_QUOTA = 1,    /* the account's own limit */
 
 struct accounts;
 
+/* Whose account. slice: name of the innermost [Slice] section that fits; "": none does. */
+struct account_id {
+        uid_t uid;
+        char slice[SLICE_RULE_SIZE];
+};
+
 struct account {
         struct accounts *owner;
         struct account *next;
-        uid_t uid;
+        struct account_id id;
         uint32_t refs;
         uint64_t used[_CHARGE_MAX];
         struct limits limits;
@@ -46,8 +54,8 @@ struct charge {
 };
 
 struct accounts_settings {
-        /* The limits of a uid; texts in them stay valid until the next accounts_resolve. */
-        void (*resolve)(uid_t uid, struct limits *ret, void *userdata);
+        /* The limits of an account; texts in them stay valid until the next accounts_resolve. */
+        void (*resolve)(const struct account_id *id, struct limits *ret, void *userdata);
         struct quota_clock (*now)(void *userdata);
         /* Something that has to survive a restart has changed. */
         void (*changed)(void *userdata);
@@ -59,17 +67,17 @@ int accounts_new(struct accounts **ret, const struct accounts_settings *settings
 struct accounts *accounts_free(struct accounts *a);
 /* The configuration has changed: new limits count for new charges; what is held stays held. */
 void accounts_resolve(struct accounts *a);
-/* Those of a uid that need not have an account. */
-void accounts_limits(const struct accounts *a, uid_t uid, struct limits *ret);
+/* Those of somebody who need not have an account yet. */
+void accounts_limits(const struct accounts *a, const struct account_id *id, struct limits *ret);
 struct quota_clock accounts_now(const struct accounts *a);
 
-/* A new reference to the account of a uid. 0, ACCOUNT_E_GLOBAL (too many uids), or -ENOMEM. */
-int accounts_get(struct accounts *a, uid_t uid, struct account **ret);
-/* The account of a uid without a reference, or NULL when nothing is known of it. */
-struct account *accounts_find(const struct accounts *a, uid_t uid);
+/* A new reference to an account. 0, ACCOUNT_E_GLOBAL (too many of them), or -ENOMEM. */
+int accounts_get(struct accounts *a, const struct account_id *id, struct account **ret);
+/* The account without a reference, or NULL when nothing is known of it. */
+struct account *accounts_find(const struct accounts *a, const struct account_id *id);
 struct account *account_ref(struct account *account);
-/* Forgets the uid with its last reference, unless it still has to wait after crashes or has used
- * something that counts; such accounts go, the least busy first, when others need the room. */
+/* Forgets the account with its last reference, unless it still has to wait after crashes or has
+ * used something that counts; such accounts go, the least busy first, when others need the room. */
 struct account *account_unref(struct account *account);
 
 /* 0, or a positive outcome and nothing is charged. */
@@ -96,17 +104,18 @@ const struct quota *account_quota(struct account *account);
 uint64_t account_limit(const struct account *account, enum charge_kind kind);
 uint64_t accounts_used(const struct accounts *a, enum charge_kind kind);
 
-/* What survives a restart: fixed-size records of numbers, one for each uid that has used something
+/* What survives a restart: fixed-size records, one for each account that has used something
  * today. */
 struct account_record {
         uint32_t uid;
         uint32_t day;
         uint64_t tokens;
         uint64_t cpu_usec;
+        char slice[SLICE_RULE_SIZE];
 };
-_Static_assert(sizeof(struct account_record) == 24, "written to a file");
+_Static_assert(sizeof(struct account_record) == 64, "written to a file");
 
 /* Fills in at most max of them; returns how many. Reserved tokens are not used ones. */
 uint32_t accounts_save(struct accounts *a, struct account_record *records, uint32_t max);
-/* Records of another day count nothing. 0 or -ENOMEM. */
+/* Records of another day count nothing, nor do those whose slice is no name. 0 or -ENOMEM. */
 int accounts_restore(struct accounts *a, const struct account_record *records, uint32_t n);

@@ -16,13 +16,13 @@
 #include "policy/config.h"
 #include "policy/quota_key.h"
 
-enum { LINE_MAX_BYTES = 190, SECTION_MAX = 48, NAME_MAX_BYTES = 40 };
+enum { LINE_MAX_BYTES = 190, SECTION_MAX = 48, NAME_MAX_BYTES = SLICE_RULE_SIZE };
 
 struct setting {
         enum config_match match;
         bool by_id;
         uint32_t id;
-        char name[NAME_MAX_BYTES];  /* of the user or group */
+        char name[NAME_MAX_BYTES];  /* of the user, group or slice */
         enum quota_key key;
         uint64_t value;
         char *text;                 /* of a key from _QUOTA_NUMBERS on */
@@ -125,6 +125,13 @@ static const char *section_who(struct setting *s, const char *who) {
         return NULL;
 }
 
+static const char *section_slice(struct setting *s, const char *name) {
+        if (!slice_name_valid(name) || strlen(name) >= sizeof(s->name))
+                return "not the name of a slice, such as user-1000.slice, of at most 39 bytes";
+        snprintf(s->name, sizeof(s->name), "%s", name);
+        return NULL;
+}
+
 static const char *section_start(struct reading *r, char *name) {
         char *who = strchr(name, ' ');
 
@@ -132,8 +139,8 @@ static const char *section_start(struct reading *r, char *name) {
         r->broker = strcmp(name, "Broker") == 0;
         if (r->broker || strcmp(name, "Default") == 0)
                 return NULL;
-        if (strncmp(name, "Slice", 5) == 0 || strncmp(name, "AppId", 5) == 0)
-                return "quotas belong to users: a process can choose its slice and name";
+        if (strncmp(name, "AppId", 5) == 0)
+                return "nothing proves the name of an application: it chooses it itself";
         if (!who)
                 return "unknown section";
         *who++ = '\0';
@@ -142,7 +149,10 @@ static const char *section_start(struct reading *r, char *name) {
                 r->section.match = CONFIG_USER;
         else if (strcmp(name, "Group") == 0)
                 r->section.match = CONFIG_GROUP;
-        else
+        else if (strcmp(name, "Slice") == 0) {
+                r->section.match = CONFIG_SLICE;
+                return section_slice(&r->section, who);
+        } else
                 return "unknown section";
         return section_who(&r->section, who);
 }
@@ -303,6 +313,36 @@ bool config_wants_names(const struct config *c) {
         return c->wants_names;
 }
 
+static struct config_origin origin_of(const struct setting *s) {
+        return (struct config_origin){ .match = s->match, .name = s->name, .path = s->path,
+                                       .line = s->line };
+}
+
+bool config_wants_slices(const struct config *c, struct config_origin *ret) {
+        for (size_t i = 0; i < c->n_settings; i++) {
+                const struct setting *s = &c->settings[i];
+
+                if (s->match != CONFIG_SLICE)
+                        continue;
+                if (ret)
+                        *ret = origin_of(s);
+                return true;
+        }
+        return false;
+}
+
+/* Of two slices around one, the longer name is that of the inner one. */
+void config_slice(const struct config *c, const char *slice, char ret[SLICE_RULE_SIZE]) {
+        ret[0] = '\0';
+        for (size_t i = 0; *slice && i < c->n_settings; i++) {
+                const struct setting *s = &c->settings[i];
+
+                if (s->match == CONFIG_SLICE && slice_within(slice, s->name) &&
+                    strlen(s->name) > strlen(ret))
+                        memcpy(ret, s->name, sizeof(s->name));
+        }
+}
+
 static bool same_name(const char *a, const char *b) {
         return a && strcmp(a, b) == 0;
 }
@@ -311,6 +351,8 @@ static bool matches(const struct setting *s, const struct identity *who) {
         switch (s->match) {
         case CONFIG_DEFAULT:
                 return true;
+        case CONFIG_SLICE:
+                return who->slice && *who->slice && slice_within(who->slice, s->name);
         case CONFIG_USER:
                 return s->by_id ? s->id == who->uid : same_name(who->name, s->name);
         case CONFIG_GROUP:
@@ -324,12 +366,14 @@ static bool matches(const struct setting *s, const struct identity *who) {
 }
 
 static void apply(const struct setting *s, struct limits *l, struct config_origin *origin) {
+        if (s->match == CONFIG_SLICE && origin->match == CONFIG_SLICE &&
+            strlen(origin->name) > strlen(s->name))
+                return; /* said by an inner slice */
         if (s->key < _QUOTA_NUMBERS)
                 l->v[s->key] = s->value;
         else
                 l->text[s->key - _QUOTA_NUMBERS] = s->text;
-        *origin = (struct config_origin){ .match = s->match, .name = s->name, .path = s->path,
-                                          .line = s->line };
+        *origin = origin_of(s);
 }
 
 void config_resolve(const struct config *c, const struct identity *who, struct limits *ret,

@@ -1,8 +1,9 @@
 /* The configuration: one main file and drop-ins, read in order. [Broker] is about the daemon;
- * [Default], [Group NAME|GID] and [User NAME|UID] are quotas, and all their keys are optional
- * (bitnetd.conf lists them). For each key the most specific section counts: user before group
- * before default; among equals the one read last. Unknown sections or keys and values out of range
- * are errors with file and line: a typing mistake must not silently weaken a limit. */
+ * [Default], [Slice NAME.slice], [Group NAME|GID] and [User NAME|UID] are quotas, and all their
+ * keys are optional (bitnetd.conf lists them). For each key the most specific section counts: user
+ * before group before inner slice before outer slice before default; among equals the one read
+ * last. Unknown sections or keys and values out of range are errors with file and line: a typing
+ * mistake must not silently weaken a limit. */
 #pragma once
 
 #include <stdbool.h>
@@ -11,6 +12,7 @@
 #include <sys/types.h>
 
 #include "policy/limits.h"
+#include "policy/slice.h"
 
 /* In this order; each level includes those before it. */
 enum cpu_level { CPU_LEVEL_C, CPU_LEVEL_AVX2, CPU_LEVEL_AVXVNNI, CPU_LEVEL_AVX512VL,
@@ -36,9 +38,10 @@ struct config_problem {
 };
 
 /* Whom a section is for. */
-enum config_match { CONFIG_DEFAULT, CONFIG_GROUP, CONFIG_USER };
+enum config_match { CONFIG_DEFAULT, CONFIG_SLICE, CONFIG_GROUP, CONFIG_USER };
 
-/* Who somebody is, from the user database; names are NULL when they are not known. */
+/* Who somebody is, from the user database; names are NULL when they are not known. slice: a slice
+ * that he is known to be in, NULL or "" for none. */
 struct identity_group {
         gid_t gid;
         const char *name;
@@ -48,6 +51,7 @@ struct identity {
         const char *name;
         const struct identity_group *groups;
         size_t n_groups;
+        const char *slice;
 };
 
 /* What decided a value. Texts belong to the configuration. */
@@ -71,6 +75,12 @@ int config_add(struct config *c, const char *path, const char *text,
 const struct config_broker *config_broker(const struct config *c);
 /* Some section names a user or a group: resolving needs more of an identity than its number. */
 bool config_wants_names(const struct config *c);
+
+/* Some section names a slice; *ret, which may be NULL, is the first. */
+bool config_wants_slices(const struct config *c, struct config_origin *ret);
+/* The innermost of the named slices that a process is in whose slice is this one ("": none): which
+ * account it has. */
+void config_slice(const struct config *c, const char *slice, char ret[SLICE_RULE_SIZE]);
 
 /* The quota of one user. ret_origins: one for each key, may be NULL. */
 void config_resolve(const struct config *c, const struct identity *who, struct limits *ret,

@@ -98,6 +98,10 @@ static const struct error_row rows[] = {
                                  "The session is doing something else; wait for its end.", NULL },
         [ERROR_TOKEN] = { NAME("TokenInUse"), 409, "invalid_request_error", "token_in_use", 1,
                           "You have an object with this token.", NULL },
+        [ERROR_SLICE_UNKNOWN] = { NAME("SliceUnknown"), 403, "permission_error", "slice_unknown",
+                                  EXIT_NO_PERMIT,
+                                  "Quotas depend on the slice, and it cannot be told which one the "
+                                  "process that connected is in.", NULL },
 };
 
 _Static_assert(ARRAY_SIZE(rows) == _ERROR_MAX, "every error has a row");

@@ -38,6 +38,7 @@ enum error_code {
         ERROR_SESSIONS,         /* the caller's own sessions */
         ERROR_SESSION_BUSY,     /* does one thing at a time */
         ERROR_TOKEN,            /* an object on the bus has that name already */
+        ERROR_SLICE_UNKNOWN,    /* quotas go by slice, and the caller's cannot be told */
         _ERROR_MAX,
 };
 

@@ -29,6 +29,12 @@ struct listener {
         struct lingerers lingering;
 };
 
+/* Of those that a refused connection can have. */
+static const char *reason_phrase(unsigned status) {
+        return status == 429 ? "Too Many Requests" : status == 403 ? "Forbidden"
+                                                                   : "Service Unavailable";
+}
+
 static void build_answer(const struct refusal *why, char buf[ANSWER_SIZE]) {
         const struct error_row *row = error_row(why->code);
         char body[ANSWER_SIZE / 2], text[ANSWER_SIZE / 4];
@@ -39,9 +45,7 @@ static void build_answer(const struct refusal *why, char buf[ANSWER_SIZE]) {
         snprintf(buf, ANSWER_SIZE,
                  "HTTP/1.1 %u %s\r\nContent-Type: application/json\r\nContent-Length: %zu\r\n"
                  "Retry-After: 1\r\nConnection: close\r\n\r\n%s",
-                 row->http_status,
-                 row->http_status == 429 ? "Too Many Requests" : "Service Unavailable",
-                 strlen(body), body);
+                 row->http_status, reason_phrase(row->http_status), strlen(body), body);
 }
 
 void listener_refuse(struct listener *l, int fd, const struct refusal *why) {
@@ -71,13 +75,17 @@ int accept_peer(int listening, int *ret_fd, uid_t *ret_uid) {
 }
 
 static struct refusal admit(struct listener *l, int fd, uid_t uid) {
-        struct accounts *accounts = workers_settings(l->workers)->accounts;
+        const struct workers_settings *s = workers_settings(l->workers);
         struct account *account = NULL;
+        struct account_id id;
         struct charge charge = {};
         struct worker *worker;
         struct refusal why = { .code = ERROR_OVERLOADED };
-        int r = accounts_get(accounts, uid, &account);
+        int r;
 
+        if (settings_account_of(s->settings, fd, uid, &id) < 0)
+                return (struct refusal){ .code = ERROR_SLICE_UNKNOWN };
+        r = accounts_get(s->accounts, &id, &account);
         if (r == 0)
                 r = account_charge(account, CHARGE_CONNECTION, &charge);
         if (account && r == ACCOUNT_E_QUOTA)

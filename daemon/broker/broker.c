@@ -60,10 +60,10 @@ static int on_ask_again(sd_event_source *source, uint64_t usec, void *userdata) 
         return 0;
 }
 
-static void resolve(uid_t uid, struct limits *ret, void *userdata) {
+static void resolve(const struct account_id *id, struct limits *ret, void *userdata) {
         struct broker *b = userdata;
 
-        if (settings_resolve(b->settings.config, &b->settings.identities, uid, ret, NULL) < 0 &&
+        if (settings_resolve(b->settings.config, &b->settings.identities, id, ret, NULL) < 0 &&
             !b->ask_again)
                 sd_event_add_time_relative(b->event, &b->ask_again, CLOCK_MONOTONIC,
                                            IDENTITY_AGAIN_USEC, 1000000, on_ask_again, b);
@@ -89,7 +89,7 @@ static void on_overrun(struct lease_domain *domain, bool hopeless) {
         bool power_of_two = (domain->overruns & (domain->overruns - 1)) == 0;
 
         if (hopeless || power_of_two)
-                log_event(LOG_WORKER_OVERRUN, w->account->uid, (uint64_t)w->pid,
+                log_event(LOG_WORKER_OVERRUN, w->account->id.uid, (uint64_t)w->pid,
                           domain->overruns);
         if (hopeless)
                 worker_doom(w, FAILURE_OVERRUN);
@@ -190,7 +190,7 @@ static void add_models(struct broker *b) {
         r = store_add_installed(b->store);
         if (r < 0)
                 fprintf(stderr, "bitnetd: installed models: %s\n", strerror(-r));
-        resolve((uid_t)-1, &everybody, b);
+        resolve(&(struct account_id){ .uid = (uid_t)-1 }, &everybody, b);
         store_set_default(b->store, limits_text(&everybody, QUOTA_DEFAULT_MODEL));
         store_start(b->store);
 }
@@ -245,6 +245,7 @@ static int build_modules(struct broker *b) {
         workers.holds = &b->holds;
         workers.sessions = b->sessions;
         workers.counts = b->counts;
+        workers.settings = &b->settings;
         return workers_new(&b->workers, &workers);
 }
 

@@ -92,9 +92,9 @@ static void account_unrefp(struct account **a) {
         account_unref(*a);
 }
 
-enum error_code control_submit(struct workers *workers, uid_t uid, const struct wire_job *request,
-                               int input, struct job **ret, int *ret_output,
-                               struct refusal *ret_refusal) {
+enum error_code control_submit(struct workers *workers, const struct account_id *who,
+                               const struct wire_job *request, int input, struct job **ret,
+                               int *ret_output, struct refusal *ret_refusal) {
         const struct workers_settings *s = workers_settings(workers);
         _cleanup_(account_unrefp) struct account *account = NULL;
         _cleanup_close_ int output = -1;
@@ -106,7 +106,7 @@ enum error_code control_submit(struct workers *workers, uid_t uid, const struct 
         *ret_refusal = (struct refusal){ .code = ERROR_OVERLOADED };
         if (workers_stopping(workers))
                 return ret_refusal->code = ERROR_STOPPING;
-        if (accounts_get(s->accounts, uid, &account) != 0)
+        if (accounts_get(s->accounts, who, &account) != 0)
                 return ret_refusal->code;
         if (control_check_input(input, account->limits.v[QUOTA_MAX_INPUT_BYTES], ret_refusal) !=
             ERROR_NONE)
@@ -114,7 +114,7 @@ enum error_code control_submit(struct workers *workers, uid_t uid, const struct 
         if (workers_get(workers, account, &worker) < 0)
                 return ret_refusal->code = ERROR_OVERLOADED;
         wanted = *request;
-        if (wanted.keep_usec && jobs_detached(s->jobs, uid) >= LIMIT_DETACHED_PER_UID) {
+        if (wanted.keep_usec && jobs_detached(s->jobs, who->uid) >= LIMIT_DETACHED_PER_UID) {
                 *ret_refusal = (struct refusal){ .code = ERROR_OBJECTS,
                                                  .value = LIMIT_DETACHED_PER_UID,
                                                  .limit = LIMIT_DETACHED_PER_UID };

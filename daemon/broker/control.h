@@ -1,4 +1,4 @@
-/* What the bus side may ask for. The caller has established the uid from the kernel. */
+/* What the bus side may ask for. The caller has established who asks from the kernel. */
 #pragma once
 
 #include <stdint.h>
@@ -14,9 +14,9 @@ enum error_code control_check_input(int fd, uint64_t max_bytes, struct refusal *
 
 /* Start a job. request: options, ref is filled in. input is duplicated. On success the job, and the
  * client's end of the output in *ret_output (the caller's). Else an error code. */
-enum error_code control_submit(struct workers *workers, uid_t uid, const struct wire_job *request,
-                               int input, struct job **ret, int *ret_output,
-                               struct refusal *ret_refusal);
+enum error_code control_submit(struct workers *workers, const struct account_id *who,
+                               const struct wire_job *request, int input, struct job **ret,
+                               int *ret_output, struct refusal *ret_refusal);
 
 /* Ask for the end of a job (ERROR_CANCELLED or ERROR_DEADLINE). Of one that has ended, what is kept
  * is wiped. */

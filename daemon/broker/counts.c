@@ -166,9 +166,9 @@ static enum error_code check(struct workers *workers, struct account *account,
         return refuse(r, worker_allows(*ret, request->verb, request->model, &priority));
 }
 
-enum error_code counts_start(struct counts *all, struct workers *workers, uid_t uid,
-                             const struct wire_count *request, int input, struct count **ret,
-                             struct refusal *r) {
+enum error_code counts_start(struct counts *all, struct workers *workers,
+                             const struct account_id *who, const struct wire_count *request,
+                             int input, struct count **ret, struct refusal *r) {
         _cleanup_(account_unrefp) struct account *account = NULL;
         _cleanup_close_ int copy = -1;
         struct charge taken = {};
@@ -177,7 +177,7 @@ enum error_code counts_start(struct counts *all, struct workers *workers, uid_t 
 
         if (workers_stopping(workers))
                 return refuse(r, ERROR_STOPPING);
-        if (accounts_get(workers_settings(workers)->accounts, uid, &account) != 0)
+        if (accounts_get(workers_settings(workers)->accounts, who, &account) != 0)
                 return refuse(r, ERROR_OVERLOADED);
         if (check(workers, account, request, input, &w, r) != ERROR_NONE ||
             !charge(all, account, &taken, r))

@@ -41,9 +41,9 @@ void counts_set_sink(struct counts *all,
 
 /* Count an input (duplicated) for this user. request: model, verb and input_format. ERROR_NONE:
  * answered() follows, within LIMIT_COUNT_USEC and LIMIT_CANCEL_USEC. */
-enum error_code counts_start(struct counts *all, struct workers *workers, uid_t uid,
-                             const struct wire_count *request, int input, struct count **ret,
-                             struct refusal *ret_refusal);
+enum error_code counts_start(struct counts *all, struct workers *workers,
+                             const struct account_id *who, const struct wire_count *request,
+                             int input, struct count **ret, struct refusal *ret_refusal);
 
 /* First of a list. */
 struct count *counts_first(const struct counts *all);

@@ -79,10 +79,10 @@ struct jobs *jobs_free(struct jobs *jobs) {
         return NULL;
 }
 
-/* The oldest finished job of a uid makes room for a new one. False: there is none. */
-static bool forget_oldest(struct jobs *jobs, uid_t uid) {
+/* The oldest finished job of an account makes room for a new one. False: there is none. */
+static bool forget_oldest(struct jobs *jobs, const struct account *account) {
         for (uint32_t i = 0; i < jobs->count; i++)
-                if (jobs->all[i]->uid == uid && job_finished(jobs->all[i]) &&
+                if (jobs->all[i]->object.account == account && job_finished(jobs->all[i]) &&
                     !jobs->all[i]->keeper) {
                         forget(jobs, i);
                         return true;
@@ -103,7 +103,7 @@ static int charge_job(struct jobs *jobs, struct account *account, struct job *jo
         if (account_charge(account, CHARGE_JOB, &job->charge) != 0)
                 return refuse(account, CHARGE_JOB, ERROR_QUEUE_FULL, ret_refusal);
         while (account_charge(account, CHARGE_OBJECT, &job->object) != 0)
-                if (!forget_oldest(jobs, account->uid)) {
+                if (!forget_oldest(jobs, account)) {
                         charge_done(&job->charge);
                         return refuse(account, CHARGE_OBJECT, ERROR_OBJECTS, ret_refusal);
                 }
@@ -134,7 +134,7 @@ int jobs_add(struct jobs *jobs, struct account *account, struct job **ret,
         }
         job->owner = jobs;
         job->id = job->ref = jobs->next_id++;
-        job->uid = account->uid;
+        job->uid = account->id.uid;
         job->input = job->output = -1;
         job->created_usec = now_realtime();
         jobs->all[jobs->count++] = job;

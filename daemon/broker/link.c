@@ -19,7 +19,7 @@ static int on_ready(struct worker *w, const union wire_message *m) {
                 worker_doom(w, FAILURE_SANDBOX);
                 return 0;
         }
-        log_event(LOG_WORKER_READY, w->account->uid, (uint64_t)w->pid, m->ready.landlock_abi);
+        log_event(LOG_WORKER_READY, w->account->id.uid, (uint64_t)w->pid, m->ready.landlock_abi);
         worker_serve(w);
         return 0;
 }
@@ -68,7 +68,7 @@ static int refuse(struct worker *w, uint64_t ref, uint32_t verb, const struct re
                                               .value = why->value, .limit = why->limit } };
 
         workers_settings(w->owner)->metrics->refusals[why->code]++;
-        log_refused(w->account->uid, verb, ref & WIRE_REF_WORKER ? 0 : ref, why->code);
+        log_refused(w->account->id.uid, verb, ref & WIRE_REF_WORKER ? 0 : ref, why->code);
         worker_send_rates(w);
         worker_send(w, &m, -1);
         return 0;
@@ -249,7 +249,7 @@ static int on_fault(struct worker *w, const union wire_message *m) {
                 worker_doom(w, FAILURE_FLOOD);
                 return 0;
         }
-        log_event(LOG_WORKER_FAULT, w->account->uid, (uint64_t)w->pid, m->fault.code);
+        log_event(LOG_WORKER_FAULT, w->account->id.uid, (uint64_t)w->pid, m->fault.code);
         return 0;
 }
 

@@ -1,7 +1,7 @@
 /* The file is replaced as a whole, at most once an interval (a minute) and at the end, so that a
  * busy daemon does not wear out a disk and a crash loses at most a minute. It is not synced: rename
  * keeps it whole over a crash of the daemon, and after a loss of power its size shows whether it
- * is. Nothing in it but uids, days and sums. */
+ * is. Nothing in it but uids, names of slices, days and sums. */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -24,7 +24,7 @@ struct content {
 };
 _Static_assert(offsetof(struct content, records) == 16, "written to a file");
 
-static const char magic[8] = "bnquota1";
+static const char magic[8] = "bnquota2";
 
 struct quota_file {
         char path[PATH_BYTES];

@@ -10,12 +10,13 @@ static void set(struct quota_view *v, enum quota_key key, uint64_t value) {
         v->counted[key] = true;
 }
 
-static void count_jobs(const struct broker *b, struct quota_view *v) {
+static void count_jobs(const struct broker *b, const struct account *account,
+                       struct quota_view *v) {
         uint64_t running = 0, waiting = 0;
         const struct job *job;
 
         for (uint32_t i = 0; (job = jobs_at(b->jobs, i)); i++)
-                if (job->uid == v->uid && !job_finished(job)) {
+                if (job->charge.account == account && !job_finished(job)) {
                         bool runs = job->admission.state == ADMISSION_RUNNING;
 
                         running += runs;
@@ -50,19 +51,19 @@ static void read_account(struct quota_view *v, struct account *a) {
         v->virtual_counter = a->virtual_counter;
 }
 
-void quota_view_read(struct broker *b, uid_t uid, struct quota_view *ret) {
+void quota_view_read(struct broker *b, const struct account_id *id, struct quota_view *ret) {
         struct account *account = NULL;
         const struct worker *w;
 
-        *ret = (struct quota_view){ .uid = uid,
+        *ret = (struct quota_view){ .id = *id,
                                     .reset_usec = quota_day_end(accounts_now(b->accounts)) };
-        accounts_limits(b->accounts, uid, &ret->limits);
+        accounts_limits(b->accounts, id, &ret->limits);
         ret->weight = (uint32_t)ret->limits.v[QUOTA_WEIGHT];
         workers_bill(b->workers);
-        count_jobs(b, ret);
         /* Somebody who was never seen has used nothing; the account goes again at once. */
-        if (accounts_get(b->accounts, uid, &account) != 0)
+        if (accounts_get(b->accounts, id, &account) != 0)
                 return;
+        count_jobs(b, account, ret);
         read_account(ret, account);
         w = workers_find(b->workers, account);
         if (w)
@@ -70,9 +71,9 @@ void quota_view_read(struct broker *b, uid_t uid, struct quota_view *ret) {
         account_unref(account);
 }
 
-void quota_view_origins(struct broker *b, uid_t uid,
+void quota_view_origins(struct broker *b, const struct account_id *id,
                         struct config_origin ret[_QUOTA_MAX]) {
         struct limits limits;
 
-        settings_resolve(b->settings.config, &b->settings.identities, uid, &limits, ret);
+        settings_resolve(b->settings.config, &b->settings.identities, id, &limits, ret);
 }

@@ -4,12 +4,13 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "policy/account.h"
 #include "policy/config.h"
 
 struct broker;
 
 struct quota_view {
-        uid_t uid;
+        struct account_id id;
         struct limits limits;
         uint64_t used[_QUOTA_NUMBERS];
         bool counted[_QUOTA_NUMBERS]; /* used says something: it is a limit on a sum */
@@ -19,8 +20,8 @@ struct quota_view {
         uint32_t weight;
 };
 
-/* Any uid has a quota, also one that was never seen. Valid until the loop goes on. */
-void quota_view_read(struct broker *b, uid_t uid, struct quota_view *ret);
+/* Everybody has a quota, also who was never seen. Valid until the loop goes on. */
+void quota_view_read(struct broker *b, const struct account_id *id, struct quota_view *ret);
 /* What decided its limits. Texts belong to the configuration in force. */
-void quota_view_origins(struct broker *b, uid_t uid,
+void quota_view_origins(struct broker *b, const struct account_id *id,
                         struct config_origin ret[_QUOTA_MAX]);

@@ -301,7 +301,7 @@ static struct session *session_new(struct sessions *all, struct worker *w, struc
                 return NULL;
         s->owner = all;
         s->id = all->next_id++;
-        s->uid = w->account->uid;
+        s->uid = w->account->id.uid;
         s->charge = *charge;
         charge->account = NULL;
         s->worker = w;
@@ -313,9 +313,9 @@ static struct session *session_new(struct sessions *all, struct worker *w, struc
         return s;
 }
 
-enum error_code sessions_create(struct sessions *all, struct workers *workers, uid_t uid,
-                                const char *name, int initial, struct session **ret,
-                                struct refusal *r) {
+enum error_code sessions_create(struct sessions *all, struct workers *workers,
+                                const struct account_id *who, const char *name, int initial,
+                                struct session **ret, struct refusal *r) {
         _cleanup_(account_unrefp) struct account *account = NULL;
         _cleanup_close_ int copy = -1;
         const struct store_model *model;
@@ -325,7 +325,7 @@ enum error_code sessions_create(struct sessions *all, struct workers *workers, u
 
         if (workers_stopping(workers))
                 return refuse(r, ERROR_STOPPING);
-        if (accounts_get(workers_settings(workers)->accounts, uid, &account) != 0)
+        if (accounts_get(workers_settings(workers)->accounts, who, &account) != 0)
                 return refuse(r, ERROR_OVERLOADED);
         if (initial >= 0 &&
             control_check_input(initial, account->limits.v[QUOTA_MAX_INPUT_BYTES], r) != ERROR_NONE)

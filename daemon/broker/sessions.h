@@ -60,9 +60,9 @@ void sessions_set_sink(struct sessions *all, const struct session_sink *sink);
 
 /* A new session of this user, with the model of that name ("": his default) and messages from a
  * descriptor (duplicated; -1: none). ERROR_NONE: answered() follows. */
-enum error_code sessions_create(struct sessions *all, struct workers *workers, uid_t uid,
-                                const char *model, int initial, struct session **ret,
-                                struct refusal *ret_refusal);
+enum error_code sessions_create(struct sessions *all, struct workers *workers,
+                                const struct account_id *who, const char *model, int initial,
+                                struct session **ret, struct refusal *ret_refusal);
 /* One that can be seen, by its id or one after the other; or NULL. */
 struct session *sessions_find(const struct sessions *all, uint64_t id);
 struct session *sessions_first(const struct sessions *all);

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "daemon/broker/settings.h"
+#include "daemon/broker/slices.h"
 #include "engine/base/macro.h"
 #include "policy/drop_in.h"
 
@@ -180,6 +181,25 @@ static int read_runtime(const struct settings *s, const struct trial *t, struct 
         return r == 0 && t ? config_add(c, SETTINGS_RUNTIME, t->runtime, ret_problem) : r;
 }
 
+/* Sections about slices that nobody could be found in would be limits that do not hold. */
+static int check_slices(const struct settings *s, const struct config *c,
+                        struct config_problem *ret) {
+        struct config_origin first;
+        int r = config_wants_slices(c, &first) ? slices_visible(s->proc) : 0;
+
+        if (r == 0)
+                return 0;
+        join(ret->path, first.path, "");
+        ret->line = first.line;
+        if (r == -EACCES)
+                ret->reason = "a section about a slice, but other processes are hidden: install "
+                              "bitnetd.service.d/50-slices.conf (see bitnetd.conf)";
+        else
+                ret->reason = "a section about a slice, but process 1 is no systemd that manages "
+                              "control groups v2";
+        return r == -ENOMEM ? r : -EINVAL;
+}
+
 static int read_with(const struct settings *s, const struct trial *t, struct config **ret,
                      struct config_problem *ret_problem) {
         _cleanup_free_ char *buf = malloc(FILE_MAX_BYTES);
@@ -194,6 +214,8 @@ static int read_with(const struct settings *s, const struct trial *t, struct con
                 r = read_drop_ins(s, t, c, buf, ret_problem);
         if (r == 0)
                 r = read_runtime(s, t, c, ret_problem);
+        if (r == 0)
+                r = check_slices(s, c, ret_problem);
         if (r < 0) {
                 config_free(c);
                 return r;
@@ -243,7 +265,7 @@ static int system_places(struct settings *s, const char *state_dir) {
 int settings_init(struct settings *s, const struct options *o, const struct places *p) {
         int r;
 
-        *s = (struct settings){ .required = o->config };
+        *s = (struct settings){ .required = o->config, .proc = "/proc" };
         if (!o->config)
                 return o->user ? user_places(s) : system_places(s, p->state_dir);
         r = join(s->main, o->config, "");
@@ -396,11 +418,33 @@ int settings_change(struct settings *s, uid_t uid, const struct settings_change 
         return 0;
 }
 
-int settings_resolve(const struct config *c, struct identities *identities, uid_t uid,
-                     struct limits *ret, struct config_origin ret_origins[_QUOTA_MAX]) {
-        const struct identity number = { .uid = uid }, *who = &number;
-        int r = config_wants_names(c) ? identities_get(identities, uid, &who) : 0;
+int settings_resolve(const struct config *c, struct identities *identities,
+                     const struct account_id *id, struct limits *ret,
+                     struct config_origin ret_origins[_QUOTA_MAX]) {
+        const struct identity number = { .uid = id->uid }, *known = &number;
+        int r = config_wants_names(c) ? identities_get(identities, id->uid, &known) : 0;
+        struct identity who = *known;
 
-        config_resolve(c, who, ret, ret_origins);
+        who.slice = id->slice;
+        config_resolve(c, &who, ret, ret_origins);
+        return r;
+}
+
+bool settings_want_slices(const struct settings *s) {
+        return config_wants_slices(s->config, NULL);
+}
+
+void settings_account(const struct settings *s, uid_t uid, const char *slice,
+                      struct account_id *ret) {
+        *ret = (struct account_id){ .uid = uid };
+        config_slice(s->config, slice, ret->slice);
+}
+
+int settings_account_of(const struct settings *s, int fd, uid_t uid, struct account_id *ret) {
+        char slice[SLICE_NAME_SIZE] = "";
+        int r = settings_want_slices(s) ? slices_of_socket(s->proc, fd, slice) : 0;
+
+        if (r == 0)
+                settings_account(s, uid, slice, ret);
         return r;
 }

@@ -8,6 +8,7 @@
 #include "daemon/broker/identity.h"
 #include "daemon/broker/options.h"
 #include "daemon/broker/places.h"
+#include "policy/account.h"
 #include "policy/config.h"
 
 enum { SETTINGS_DIRS = 4 };
@@ -33,6 +34,7 @@ struct settings {
         struct settings_runtime *runtime;
         struct config *config;       /* the one in force */
         struct identities identities;
+        const char *proc;            /* where /proc is: sections about slices need it */
 };
 
 /* 0 or -ENAMETOOLONG. */
@@ -51,8 +53,18 @@ int settings_read(const struct settings *s, struct config **ret,
 int settings_change(struct settings *s, uid_t uid, const struct settings_change *changes, size_t n,
                     bool persistent, struct config **ret, struct config_problem *ret_problem);
 
-/* The quota of a uid by a configuration, with what decided each value (may be NULL). Asks the user
- * database only when the configuration names users or groups. 0, or -EAGAIN when it gave no answer:
- * then sections with names do not count yet. */
-int settings_resolve(const struct config *c, struct identities *identities, uid_t uid,
-                     struct limits *ret, struct config_origin ret_origins[_QUOTA_MAX]);
+/* The quota of an account by a configuration, with what decided each value (may be NULL). Asks the
+ * user database only when the configuration names users or groups. 0, or -EAGAIN when it gave no
+ * answer: then sections with names do not count yet. */
+int settings_resolve(const struct config *c, struct identities *identities,
+                     const struct account_id *id, struct limits *ret,
+                     struct config_origin ret_origins[_QUOTA_MAX]);
+
+/* The configuration in force names slices: only then is the slice of anybody looked for. */
+bool settings_want_slices(const struct settings *s);
+/* The account of a uid in this slice (slices.h). */
+void settings_account(const struct settings *s, uid_t uid, const char *slice,
+                      struct account_id *ret);
+/* The same of whoever connected this socket, a uid by SO_PEERCRED. 0, or a negative errno: his
+ * slice counts and is not known, and he is to be refused with ERROR_SLICE_UNKNOWN. */
+int settings_account_of(const struct settings *s, int fd, uid_t uid, struct account_id *ret);

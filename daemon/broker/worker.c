@@ -239,7 +239,7 @@ static int on_child(sd_event_source *source, const siginfo_t *si, void *userdata
 static int start(struct worker *w) {
         const struct workers_settings *s = &w->owner->settings;
         union wire_message hello = { .hello = {
-                .h.type = WIRE_HELLO, .mode = WIRE_MODE_SERVE, .uid = w->account->uid,
+                .h.type = WIRE_HELLO, .mode = WIRE_MODE_SERVE, .uid = w->account->id.uid,
                 .threads = s->threads, .cpu_mask = s->cpu_mask, .kv = s->kv,
                 .limits = wire_limits(w) } };
         int r = spawn_worker(s->spawn, w->slot, &w->sock, &w->pid);
@@ -257,7 +257,7 @@ static int start(struct worker *w) {
         if (r < 0)
                 return r;
         w->owner->settings.metrics->workers_started++;
-        log_event(LOG_WORKER_STARTED, w->account->uid, (uint64_t)w->pid, 0);
+        log_event(LOG_WORKER_STARTED, w->account->id.uid, (uint64_t)w->pid, 0);
         worker_send(w, &hello, -1);
         return 0;
 }
@@ -275,7 +275,7 @@ static bool idle(const struct worker *w) {
 static void shut_down(struct worker *w) {
         union wire_message m = { .plain.h.type = WIRE_SHUTDOWN };
 
-        log_event(LOG_WORKER_IDLE, w->account->uid, (uint64_t)w->pid, 0);
+        log_event(LOG_WORKER_IDLE, w->account->id.uid, (uint64_t)w->pid, 0);
         leases_remove(w->owner->settings.leases, &w->lease);
         /* Those that are not used: they go when memory is short. */
         sessions_worker_gone(w->owner->settings.sessions, w, ERROR_OVERLOADED, "low-memory");
@@ -302,7 +302,7 @@ static int on_timer(sd_event_source *source, uint64_t usec, void *userdata) {
                         r = start(w);
                 }
                 if (r < 0) {
-                        log_event(LOG_START_FAILED, w->account->uid, (uint64_t)-r, 0);
+                        log_event(LOG_START_FAILED, w->account->id.uid, (uint64_t)-r, 0);
                         worker_end(w, FAILURE_START);
                 }
                 break;
@@ -344,7 +344,7 @@ void worker_settle(struct worker *w) {
 
 static void send_conn(struct worker *w, struct conn *c) {
         union wire_message m = { .conn = { .h.type = WIRE_CONN, .conn = c->id,
-                                           .uid = w->account->uid } };
+                                           .uid = w->account->id.uid } };
 
         worker_send(w, &m, c->fd);
         if (w->doom)
@@ -611,13 +611,13 @@ static void record_end(struct worker *w, enum worker_failure why) {
 
         if (why == FAILURE_NONE || why == FAILURE_STOPPED) {
                 if (w->started_usec)
-                        log_event(LOG_WORKER_ENDED, w->account->uid, (uint64_t)w->pid,
+                        log_event(LOG_WORKER_ENDED, w->account->id.uid, (uint64_t)w->pid,
                                   w->lease.charged);
                 start_ended_well(w->account);
                 return;
         }
         w->owner->settings.metrics->workers_failed++;
-        log_event(LOG_WORKER_FAILED, w->account->uid, (uint64_t)w->pid, why);
+        log_event(LOG_WORKER_FAILED, w->account->id.uid, (uint64_t)w->pid, why);
         start_crashed(w->account, now, w->started_usec ? now - w->started_usec : 0);
 }
 

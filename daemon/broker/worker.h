@@ -10,6 +10,7 @@
 #include "daemon/broker/jobs.h"
 #include "daemon/broker/leases.h"
 #include "daemon/broker/sessions.h"
+#include "daemon/broker/settings.h"
 #include "daemon/broker/spawn.h"
 #include "daemon/broker/store.h"
 #include "daemon/wire/frame.h"
@@ -94,6 +95,7 @@ struct workers_settings {
         struct holds *holds;
         struct sessions *sessions;
         struct counts *counts;
+        const struct settings *settings; /* who has which account */
         uint32_t threads, cpu_mask;
         enum wire_kv kv;
         /* Answer to a connection whose worker could not be started; the descriptor is taken. */

@@ -13,7 +13,7 @@ PREFIX = "org.bitnetd.Bitnetd1."
 STRINGS = {
     "model", "name", "use_case", "reason", "message", "result",
     "State", "Result", "ErrorName", "ErrorMessage", "Verb", "Model", "Priority",
-    "Version", "SocketPath", "Name", "Problem", "priority", "state",
+    "Version", "SocketPath", "Name", "Problem", "priority", "state", "Slice",
 }
 # Names, states, verbs, priorities; keys, sections and files of the configuration.
 STRUCTS = {"a(sttbs)", "a(oussssttt)", "a(oustttttub)", "a{s(ssu)}"}

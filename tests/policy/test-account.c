@@ -14,6 +14,8 @@
 #include "policy/quota_key.h"
 #include "policy/start.h"
 
+#define ID(number) (&(struct account_id){ .uid = (number) })
+
 /* Everybody has the same. */
 struct world {
         struct limits limits;
@@ -21,7 +23,7 @@ struct world {
         unsigned changes;
 };
 
-static void resolve(uid_t uid, struct limits *ret, void *userdata) {
+static void resolve(const struct account_id *id, struct limits *ret, void *userdata) {
         const struct world *w = userdata;
 
         *ret = w->limits;
@@ -59,8 +61,8 @@ static void test_quota_is_exact_and_per_uid(void **state) {
         struct accounts *accounts = accounts_of(&w);
         struct account *a, *b;
 
-        assert_int_equal(accounts_get(accounts, 1000, &a), 0);
-        assert_int_equal(accounts_get(accounts, 1001, &b), 0);
+        assert_int_equal(accounts_get(accounts, ID(1000), &a), 0);
+        assert_int_equal(accounts_get(accounts, ID(1001), &b), 0);
         for (unsigned i = 0; i < 20; i++)
                 assert_int_equal(account_charge(a, CHARGE_JOB, &charges[i]), 0);
         assert_int_equal(account_charge(a, CHARGE_JOB, &charges[20]), ACCOUNT_E_QUOTA);
@@ -80,7 +82,7 @@ static void test_quota_is_exact_and_per_uid(void **state) {
         charge_done(&other);
         account_unref(a);
         account_unref(b);
-        assert_null(accounts_find(accounts, 1000));
+        assert_null(accounts_find(accounts, ID(1000)));
         accounts_free(accounts);
 }
 
@@ -93,10 +95,10 @@ static void test_global_caps(void **state) {
 
         w.limits.v[QUOTA_MAX_CONNECTIONS] = 1;
         for (unsigned i = 0; i < LIMIT_ACCOUNTS; i++) {
-                assert_int_equal(accounts_get(accounts, i, &held[i]), 0);
+                assert_int_equal(accounts_get(accounts, ID(i), &held[i]), 0);
                 assert_int_equal(account_charge(held[i], CHARGE_CONNECTION, &charges[i]), 0);
         }
-        assert_int_equal(accounts_get(accounts, 99999, &one), ACCOUNT_E_GLOBAL);
+        assert_int_equal(accounts_get(accounts, ID(99999), &one), ACCOUNT_E_GLOBAL);
         w.limits.v[QUOTA_MAX_CONNECTIONS] = 2;
         assert_int_equal(account_charge(held[0], CHARGE_CONNECTION, &extra), ACCOUNT_E_QUOTA);
         accounts_resolve(accounts);
@@ -105,7 +107,7 @@ static void test_global_caps(void **state) {
                 charge_done(&charges[i]);
                 account_unref(held[i]);
         }
-        assert_int_equal(accounts_get(accounts, 99999, &one), 0);
+        assert_int_equal(accounts_get(accounts, ID(99999), &one), 0);
         account_unref(one);
         accounts_free(accounts);
 }
@@ -116,14 +118,14 @@ static void test_charge_keeps_the_account(void **state) {
         struct accounts *accounts = accounts_of(&w);
         struct account *a, *same;
 
-        assert_int_equal(accounts_get(accounts, 5, &a), 0);
+        assert_int_equal(accounts_get(accounts, ID(5), &a), 0);
         assert_int_equal(account_charge(a, CHARGE_OBJECT, &charge), 0);
         account_unref(a);
-        assert_int_equal(accounts_get(accounts, 5, &same), 0);
+        assert_int_equal(accounts_get(accounts, ID(5), &same), 0);
         assert_ptr_equal(a, same);
         account_unref(same);
         charge_done(&charge);
-        assert_null(accounts_find(accounts, 5));
+        assert_null(accounts_find(accounts, ID(5)));
         accounts_free(accounts);
 }
 
@@ -136,9 +138,9 @@ static void test_amounts_and_own_limits(void **state) {
         struct limits limits;
 
         w.limits.v[QUOTA_MAX_SESSION_KV] = 100;
-        accounts_limits(accounts, 77, &limits);
+        accounts_limits(accounts, ID(77), &limits);
         assert_int_equal(limits.v[QUOTA_MAX_SESSION_KV], 100);
-        assert_int_equal(accounts_get(accounts, 100, &account), 0);
+        assert_int_equal(accounts_get(accounts, ID(100), &account), 0);
         assert_int_equal(account_limit(account, CHARGE_SESSION_KV), 100);
         assert_int_equal(account_charge_amount(account, CHARGE_SESSION_KV, 101, &a),
                          ACCOUNT_E_QUOTA);
@@ -174,17 +176,17 @@ static void test_what_is_remembered(void **state) {
         struct refusal refusal;
         struct account *a;
 
-        assert_int_equal(accounts_get(accounts, 7, &a), 0);
+        assert_int_equal(accounts_get(accounts, ID(7), &a), 0);
         assert_true(account_request(a, &refusal));
         account_unref(a);
-        assert_non_null(accounts_find(accounts, 7)); /* a request of the minute is used */
+        assert_non_null(accounts_find(accounts, ID(7))); /* a request of the minute is used */
         w.now.monotonic += 60000000;
-        assert_int_equal(accounts_get(accounts, 8, &a), 0);
+        assert_int_equal(accounts_get(accounts, ID(8), &a), 0);
         account_unref(a);
-        assert_null(accounts_find(accounts, 7));
-        assert_null(accounts_find(accounts, 8));
+        assert_null(accounts_find(accounts, ID(7)));
+        assert_null(accounts_find(accounts, ID(8)));
 
-        assert_int_equal(accounts_get(accounts, 7, &a), 0);
+        assert_int_equal(accounts_get(accounts, ID(7), &a), 0);
         assert_true(account_reserve(a, 100, &r, &refusal));
         assert_int_equal(accounts_save(accounts, records, 4), 0); /* reserved is not used */
         account_settle(a, &r, 60);
@@ -197,13 +199,49 @@ static void test_what_is_remembered(void **state) {
         accounts = accounts_of(&w);
         records[1] = (struct account_record){ .uid = 9, .day = 19999, .tokens = 5 };
         assert_int_equal(accounts_restore(accounts, records, 2), 0);
-        assert_null(accounts_find(accounts, 9)); /* of yesterday */
-        a = accounts_find(accounts, 7);
+        assert_null(accounts_find(accounts, ID(9))); /* of yesterday */
+        a = accounts_find(accounts, ID(7));
         assert_non_null(a);
         assert_int_equal(a->quota.tokens_used, 60);
         assert_int_equal(a->quota.cpu_used, 1500);
         w.now.realtime += QUOTA_DAY_USEC;
         assert_int_equal(accounts_save(accounts, records, 4), 0);
+        accounts_free(accounts);
+}
+
+/* One uid in two slices is two accounts, also after a restart. */
+static void test_slices_are_accounts(void **state) {
+        const struct account_id none = { .uid = 7 }, user = { 7, "user.slice" },
+                                inner = { 7, "user-7.slice" };
+        struct world w = world_new();
+        struct accounts *accounts = accounts_of(&w);
+        struct account_record records[4];
+        struct charge charge = {};
+        struct account *a, *b;
+
+        assert_int_equal(accounts_get(accounts, &user, &a), 0);
+        assert_null(accounts_find(accounts, &none));
+        assert_null(accounts_find(accounts, &inner));
+        assert_int_equal(accounts_get(accounts, &inner, &b), 0);
+        assert_ptr_not_equal(a, b);
+        assert_int_equal(account_charge(a, CHARGE_JOB, &charge), 0);
+        assert_int_equal(b->used[CHARGE_JOB], 0);
+        charge_done(&charge);
+        account_add_cpu(a, 11);
+        account_add_cpu(b, 22);
+        account_unref(a);
+        account_unref(b);
+        assert_int_equal(accounts_save(accounts, records, 4), 2);
+        accounts_free(accounts);
+
+        accounts = accounts_of(&w);
+        records[2] = records[3] = records[0];
+        memset(records[2].slice, 'a', sizeof(records[2].slice)); /* without an end */
+        strcpy(records[3].slice, "../x");
+        assert_int_equal(accounts_restore(accounts, records, 4), 0);
+        assert_int_equal(accounts_find(accounts, &user)->quota.cpu_used, 11);
+        assert_int_equal(accounts_find(accounts, &inner)->quota.cpu_used, 22);
+        assert_int_equal(accounts_save(accounts, records, 4), 2);
         accounts_free(accounts);
 }
 
@@ -214,16 +252,16 @@ static void test_the_least_busy_make_room(void **state) {
         struct account *a;
 
         for (unsigned i = 0; i < LIMIT_ACCOUNTS; i++) {
-                assert_int_equal(accounts_get(accounts, i, &a), 0);
+                assert_int_equal(accounts_get(accounts, ID(i), &a), 0);
                 account_add_cpu(a, 1000 + i);
                 account_unref(a);
         }
         for (unsigned i = 0; i < 3; i++) {
-                assert_int_equal(accounts_get(accounts, 10000 + i, &a), 0);
+                assert_int_equal(accounts_get(accounts, ID(10000 + i), &a), 0);
                 account_add_cpu(a, 5000);
                 account_unref(a);
-                assert_null(accounts_find(accounts, i));
-                assert_non_null(accounts_find(accounts, i + 1));
+                assert_null(accounts_find(accounts, ID(i)));
+                assert_non_null(accounts_find(accounts, ID(i + 1)));
         }
         accounts_free(accounts);
 }
@@ -234,12 +272,12 @@ static void test_crashed_uids_are_remembered_but_make_room(void **state) {
         struct account *a;
 
         for (unsigned i = 0; i < LIMIT_ACCOUNTS; i++) {
-                assert_int_equal(accounts_get(accounts, i, &a), 0);
+                assert_int_equal(accounts_get(accounts, ID(i), &a), 0);
                 start_crashed(a, 1000, 1);
                 account_unref(a);
         }
-        assert_non_null(accounts_find(accounts, 7));
-        assert_int_equal(accounts_get(accounts, 70000, &a), 0);
+        assert_non_null(accounts_find(accounts, ID(7)));
+        assert_int_equal(accounts_get(accounts, ID(70000), &a), 0);
         account_unref(a);
         accounts_free(accounts);
 }
@@ -288,7 +326,7 @@ static void test_starts(void **state) {
         uint64_t time = 1000000000, expect[] = { 0, 100000, 200000, 400000, 800000, 1600000,
                                                 3200000, 5000000, 5000000 };
 
-        assert_int_equal(accounts_get(accounts, 5, &a), 0);
+        assert_int_equal(accounts_get(accounts, ID(5), &a), 0);
         for (unsigned i = 0; i < START_BURST; i++)
                 assert_int_equal(start_book(&rate, a, time), time);
         assert_int_equal(start_book(&rate, a, time), time + START_INTERVAL_USEC);
@@ -316,6 +354,7 @@ int main(void) {
                 cmocka_unit_test(test_charge_keeps_the_account),
                 cmocka_unit_test(test_amounts_and_own_limits),
                 cmocka_unit_test(test_what_is_remembered),
+                cmocka_unit_test(test_slices_are_accounts),
                 cmocka_unit_test(test_the_least_busy_make_room),
                 cmocka_unit_test(test_crashed_uids_are_remembered_but_make_room),
                 cmocka_unit_test(test_admission_order),

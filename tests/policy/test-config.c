@@ -85,6 +85,7 @@ static void test_empty_is_default(void **state) {
         config_free(c);
 }
 
+#define NOT_A_SLICE "not the name of a slice, such as user-1000.slice, of at most 39 bytes"
 #define LONG "0123456789012345678901234567890123456789"
 
 static void test_bad(void **state) {
@@ -123,8 +124,14 @@ static void test_bad(void **state) {
                 { "[User]\nMaxQueuedJobs=3\n", "unknown section", 1 },
                 { "[User a b]\n", "not the name or number of a user or group", 1 },
                 { "[User 4294967295]\n", "number out of range", 1 },
-                { "[Slice user-1000.slice]\n",
-                  "quotas belong to users: a process can choose its slice and name", 1 },
+                { "[Slice]\n", "unknown section", 1 },
+                { "[Slice user]\nWeight=1\n", NOT_A_SLICE, 1 },
+                { "[Slice -.slice]\nWeight=1\n", NOT_A_SLICE, 1 },
+                { "[Slice a/b.slice]\n", NOT_A_SLICE, 1 },
+                { "[Slice user.slice ]\n", NOT_A_SLICE, 1 },
+                { "[Slice aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa.slice]\n", NOT_A_SLICE, 1 },
+                { "[AppId org.example.App]\n",
+                  "nothing proves the name of an application: it chooses it itself", 1 },
                 { "[Default]\nDefaultModel=../../etc\n", "not a model name", 2 },
                 { "[Default]\nThreads=2\n", "unknown key", 2 },
                 { "[Broker]\nCPU=sse9\n", "not a CPU level", 2 },
@@ -195,6 +202,56 @@ static void test_the_most_specific_counts(void **state) {
 
         c = parse("[User 1000]\nMaxQueuedJobs = 1\n");
         assert_false(config_wants_names(c));
+        config_free(c);
+}
+
+/* Between default and group; of slices inside of one another the inner one. */
+static void test_slices(void **state) {
+        struct identity_group users = { 100, "users" };
+        struct identity who = { .uid = 1000, .name = "alice", .groups = &users, .n_groups = 1 };
+        struct config_origin o[_QUOTA_MAX];
+        char rule[SLICE_RULE_SIZE];
+        struct limits l;
+        struct config *c = parse("[Slice user-1000.slice]\nMaxQueuedJobs = 1\nMaxObjects = 10\n"
+                                 "[Slice user.slice]\nMaxQueuedJobs = 2\nWeight = 200\n"
+                                 "[Default]\nMaxQueuedJobs = 3\nWeight = 300\nMaxSessions = 3\n"
+                                 "[Slice user.slice]\nMaxSessions = 2\n"
+                                 "[Slice system.slice]\nWeight = 400\n"
+                                 "[Group users]\nMaxObjects = 20\n");
+
+        assert_true(config_wants_slices(c, NULL));
+        assert_true(config_wants_slices(c, &o[0]));
+        assert_origin(&o[0], CONFIG_SLICE, "user-1000.slice", "main", 2);
+        config_slice(c, "user-1000.slice", rule);
+        assert_string_equal(rule, "user-1000.slice");
+        config_slice(c, "user-1000-x.slice", rule);
+        assert_string_equal(rule, "user-1000.slice");
+        config_slice(c, "user-1001.slice", rule);
+        assert_string_equal(rule, "user.slice");
+        config_slice(c, "machine.slice", rule);
+        assert_string_equal(rule, "");
+        config_slice(c, "", rule);
+        assert_string_equal(rule, "");
+
+        who.slice = "user-1000.slice";
+        config_resolve(c, &who, &l, o);
+        assert_int_equal(l.v[QUOTA_MAX_QUEUED_JOBS], 1);
+        assert_origin(&o[QUOTA_MAX_QUEUED_JOBS], CONFIG_SLICE, "user-1000.slice", "main", 2);
+        assert_int_equal(l.v[QUOTA_WEIGHT], 200);
+        assert_origin(&o[QUOTA_WEIGHT], CONFIG_SLICE, "user.slice", "main", 6);
+        assert_int_equal(l.v[QUOTA_MAX_SESSIONS], 2);
+        assert_int_equal(l.v[QUOTA_MAX_OBJECTS], 20); /* the group */
+        who.slice = "user.slice";
+        config_resolve(c, &who, &l, o);
+        assert_int_equal(l.v[QUOTA_MAX_QUEUED_JOBS], 2);
+        who.slice = "";
+        config_resolve(c, &who, &l, o);
+        assert_int_equal(l.v[QUOTA_MAX_QUEUED_JOBS], 3);
+        assert_int_equal(l.v[QUOTA_WEIGHT], 300);
+        config_free(c);
+
+        c = parse("[Slice user.slice]\n[Default]\nWeight = 1\n");
+        assert_false(config_wants_slices(c, NULL)); /* it says nothing */
         config_free(c);
 }
 
@@ -300,6 +357,7 @@ int main(void) {
                 cmocka_unit_test(test_empty_is_default),
                 cmocka_unit_test(test_bad),
                 cmocka_unit_test(test_the_most_specific_counts),
+                cmocka_unit_test(test_slices),
                 cmocka_unit_test(test_cpu_levels),
                 cmocka_unit_test(test_names),
                 cmocka_unit_test(test_values_print_as_they_are_read),

@@ -11,40 +11,11 @@ import subprocess
 import sys
 import time
 
+from lib import PATIENCE, ask, check, checks, command, expect_success, fail, manager
+
 HERE = os.path.dirname(os.path.abspath(__file__))
 CANARY = "zq7canary" + os.urandom(8).hex()
 DYNAMIC = range(61184, 65520)
-PATIENCE = 150   # seconds until the embedded model is packed and verified
-
-checks = []
-
-
-def check(fn):
-    checks.append(fn)
-    return fn
-
-
-def fail(text):
-    raise AssertionError(text)
-
-
-def command(*argv, user=None, stdin=None, timeout=90):
-    if user:
-        argv = ("runuser", "-u", user, "--", *argv)
-    return subprocess.run(argv, input=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                          text=True, timeout=timeout, cwd="/")
-
-
-def expect_success(result):
-    if result.returncode != 0:
-        fail(f"exit {result.returncode}: {result.stdout[-300:]} {result.stderr[-300:]}")
-    return result.stdout
-
-
-def ask(user, prompt, tokens=8):
-    """The prompt goes through standard input: arguments are visible to everybody."""
-    return command("bnctl", "ask", "--quiet", "--no-stream", f"--max-tokens={tokens}",
-                   "--temperature=0", user=user, stdin=prompt)
 
 
 def workers():
@@ -290,11 +261,6 @@ def users_do_not_see_each_others_jobs():
         job.wait()
 
 
-def manager(method, *arguments, user=None):
-    return command("busctl", "call", "org.bitnetd.Bitnetd1", "/org/bitnetd/Bitnetd1",
-                   "org.bitnetd.Bitnetd1.Manager", method, *arguments, user=user)
-
-
 def set_weight(user, weight):
     """What is said when this user sets the weight of uid 4711; "" when it is done."""
     return manager("SetQuota", "ua{sv}b", "4711", "1", "Weight", "u", weight, "false",
@@ -447,6 +413,9 @@ def journal_entries_have_fields():
     expect_success(command("journalctl", "--update-catalog"))
     if "A worker is ready" not in command("journalctl", "--dump-catalog", ready).stdout:
         fail("the catalog does not explain it")
+
+
+import quotas  # noqa: E402 (their checks come here)
 
 
 def active():

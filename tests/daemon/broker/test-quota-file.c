@@ -14,13 +14,15 @@
 #include "policy/quota_key.h"
 #include "tests/daemon/broker/harness.h"
 
+#define ID(number) (&(struct account_id){ .uid = (number) })
+
 enum { SOON_USEC = 20000 };
 
 static struct quota_clock clocks(void *userdata) {
         return (struct quota_clock){ .monotonic = 1000000, .realtime = UINT64_C(1700000000000000) };
 }
 
-static void resolve(uid_t uid, struct limits *ret, void *userdata) {
+static void resolve(const struct account_id *id, struct limits *ret, void *userdata) {
         *ret = limits_default();
 }
 
@@ -70,7 +72,7 @@ static void place_done(struct place *p) {
 static void use_cpu(struct place *p, uint64_t usec) {
         struct account *account;
 
-        assert_int_equal(accounts_get(p->accounts, 7, &account), 0);
+        assert_int_equal(accounts_get(p->accounts, ID(7), &account), 0);
         account_add_cpu(account, usec);
         account_unref(account);
 }

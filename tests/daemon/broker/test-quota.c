@@ -123,7 +123,7 @@ static void test_budget_survives_a_restart(void **state) {
         daemon_restart(&d);
         snprintf(path, sizeof(path), "%s/state/quota", d.dir);
         assert_int_equal(stat(path, &st), 0);
-        assert_int_equal(st.st_size, 16 + 24);
+        assert_int_equal(st.st_size, 16 + 64);
         assert_int_equal(st.st_mode & 07777, 0600);
         c = api_connect(&d, SELF);
         assert_true(refused(c, "job 401\n", ERROR_BUDGET_TOKENS, 1001, 1000) > 0);
@@ -159,7 +159,7 @@ static void test_a_bad_file_is_left_out(void **state) {
         static const struct account_file {
                 char magic[8];
                 uint32_t count, reserved;
-        } bad[] = { { "bnquota1", 3, 0 }, { "bnquota1", 0, 1 }, { "bnquota2", 0, 0 } };
+        } bad[] = { { "bnquota2", 3, 0 }, { "bnquota2", 0, 1 }, { "bnquota1", 0, 0 } };
         char path[128], log[4096];
         struct daemon d;
         FILE *f;

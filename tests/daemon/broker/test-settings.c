@@ -17,6 +17,8 @@
 #include "daemon/broker/settings.h"
 #include "tests/daemon/broker/harness.h"
 
+#define ID(number) (&(struct account_id){ .uid = (number) })
+
 /* What the tests of the user database remember. */
 static struct identities identities;
 
@@ -65,7 +67,7 @@ static uint64_t queued(const struct place *p, struct config_origin *ret) {
         struct config *c = read_all(p);
         struct limits l;
 
-        settings_resolve(c, &identities, 4711, &l, origins);
+        settings_resolve(c, &identities, ID(4711), &l, origins);
         *ret = origins[QUOTA_MAX_QUEUED_JOBS];
         config_free(c); /* numbers stay valid */
         return l.v[QUOTA_MAX_QUEUED_JOBS];
@@ -153,10 +155,10 @@ static void test_user_database(void **state) {
         snprintf(text, sizeof(text), "[User %s]\nWeight=8\n", me->pw_name);
         put(&p, "etc/user.conf", text);
         c = read_all(&p);
-        settings_resolve(c, &identities, getuid(), &l, NULL);
+        settings_resolve(c, &identities, ID(getuid()), &l, NULL);
         assert_int_equal(l.v[QUOTA_WEIGHT], 8);
         assert_int_equal(l.v[QUOTA_MAX_QUEUED_JOBS], 7);
-        settings_resolve(c, &identities, 4000000000, &l, NULL); /* nobody has that one */
+        settings_resolve(c, &identities, ID(4000000000), &l, NULL); /* nobody has that one */
         assert_int_equal(l.v[QUOTA_WEIGHT], 100);
         assert_int_equal(l.v[QUOTA_MAX_QUEUED_JOBS], 16);
         config_free(c);
@@ -166,7 +168,7 @@ static void test_user_database(void **state) {
 static uint64_t limit_of(const struct config *c, uid_t uid, enum quota_key key) {
         struct limits l;
 
-        settings_resolve(c, &identities, uid, &l, NULL);
+        settings_resolve(c, &identities, ID(uid), &l, NULL);
         return l.v[key];
 }
 
@@ -274,6 +276,60 @@ static void test_bad_changes_change_nothing(void **state) {
 }
 
 /* More users than files are allowed. */
+static void see_process_1(struct place *p, const char *cgroup) {
+        char path[160];
+
+        p->settings.proc = p->dir;
+        snprintf(path, sizeof(path), "%s/1", p->dir);
+        mkdir(path, 0700);
+        put(p, "1/cgroup", cgroup);
+}
+
+/* Limits by slice hold only where slices can be seen. */
+static void test_slices(void **state) {
+        const struct account_id alice = { 1000, "user.slice" };
+        struct config_problem problem;
+        struct config *c = NULL;
+        struct account_id id;
+        struct limits l;
+        struct place p;
+
+        make_place(&p);
+        p.settings.proc = p.dir;
+        put(&p, "main.conf", "[Default]\nWeight=1\n");
+        put(&p, "etc/a.conf", "[User 7]\nWeight=2\n\n[Slice user.slice]\nWeight=3\n");
+        assert_int_equal(settings_read(&p.settings, &c, &problem), -EINVAL);
+        assert_non_null(strstr(problem.path, "/etc/a.conf"));
+        assert_int_equal(problem.line, 5);
+        assert_non_null(strstr(problem.reason, "50-slices.conf"));
+        see_process_1(&p, "0::/\n");
+        assert_int_equal(settings_read(&p.settings, &c, &problem), -EINVAL);
+        assert_non_null(strstr(problem.reason, "control groups v2"));
+        see_process_1(&p, "0::/init.scope\n");
+
+        c = read_all(&p);
+        settings_resolve(c, &identities, &alice, &l, NULL);
+        assert_int_equal(l.v[QUOTA_WEIGHT], 3);
+        settings_resolve(c, &identities, ID(1000), &l, NULL);
+        assert_int_equal(l.v[QUOTA_WEIGHT], 1);
+        p.settings.config = c;
+        assert_true(settings_want_slices(&p.settings));
+        settings_account(&p.settings, 1000, "user-1000.slice", &id);
+        assert_int_equal(id.uid, 1000);
+        assert_string_equal(id.slice, "user.slice");
+        settings_account(&p.settings, 1000, "system.slice", &id);
+        assert_string_equal(id.slice, "");
+        /* Nothing is known of a descriptor that is no socket. */
+        assert_true(settings_account_of(&p.settings, STDIN_FILENO, 1000, &id) < 0);
+        settings_done(&p.settings);
+
+        put(&p, "etc/a.conf", "");
+        p.settings.config = read_all(&p);
+        assert_int_equal(settings_account_of(&p.settings, STDIN_FILENO, 1000, &id), 0);
+        settings_done(&p.settings);
+        remove_tree(p.dir);
+}
+
 static void test_many_users(void **state) {
         struct config_problem problem;
         struct place p;
@@ -314,6 +370,7 @@ int main(void) {
                 cmocka_unit_test(test_user_database),
                 cmocka_unit_test(test_changes),
                 cmocka_unit_test(test_bad_changes_change_nothing),
+                cmocka_unit_test(test_slices),
                 cmocka_unit_test(test_many_users),
                 cmocka_unit_test(test_layers),
         };
