@@ -10,6 +10,7 @@
 #include "client/chat.h"
 #include "client/detach.h"
 #include "client/interrupt.h"
+#include "client/receipt.h"
 #include "client/sse.h"
 #include "client/term.h"
 #include "engine/base/macro.h"
@@ -111,7 +112,7 @@ static bool keep_text(struct chat_reply *r, const char *text, size_t n) {
 static bool take_text(struct stream *s, const char *text, size_t n) {
         if (!keep_text(s->reply, text, n))
                 return false;
-        if (s->o->json || s->o->no_stream)
+        if (s->o->json || s->o->no_stream || s->o->replay)
                 return true;
         if (!s->started && !s->o->quiet)
                 term_progress(NULL);
@@ -135,6 +136,10 @@ static void take_facts(struct chat_reply *r, json_t *chunk, json_t *choice) {
         if (json_is_object(usage)) {
                 json_decref(r->usage);
                 r->usage = json_incref(usage);
+        }
+        if (receipt_of(chunk)) {
+                json_decref(r->receipt);
+                r->receipt = json_incref((json_t *)receipt_of(chunk));
         }
 }
 
@@ -204,8 +209,8 @@ static int judge(struct stream *s, int r) {
         return r;
 }
 
-int chat_run(const struct options *o, json_t *messages, struct chat_reply *reply,
-             struct http_failure *failure) {
+int chat_run(const struct options *o, json_t *messages, const json_t *parameters,
+             struct chat_reply *reply, struct http_failure *failure) {
         struct stream s = {.o = o, .reply = reply, .failure = failure};
         struct http_request r = {.socket = o->socket,
                                  .path = "/v1/chat/completions",
@@ -218,6 +223,8 @@ int chat_run(const struct options *o, json_t *messages, struct chat_reply *reply
         char *body;
         int status;
 
+        if (parameters)
+                json_object_update(request, (json_t *)parameters);
         status = chat_add_options(request, o);
         body = status ? NULL : json_dumps(request, JSON_COMPACT);
         json_decref(request);
@@ -245,5 +252,6 @@ void chat_reply_done(struct chat_reply *r) {
                 explicit_bzero(r->text, r->room);
         free(r->text);
         json_decref(r->usage);
+        json_decref(r->receipt);
         *r = (struct chat_reply){0};
 }

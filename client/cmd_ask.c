@@ -11,6 +11,7 @@
 #include "client/detach.h"
 #include "client/input.h"
 #include "client/interrupt.h"
+#include "client/receipt.h"
 #include "client/term.h"
 #include "engine/base/macro.h"
 
@@ -106,18 +107,21 @@ static void print_end(const struct options *o, const struct chat_reply *r) {
 
 static int finish(const struct options *o, int r, const struct chat_reply *reply,
                   const struct http_failure *failure) {
+        bool printed = reply->n > 0 && !o->json && !o->replay;
+
         if (r == -ECANCELED) {
-                if (reply->n > 0 && !o->json)
+                if (printed)
                         putchar('\n');
                 return interrupted() ? EXIT_INTERRUPTED : EXIT_READER_GONE;
         }
         if (r != 0) {
-                if (reply->n > 0 && !o->json)
+                if (printed)
                         putchar('\n');
                 return report_failure(failure);
         }
-        print_end(o, reply);
-        return 0;
+        if (!o->replay)
+                print_end(o, reply);
+        return o->receipt && !o->replay ? receipt_save(o, reply->receipt) : 0;
 }
 
 static int ask_detached(const struct options *o, json_t *messages) {
@@ -130,34 +134,55 @@ static int ask_detached(const struct options *o, json_t *messages) {
         return status;
 }
 
+static int make_messages(struct options *o, json_t **ret) {
+        char *prompt = NULL;
+        int status = gather(o, &prompt);
+
+        if (status)
+                return status;
+        *ret = json_array();
+        if (o->system)
+                status = chat_add_message(*ret, "system", o->system, strlen(o->system));
+        if (!status)
+                status = chat_add_message(*ret, "user", prompt, strlen(prompt));
+        input_free(prompt, strlen(prompt));
+        return status;
+}
+
+int ask_again(struct options *o, const json_t *parameters, json_t **ret_receipt) {
+        struct chat_reply reply = {0};
+        struct http_failure failure = {0};
+        json_t *messages = NULL;
+        int status = make_messages(o, &messages);
+
+        if (!status)
+                status = finish(o, chat_run(o, messages, parameters, &reply, &failure), &reply,
+                                &failure);
+        if (!status)
+                *ret_receipt = json_incref(reply.receipt);
+        json_decref(messages);
+        chat_reply_done(&reply);
+        return status;
+}
+
 int cmd_ask(struct options *o) {
         struct chat_reply reply = {0};
         struct http_failure failure = {0};
-        json_t *check = json_object();
-        char *prompt = NULL;
-        json_t *messages;
+        json_t *check = json_object(), *messages = NULL;
         int status, r;
 
-        if (o->keep && !o->detach) {
-                term_error("--keep is for --detach");
+        if ((o->keep && !o->detach) || (o->receipt && o->detach)) {
+                term_error(o->keep ? "--keep is for --detach" : "--receipt is not for --detach");
                 return EXIT_USAGE;
         }
         status = chat_add_options(check, o);
         json_decref(check);
         if (!status)
-                status = gather(o, &prompt);
-        if (status)
-                return status;
-        messages = json_array();
-        if (o->system)
-                status = chat_add_message(messages, "system", o->system, strlen(o->system));
-        if (!status)
-                status = chat_add_message(messages, "user", prompt, strlen(prompt));
-        input_free(prompt, strlen(prompt));
+                status = make_messages(o, &messages);
         if (!status && o->detach) {
                 status = ask_detached(o, messages);
         } else if (!status) {
-                r = chat_run(o, messages, &reply, &failure);
+                r = chat_run(o, messages, NULL, &reply, &failure);
                 status = finish(o, r, &reply, &failure);
         }
         json_decref(messages);

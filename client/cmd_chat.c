@@ -39,11 +39,11 @@ static int answer(const struct options *o, json_t *messages) {
         unsigned dropped = 0;
         int r;
 
-        r = chat_run(o, messages, &reply, &failure);
+        r = chat_run(o, messages, NULL, &reply, &failure);
         while (r == 1 && failure.code == ERROR_CONTEXT_TOO_LONG && drop_oldest_turn(messages)) {
                 dropped++;
                 chat_reply_done(&reply);
-                r = chat_run(o, messages, &reply, &failure);
+                r = chat_run(o, messages, NULL, &reply, &failure);
         }
         if (dropped > 0)
                 fprintf(stderr, "%s(the context is full: the oldest %u turn(s) were forgotten)",

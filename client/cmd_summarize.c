@@ -13,6 +13,7 @@
 #include "client/detach.h"
 #include "client/document.h"
 #include "client/input.h"
+#include "client/receipt.h"
 #include "client/term.h"
 #include "engine/base/macro.h"
 
@@ -49,6 +50,7 @@ static char *make_path(const struct options *o, uint64_t deadline) {
         snprintf(ms, sizeof(ms), "%" PRIu64, deadline / 1000);
         if (!path || add_parameter(&path, "deadline_ms", deadline ? ms : NULL) < 0 ||
             add_parameter(&path, "priority", o->background ? "background" : NULL) < 0 ||
+            add_parameter(&path, "receipt", o->receipt ? "true" : NULL) < 0 ||
             add_parameter(&path, "type", o->type) < 0 ||
             add_parameter(&path, "length", o->length) < 0 ||
             add_parameter(&path, "format", o->format) < 0 ||
@@ -91,8 +93,9 @@ static int summarize_detached(const struct options *o, const char *document, siz
         return status;
 }
 
-int cmd_summarize(struct options *o) {
-        struct document d = {.o = o, .name = "summary", .type = "text/plain"};
+static int summarize(struct options *o, json_t **ret_receipt) {
+        struct document d = {.o = o, .name = "summary", .type = "text/plain",
+                             .hold = o->replay};
         const char *source = o->n_args > 0 ? o->args[0] : o->file ? o->file : "-";
         _cleanup_free_ char *path = NULL;
         uint64_t deadline;
@@ -102,8 +105,8 @@ int cmd_summarize(struct options *o) {
 
         if (!check_words(o))
                 return EXIT_USAGE;
-        if (o->keep && !o->detach) {
-                term_error("--keep is for --detach");
+        if ((o->keep && !o->detach) || (o->receipt && o->detach)) {
+                term_error(o->keep ? "--keep is for --detach" : "--receipt is not for --detach");
                 return EXIT_USAGE;
         }
         if (o->n_args > 1 || (o->n_args == 0 && !o->file && !input_given())) {
@@ -120,9 +123,21 @@ int cmd_summarize(struct options *o) {
                 status = summarize_detached(o, document, size);
         else
                 status = path ? document_run(&d, path, document, size) : 1;
-        if (!status && !o->detach)
+        if (!status && o->replay)
+                *ret_receipt = json_incref((json_t *)receipt_of(d.done));
+        else if (!status && !o->detach)
                 status = document_print(&d);
+        if (!status && o->receipt && !o->replay)
+                status = receipt_save(o, receipt_of(d.done));
         input_free(document, size);
         document_done(&d);
         return status;
+}
+
+int summarize_again(struct options *o, json_t **ret_receipt) {
+        return summarize(o, ret_receipt);
+}
+
+int cmd_summarize(struct options *o) {
+        return summarize(o, NULL);
 }

@@ -19,7 +19,7 @@ int detach_add_options(json_t *request, const struct options *o) {
         json_t *bn;
         int status = options_usec("deadline", o->deadline, 0.001, 86400, &deadline);
 
-        if (status || (!deadline && !o->background))
+        if (status || (!deadline && !o->background && !o->receipt))
                 return status;
         bn = json_object();
         if (deadline)
@@ -27,6 +27,8 @@ int detach_add_options(json_t *request, const struct options *o) {
                                     json_integer((json_int_t)(deadline / USEC_PER_MSEC)));
         if (o->background)
                 json_object_set_new(bn, "priority", json_string("background"));
+        if (o->receipt)
+                json_object_set_new(bn, "receipt", json_true());
         json_object_set_new(request, "bn", bn);
         return 0;
 }

@@ -34,6 +34,9 @@
 #define SAMPLING_HELP                                                                              \
         "      --temperature=T --top-k=N --top-p=P --min-p=P --repeat-penalty=R --seed=N\n"        \
         "                          as in ask\n"
+#define RECEIPT_HELP                                                                               \
+        "      --receipt=FILE      write down what the answer was made of: digests and numbers,\n" \
+        "                          no text; bnctl replay compares\n"
 #define JSON_HELP "  -j, --json              print JSON\n"
 
 static const struct verb verbs[] = {
@@ -47,8 +50,8 @@ static const struct verb verbs[] = {
          GENERATION_HELP
          "      --no-stream         print the answer when it is complete\n"
          "  -v, --verbose           say which model answered and how many tokens it took\n"
-         DETACH_HELP JSON_HELP,
-         GENERATION_OPTIONS " file no-stream verbose json" DETACH_OPTIONS, -1, cmd_ask},
+         RECEIPT_HELP DETACH_HELP JSON_HELP,
+         GENERATION_OPTIONS " file no-stream verbose json receipt" DETACH_OPTIONS, -1, cmd_ask},
         {"summarize", "summarize [FILE|-]", "Summarise text of any length",
          "Text longer than the model's context is read in pieces that cover all of it; nothing is\n"
          "dropped silently, and the report on standard error (-v) says what was read.\n\n"
@@ -61,8 +64,8 @@ static const struct verb verbs[] = {
          "  -n, --max-tokens=N      longest summary, in tokens\n"
          "      --raw --no-stream   as in ask\n"
          "  -v, --verbose           print the coverage report\n"
-         DETACH_HELP JSON_HELP,
-         "type length format context file model max-tokens raw no-stream verbose json"
+         RECEIPT_HELP DETACH_HELP JSON_HELP,
+         "type length format context file model max-tokens raw no-stream verbose json receipt"
          DETACH_OPTIONS, 1, cmd_summarize},
         {"rewrite", "rewrite [FILE|-]", "Rewrite a text in another tone or length",
          "A text of any length; what is longer than some paragraphs is rewritten in pieces, and\n"
@@ -105,6 +108,16 @@ static const struct verb verbs[] = {
          "      --deadline=SECONDS  give up after that long (status 124)\n"
          "  -j, --json              the answer of /v1/embeddings instead\n",
          "lines file model background deadline json", 1, cmd_embed},
+        {"replay", "replay RECEIPT [PROMPT...|FILE]", "Make an answer again and compare it",
+         "RECEIPT is a file that ask or summarize --receipt wrote. The input has to be given\n"
+         "again, as it was: a receipt has none of it. Model, seed and all numbers are the\n"
+         "receipt's. The answer is not printed, but whether it is equal to the byte (status 0) or\n"
+         "not (1), and what differs. Load, threads and instruction set do not matter; comparing\n"
+         "needs the same user on the same installation, where the digests have their key.\n\n"
+         "  bnctl summarize --receipt=r.json report.txt && bnctl replay r.json report.txt\n\n"
+         "  -f, --file=FILE         as in ask or summarize, and so are these:\n"
+         "  -s, --system=TEXT --stop=TEXT --context=TEXT\n" JSON_HELP,
+         "file system stop context json", -1, cmd_replay},
         {"chat", "chat", "Talk with the model; forgets everything at the end",
          "One line is one message. Ctrl-C stops an answer; at the prompt it ends, like Ctrl-D.\n\n"
          GENERATION_HELP, GENERATION_OPTIONS, 0, cmd_chat},

@@ -21,7 +21,7 @@ enum long_only {
         OPT_REPEAT_PENALTY, OPT_STOP, OPT_NO_STREAM, OPT_RAW, OPT_ALL, OPT_TYPE, OPT_LENGTH,
         OPT_FORMAT, OPT_CONTEXT, OPT_UID, OPT_SLICE, OPT_PERSISTENT, OPT_ONCE, OPT_WORKERS,
         OPT_TONE, OPT_INSTRUCTIONS, OPT_SCHEMA, OPT_LABELS, OPT_DIFF, OPT_LINES,
-        OPT_DETACH, OPT_BACKGROUND, OPT_DEADLINE, OPT_KEEP, OPT_NAME,
+        OPT_DETACH, OPT_BACKGROUND, OPT_DEADLINE, OPT_KEEP, OPT_NAME, OPT_RECEIPT,
 };
 
 static const struct option long_options[] = {
@@ -61,6 +61,7 @@ static const struct option long_options[] = {
         {"background", no_argument, NULL, OPT_BACKGROUND},
         {"deadline", required_argument, NULL, OPT_DEADLINE},
         {"keep", required_argument, NULL, OPT_KEEP},
+        {"receipt", required_argument, NULL, OPT_RECEIPT},
         {"json", no_argument, NULL, 'j'},
         {"quiet", no_argument, NULL, 'q'},
         {"verbose", no_argument, NULL, 'v'},
@@ -142,6 +143,7 @@ static const char **value_slot(struct options *o, int c) {
         case OPT_DEADLINE: return &o->deadline;
         case OPT_KEEP: return &o->keep;
         case OPT_NAME: return &o->name;
+        case OPT_RECEIPT: return &o->receipt;
         case OPT_CONTEXT: return &o->context;
         case OPT_TONE: return &o->tone;
         case OPT_INSTRUCTIONS: return &o->instructions;

@@ -17,8 +17,10 @@ struct options {
         const char *uid, *slice, *name;
         const char *tone, *instructions, *schema, *labels;
         const char *deadline, *keep;
+        const char *receipt;     /* the file to write it to */
         bool json, quiet, verbose, no_stream, raw, all, persistent, once, workers,
                 detach, background, diff, lines;
+        bool replay;             /* no option: nothing of the answer is printed */
         char **args;             /* what is left, NULL-terminated */
         int n_args;
 };

@@ -225,6 +225,8 @@ static int build_modules(struct broker *b) {
                 r = quota_file_new(&b->quota_file, b->event, b->places.state_dir,
                                    QUOTA_FILE_USEC, b->accounts);
         if (r >= 0)
+                r = receipt_key_load(b->places.state_dir, workers.receipt_secret);
+        if (r >= 0)
                 r = jobs_new(&b->jobs, b->event, &b->metrics);
         if (r >= 0)
                 r = sessions_new(&b->sessions, b->event);

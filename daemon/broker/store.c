@@ -38,7 +38,6 @@ struct model {
         int copy;                /* what is written meanwhile, else -1 */
         unsigned attempts;
         uint8_t digest[HASH_SIZE]; /* of the source and the pack version */
-        uint8_t packed_digest[HASH_SIZE];
         uint64_t read_at;        /* when the packed file was last read as a whole */
 };
 
@@ -352,7 +351,7 @@ static void accept_packed(struct store *s, int fd, const uint8_t digest[HASH_SIZ
                 return;
         }
         m->public.packed = fd;
-        memcpy(m->packed_digest, digest, HASH_SIZE);
+        memcpy(m->public.digest, digest, HASH_SIZE);
         m->public.size = (uint64_t)st.st_size;
         m->public.state = ERROR_NONE;
         close(m->source);
@@ -478,7 +477,7 @@ static void on_read_again(void *userdata, int error, const uint8_t digest[HASH_S
         struct model *m = s->current;
 
         s->hash = NULL;
-        if (error < 0 || memcmp(digest, m->packed_digest, HASH_SIZE) != 0) {
+        if (error < 0 || memcmp(digest, m->public.digest, HASH_SIZE) != 0) {
                 log_event(LOG_MODEL_CHANGED, index_of(s, m), 0, 0);
                 refuse(s, MODEL_E_IO, 0, 0, 0);
                 return;

@@ -9,6 +9,7 @@
 #include <sys/types.h>
 #include <systemd/sd-event.h>
 
+#include "daemon/broker/hash.h"
 #include "daemon/broker/spawn.h"
 #include "daemon/wire/proto.h"
 #include "policy/error.h"
@@ -21,6 +22,7 @@ struct store_model {
         uint64_t size;           /* of the packed file, 0 until ready */
         enum error_code state;   /* ERROR_NONE ready, ERROR_MODEL_LOADING, ERROR_MODEL_BAD */
         int packed;              /* read-only descriptor when ready, else -1 */
+        uint8_t digest[HASH_SIZE];      /* of the packed file, when ready */
         uint32_t model_error;    /* enum model_error_code, with its numbers, when bad */
         uint64_t position, value, limit;
 };

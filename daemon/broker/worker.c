@@ -535,7 +535,11 @@ void worker_serve(struct worker *w) {
 void worker_send_admitted(struct worker *w, struct job *job) {
         union wire_message m = { .admitted = { .h.type = WIRE_ADMITTED, .ref = job->ref,
                                                .job = job->id } };
+        const struct store_model *model = store_find(w->owner->settings.store, job->model);
 
+        receipt_key_of(w->owner->settings.receipt_secret, job->uid, m.admitted.receipt_key);
+        if (model)
+                memcpy(m.admitted.model_digest, model->digest, sizeof(m.admitted.model_digest));
         job->started_usec = now_realtime();
         queue_started(w);
         worker_send(w, &m, -1);

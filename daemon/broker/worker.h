@@ -9,6 +9,7 @@
 #include "daemon/broker/holds.h"
 #include "daemon/broker/jobs.h"
 #include "daemon/broker/leases.h"
+#include "daemon/broker/receipt_key.h"
 #include "daemon/broker/sessions.h"
 #include "daemon/broker/settings.h"
 #include "daemon/broker/spawn.h"
@@ -97,6 +98,7 @@ struct workers_settings {
         struct counts *counts;
         const struct settings *settings; /* who has which account */
         uint32_t threads, cpu_mask;
+        uint8_t receipt_secret[RECEIPT_KEY_SIZE];
         enum wire_kv kv;
         /* Answer to a connection whose worker could not be started; the descriptor is taken. */
         void (*unavailable)(int fd, void *userdata);

@@ -212,7 +212,12 @@ struct wire_queued {
         uint64_t tokens_ahead;   /* at most, of the jobs before it */
         uint64_t wait_usec;      /* until it starts, by estimate; 0: not known */
 };
-struct wire_admitted { struct wire_header h; uint64_t ref, job; };
+struct wire_admitted {
+        struct wire_header h;
+        uint64_t ref, job;
+        uint8_t receipt_key[32];  /* for digests of texts of the user whose job it is */
+        uint8_t model_digest[32]; /* of the packed file */
+};
 struct wire_passed { struct wire_header h; uint64_t ref; };
 struct wire_refused {
         struct wire_header h;
@@ -368,7 +373,7 @@ static_assert(sizeof(struct wire_discard) == 16, "wire");
 static_assert(sizeof(struct wire_model) == 168, "wire");
 static_assert(sizeof(struct wire_pack_output) == 24, "wire");
 static_assert(sizeof(struct wire_queued) == 48, "wire");
-static_assert(sizeof(struct wire_admitted) == 24, "wire");
+static_assert(sizeof(struct wire_admitted) == 88, "wire");
 static_assert(sizeof(struct wire_refused) == 40, "wire");
 static_assert(sizeof(struct wire_lease) == 24, "wire");
 static_assert(sizeof(struct wire_cancel) == 24, "wire");

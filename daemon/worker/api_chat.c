@@ -29,23 +29,26 @@ static json_t *logprobs(json_t *content) {
 }
 
 /* Takes delta and content. */
-static void send_delta(struct exchange *x, json_t *delta, json_t *content, const char *finish) {
+static json_t *delta_chunk(struct exchange *x, json_t *delta, json_t *content,
+                           const char *finish) {
         json_t *reason = finish ? json_string(finish) : json_null();
 
-        reply_event(x->conn, NULL,
-                    chunk(x,
-                          json_pack("[{s:i,s:o,s:o,s:o}]", "index", 0, "delta", delta, "logprobs",
-                                    logprobs(content), "finish_reason", reason),
-                          NULL));
+        return chunk(x,
+                     json_pack("[{s:i,s:o,s:o,s:o}]", "index", 0, "delta", delta, "logprobs",
+                               logprobs(content), "finish_reason", reason),
+                     NULL);
+}
+
+static void send_delta(struct exchange *x, json_t *delta, json_t *content) {
+        reply_event(x->conn, NULL, delta_chunk(x, delta, content, NULL));
 }
 
 static void begin(struct exchange *x) {
-        send_delta(x, json_pack("{s:s,s:s}", "role", "assistant", "content", ""), NULL, NULL);
+        send_delta(x, json_pack("{s:s,s:s}", "role", "assistant", "content", ""), NULL);
 }
 
 static void text(struct exchange *x, const char *p, size_t n) {
-        send_delta(x, json_pack("{s:s%}", "content", p, n), exchange_logprobs(x, NULL),
-                   NULL);
+        send_delta(x, json_pack("{s:s%}", "content", p, n), exchange_logprobs(x, NULL));
 }
 
 static json_t *call_id(const struct exchange *x) {
@@ -64,7 +67,7 @@ static void call(struct exchange *x, const char *arguments, size_t n) {
                 json_object_set_new(one, "id", call_id(x));
                 json_object_set_new(one, "type", json_string("function"));
         }
-        send_delta(x, json_pack("{s:[o]}", "tool_calls", one), NULL, NULL);
+        send_delta(x, json_pack("{s:[o]}", "tool_calls", one), NULL);
 }
 
 /* The message of an answer that is complete or was cut. */
@@ -81,7 +84,9 @@ static json_t *message(const struct exchange *x) {
 static void end(struct exchange *x, const struct job_result *r) {
         static const char done[] = "data: [DONE]\n\n";
 
-        send_delta(x, json_object(), exchange_logprobs(x, r), exchange_finish(x, r));
+        reply_event(x->conn, NULL,
+                    result_own(delta_chunk(x, json_object(), exchange_logprobs(x, r),
+                                           exchange_finish(x, r)), r));
         if (x->include_usage)
                 reply_event(x->conn, NULL, chunk(x, json_array(), result_usage(r)));
         reply_bytes(x->conn, done, strlen(done));
@@ -92,14 +97,13 @@ static void whole(struct exchange *x, const struct job_result *r) {
         json_t *choices = json_pack("[{s:i,s:o,s:o,s:s}]", "index", 0, "message", message(x),
                                     "logprobs", logprobs(exchange_logprobs(x, r)),
                                     "finish_reason", exchange_finish(x, r));
+        json_t *v = json_pack("{s:s,s:s,s:I,s:s,s:s,s:o,s:o}", "id",
+                              exchange_id(x, id, sizeof(id)), "object", "chat.completion",
+                              "created", (json_int_t)x->created, "model", x->model,
+                              "system_fingerprint", "bitnetd-" BITNETD_VERSION, "choices",
+                              choices, "usage", result_usage(r));
 
-        reply_json(x->conn, 200,
-                   json_pack("{s:s,s:s,s:I,s:s,s:s,s:o,s:o}", "id",
-                             exchange_id(x, id, sizeof(id)), "object", "chat.completion",
-                             "created", (json_int_t)x->created, "model", x->model,
-                             "system_fingerprint", "bitnetd-" BITNETD_VERSION, "choices", choices,
-                             "usage", result_usage(r)),
-                   job_id(x->job));
+        reply_json(x->conn, 200, result_own(v, r), job_id(x->job));
 }
 
 static const struct exchange_format format = {

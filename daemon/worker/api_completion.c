@@ -39,8 +39,8 @@ static void end(struct exchange *x, const struct job_result *r) {
         static const char done[] = "data: [DONE]\n\n";
 
         reply_event(x->conn, NULL,
-                    object(x, choice(x, "", 0, r),
-                           x->include_usage ? json_null() : NULL));
+                    result_own(object(x, choice(x, "", 0, r),
+                                      x->include_usage ? json_null() : NULL), r));
         if (x->include_usage)
                 reply_event(x->conn, NULL, object(x, json_array(), result_usage(r)));
         reply_bytes(x->conn, done, strlen(done));
@@ -48,7 +48,7 @@ static void end(struct exchange *x, const struct job_result *r) {
 
 static void whole(struct exchange *x, const struct job_result *r) {
         reply_json(x->conn, 200,
-                   object(x, choice(x, x->text.p, x->text.n, r), result_usage(r)),
+                   result_own(object(x, choice(x, x->text.p, x->text.n, r), result_usage(r)), r),
                    job_id(x->job));
 }
 

@@ -60,16 +60,15 @@ static int parse_model(struct conn *c, struct job_spec *spec, struct request_err
         return 0;
 }
 
-static int parse_stream(struct conn *c, struct job_spec *spec, struct request_error *e) {
+int query_flag(struct conn *c, const char *name, bool *ret, struct request_error *e) {
         char value[8];
-        int r = query_option(c, "stream", value, sizeof(value), e);
+        int r = query_option(c, name, value, sizeof(value), e);
 
         if (r <= 0)
                 return r;
-        spec->params.stream = strcmp(value, "true") == 0 || strcmp(value, "1") == 0;
-        if (!spec->params.stream && strcmp(value, "false") != 0 && strcmp(value, "0") != 0)
-                return request_fail(e, ERROR_INVALID_INPUT, "stream",
-                                    "The value is true or false.");
+        *ret = strcmp(value, "true") == 0 || strcmp(value, "1") == 0;
+        if (!*ret && strcmp(value, "false") != 0 && strcmp(value, "0") != 0)
+                return request_fail(e, ERROR_INVALID_INPUT, name, "The value is true or false.");
         return 0;
 }
 
@@ -108,7 +107,8 @@ static int parse_deadline(struct conn *c, struct job_spec *spec, struct request_
 int query_common(struct conn *c, struct job_spec *spec, struct request_error *e) {
         int r;
 
-        if ((r = parse_model(c, spec, e)) < 0 || (r = parse_stream(c, spec, e)) < 0 ||
+        if ((r = parse_model(c, spec, e)) < 0 ||
+            (r = query_flag(c, "stream", &spec->params.stream, e)) < 0 ||
             (r = parse_deadline(c, spec, e)) < 0)
                 return r;
         return query_word(c, "priority", job_priority, &spec->params.priority, e);

@@ -12,6 +12,7 @@ int query_option(struct conn *c, const char *name, char *value, size_t size,
 /* A word; number gives its number, or -EINVAL. Absent: *ret stays. */
 int query_word(struct conn *c, const char *name, int (*number)(const char *), uint32_t *ret,
                struct request_error *e);
+int query_flag(struct conn *c, const char *name, bool *ret, struct request_error *e);
 /* model, stream, deadline_ms, priority */
 int query_common(struct conn *c, struct job_spec *spec, struct request_error *e);
 int query_max_tokens(struct conn *c, struct job_spec *spec, struct request_error *e);

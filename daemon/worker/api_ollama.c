@@ -46,7 +46,7 @@ static json_t *last_line(const struct exchange *x, const struct job_result *r) {
         json_object_set_new(v, "prompt_eval_duration", nanoseconds(x->admitted, first));
         json_object_set_new(v, "eval_count", json_integer((json_int_t)r->tokens_out));
         json_object_set_new(v, "eval_duration", nanoseconds(first, now));
-        return v;
+        return result_own(v, r);
 }
 
 static json_t *message(const char *p, size_t n) {

@@ -107,7 +107,7 @@ static json_t *response(const struct exchange *x, const char *status, json_t *ou
                              error ? error : json_null(), "incomplete_details",
                              cut ? json_pack("{s:s}", "reason", "max_output_tokens") : json_null(),
                              "usage", r && !error ? usage(r) : json_null()));
-        return v;
+        return r ? result_own(v, r) : v;
 }
 
 /* What came of it: of the response, and of its item. */

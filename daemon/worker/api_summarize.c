@@ -18,6 +18,14 @@
 
 enum { QUERY_VALUE_MAX = 1024 };
 
+static const char *const types[] = { "tldr", "teaser", "key-points", "headline" };
+static const char *const lengths[] = { "short", "medium", "long" };
+static const char *const formats[] = { "plain-text", "markdown" };
+
+const char *summary_type_name(uint32_t type) { return types[type]; }
+const char *summary_length_name(uint32_t length) { return lengths[length]; }
+const char *summary_format_name(uint32_t format) { return formats[format]; }
+
 static int find_name(const char *const *names, size_t n, const char *name) {
         for (size_t i = 0; i < n; i++)
                 if (strcmp(names[i], name) == 0)
@@ -26,47 +34,40 @@ static int find_name(const char *const *names, size_t n, const char *name) {
 }
 
 int summary_type(const char *name) {
-        static const char *const names[] = { "tldr", "teaser", "key-points", "headline" };
-
-        return find_name(names, ARRAY_SIZE(names), name);
+        return find_name(types, ARRAY_SIZE(types), name);
 }
 
 int summary_length(const char *name) {
-        static const char *const names[] = { "short", "medium", "long" };
-
-        return find_name(names, ARRAY_SIZE(names), name);
+        return find_name(lengths, ARRAY_SIZE(lengths), name);
 }
 
 int summary_format(const char *name) {
-        static const char *const names[] = { "plain-text", "markdown" };
-
-        return find_name(names, ARRAY_SIZE(names), name);
+        return find_name(formats, ARRAY_SIZE(formats), name);
 }
 
 static void end(struct exchange *x, const struct job_result *r) {
         char id[32];
-
-        reply_event(x->conn, "done",
-                    json_pack("{s:o,s:o,s:s,s:s,s:s}", "coverage",
+        json_t *v = json_pack("{s:o,s:o,s:s,s:s,s:s}", "coverage",
                               result_coverage(x->verb, &r->coverage), "usage", result_usage(r),
                               "model", x->model, "job", exchange_id(x, id, sizeof(id)),
-                              "finish_reason", r->length ? "length" : "stop"));
+                              "finish_reason", result_finish(r));
+
+        reply_event(x->conn, "done", result_own(v, r));
 }
 
 static void whole(struct exchange *x, const struct job_result *r) {
         char id[32];
+        json_t *v;
 
         if (x->bare) {
                 document_bare(x, r);
                 return;
         }
-        reply_json(x->conn, 200,
-                   json_pack("{s:s%,s:o,s:o,s:s,s:s,s:s}", "summary", x->text.p ? x->text.p : "",
-                             x->text.n, "coverage", result_coverage(x->verb, &r->coverage), "usage",
-                             result_usage(r), "model", x->model, "job",
-                             exchange_id(x, id, sizeof(id)), "finish_reason",
-                             r->length ? "length" : "stop"),
-                   job_id(x->job));
+        v = json_pack("{s:s%,s:o,s:o,s:s,s:s,s:s}", "summary", x->text.p ? x->text.p : "",
+                      x->text.n, "coverage", result_coverage(x->verb, &r->coverage), "usage",
+                      result_usage(r), "model", x->model, "job", exchange_id(x, id, sizeof(id)),
+                      "finish_reason", result_finish(r));
+        reply_json(x->conn, 200, result_own(v, r), job_id(x->job));
 }
 
 static const struct exchange_format format = {
@@ -103,6 +104,7 @@ void api_summarize(struct conn *c) {
             (r = query_word(c, "length", summary_length, &spec.length, &e)) < 0 ||
             (r = query_word(c, "format", summary_format, &spec.format, &e)) < 0 ||
             (r = query_common(c, &spec, &e)) < 0 ||
+            (r = query_flag(c, "receipt", &spec.params.receipt, &e)) < 0 ||
             (r = query_max_tokens(c, &spec, &e)) < 0 ||
             (r = parse_context(c, &spec, &e)) < 0 || (r = query_document(c, &spec, &e)) < 0) {
                 if (r == -ENOMEM)

@@ -304,5 +304,5 @@ void bus_format_end(struct secure_buf *out, uint32_t verb, const struct job_resu
         json_object_set_new(v, "coverage", verb == WIRE_VERB_SUMMARIZE || task_rewrites(verb)
                                                    ? result_coverage(verb, &r->coverage)
                                                    : json_null());
-        add_line(out, v);
+        add_line(out, result_own(v, r));
 }

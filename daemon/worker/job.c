@@ -21,6 +21,7 @@
 #include "daemon/worker/link.h"
 #include "daemon/worker/models.h"
 #include "daemon/worker/prompt.h"
+#include "daemon/worker/receipt.h"
 #include "daemon/worker/scheduler.h"
 #include "daemon/worker/session.h"
 #include "engine/base/macro.h"
@@ -45,6 +46,7 @@ static void job_free(struct job *j) {
         constraint_free(j->constraint);
         stop_filter_done(&j->stop);
         secure_buf_done(&j->out);
+        receipt_free(j->receipt);
         job_spec_done(&j->spec);
         if (j->model)
                 models_release(j->w->models, j->model);
@@ -57,6 +59,10 @@ int job_start(struct worker *w, struct job_spec *spec, const struct job_events *
 
         if (!j)
                 return -ENOMEM;
+        if (spec->params.receipt && receipt_new(&j->receipt, spec) < 0) {
+                free(j);
+                return -ENOMEM;
+        }
         j->w = w;
         j->events = events;
         j->userdata = userdata;
@@ -128,8 +134,12 @@ void job_finish(struct job *j) {
                 session_end_turn(j->w, j->spec.session, &j->result);
         if (!unanswered && j->id != 0)
                 send_done(j);
+        if (j->receipt && j->result.error.code == ERROR_NONE)
+                j->result.receipt = receipt_json(j->receipt, j->w, &j->spec, j->model_name,
+                                                 job_max_tokens(j), &j->result);
         if (events)
                 events->end(j->userdata, &j->result);
+        json_decref(TAKE_PTR(j->result.receipt));
 }
 
 static void fail(struct job *j, const struct request_error *e) {
@@ -289,6 +299,9 @@ static void ask_admission(struct job *j) {
         union wire_message m = { .admit.h.type = WIRE_ADMIT };
         int r = prompt_check_kind(j->model, &j->spec, &e);
 
+        if (r >= 0 && j->receipt && !receipt_possible(j->spec.verb))
+                r = request_fail(&e, ERROR_UNSUPPORTED, "bn.receipt",
+                                 "Receipts are for chats, completions and summaries.");
         if (r >= 0)
                 r = make_constraint(j, &e);
         if (r >= 0)
@@ -387,6 +400,8 @@ void jobs_admitted(struct worker *w, const struct wire_admitted *m) {
         if (bury(j))
                 return;
         j->step = STEP_RUNNING;
+        if (j->receipt)
+                receipt_admitted(j->receipt, m);
         j->progress.state = WIRE_STATE_PREFILL;
         job_report(j);
         if (j->events && j->events->admitted)

@@ -67,6 +67,7 @@ struct job_result {
         uint32_t n_embd;
         const struct messages *labels; /* classify: these, */
         const struct label_score *scores; /* [labels->n], during the call; else NULL */
+        json_t *receipt;             /* where params.receipt says so: during the call; or NULL */
 };
 
 /* Calls to the owner: from jobs_run, link or scheduler dispatch, never from job_start. */

@@ -35,6 +35,7 @@ struct job {
         bool paused, held;               /* by its reader; by interactive work */
         bool busy;                       /* the summary has more to do at once */
         struct stop_filter stop;
+        struct receipt *receipt;         /* wanted; or NULL */
         struct secure_buf out;           /* one text event on its way */
         struct job_progress progress;
         bool progress_new;
@@ -51,5 +52,7 @@ void job_report(struct job *j);
 /* job_work.c. For the estimate, and (with callbacks) to start. */
 struct summarize_request job_summary_request(struct job *j);
 struct task_request job_task_request(struct job *j);
+/* The limit that applies to the answer. */
+uint64_t job_max_tokens(const struct job *j);
 /* Start what the verb says; it ends the job. */
 void job_work(struct job *j);

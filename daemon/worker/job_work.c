@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "daemon/worker/job_internal.h"
+#include "daemon/worker/receipt.h"
 #include "daemon/worker/session.h"
 #include "daemon/worker/summarize_prompt.h"
 #include "engine/base/macro.h"
@@ -15,6 +16,10 @@ static uint32_t summary_max_tokens(const struct job *j) {
         if (n == 0)
                 n = summary_tokens(j->spec.type, j->spec.length);
         return limit ? MIN(n, limit) : n;
+}
+
+uint64_t job_max_tokens(const struct job *j) {
+        return j->spec.verb == WIRE_VERB_SUMMARIZE ? summary_max_tokens(j) : j->tokens_wanted;
 }
 
 /* Whose kept keys a job may use: 0 would be nobody's. A session shares with nobody, so that all of
@@ -70,6 +75,8 @@ struct task_request job_task_request(struct job *j) {
 static void give_text(struct job *j) {
         if (j->out.n > 0 && j->spec.session)
                 session_text(j->w, j->spec.session, j->out.p, j->out.n);
+        if (j->out.n > 0 && j->receipt)
+                receipt_text(j->receipt, j->out.p, j->out.n);
         if (j->out.n > 0 && j->events)
                 j->events->text(j->userdata, j->out.p, j->out.n);
         secure_buf_consume(&j->out, j->out.n);
@@ -193,6 +200,8 @@ static void on_pieces_progress(void *userdata, const char *stage, uint32_t piece
 static void on_pieces_text(void *userdata, const char *text, size_t n) {
         struct job *j = userdata;
 
+        if (j->ending == ENDING_NO && j->receipt)
+                receipt_text(j->receipt, text, n);
         if (j->ending == ENDING_NO && j->events)
                 j->events->text(j->userdata, text, n);
 }

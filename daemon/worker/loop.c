@@ -15,6 +15,7 @@
 #include "daemon/worker/resident.h"
 #include "daemon/worker/session.h"
 #include "daemon/worker/worker.h"
+#include "kernels/cpu.h"
 
 static int wait_for_work(struct worker *w, struct poller *p) {
         int r;
@@ -66,7 +67,9 @@ static bool stopped(const struct worker *w) {
 int loop_run(int link_fd, const struct wire_hello *hello, struct scheduler *scheduler,
              uint64_t seed) {
         struct worker w = { .scheduler = scheduler, .limits = hello->limits,
-                            .uid = hello->uid, .seed_state = seed };
+                            .uid = hello->uid, .seed_state = seed,
+                            .isa = cpu_level_name(cpu_flags(hello->cpu_mask)),
+                            .kv_s8 = hello->kv == WIRE_KV_S8 };
         struct poller p = {};
         int r = link_new(&w.link, &w, link_fd);
 

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "daemon/wire/frame.h"
+#include "daemon/worker/http.h"
 #include "daemon/worker/params.h"
 #include "daemon/worker/schema.h"
 #include "engine/base/macro.h"
@@ -252,7 +253,7 @@ static int parse_bool(const json_t *root, const char *name, bool *ret, struct re
 
 /* Unlike other servers' fields, ours are never ignored. */
 static int check_own(json_t *bn, struct request_error *e) {
-        static const char *const known[] = { "priority", "deadline_ms", "on_overflow" };
+        static const char *const known[] = { "priority", "deadline_ms", "on_overflow", "receipt" };
         const char *overflow = json_string_value(json_object_get(bn, "on_overflow")), *key;
         json_t *v;
 
@@ -263,11 +264,15 @@ static int check_own(json_t *bn, struct request_error *e) {
                         found |= strcmp(key, known[i]) == 0;
                 if (!found)
                         return request_fail(e, ERROR_UNSUPPORTED, "bn",
-                                            "Its fields: priority, deadline_ms, on_overflow.");
+                                            "Its fields: priority, deadline_ms, on_overflow, "
+                                            "receipt.");
         }
         if (field(bn, "on_overflow") && (!overflow || strcmp(overflow, "error") != 0))
                 return request_fail(e, ERROR_UNSUPPORTED, "bn.on_overflow",
                                     "What is too long is always an error.");
+        if (field(bn, "receipt") && !json_is_boolean(field(bn, "receipt")))
+                return request_fail(e, ERROR_INVALID_INPUT, "bn.receipt",
+                                    "The field must be a boolean.");
         return 0;
 }
 
@@ -282,6 +287,7 @@ static int parse_own(const json_t *root, struct gen_params *p, struct request_er
                 return request_fail(e, ERROR_INVALID_INPUT, "bn", "The field must be an object.");
         if (check_own(bn, e) < 0)
                 return -EBADMSG;
+        p->receipt = json_is_true(field(bn, "receipt"));
         priority = field(bn, "priority");
         deadline = field(bn, "deadline_ms");
         name = json_string_value(priority);
@@ -388,13 +394,27 @@ static int parse_tools(const json_t *root, struct gen_params *p, struct request_
         return r;
 }
 
+/* What the answer must look like is part of what a receipt calls its input. */
+static int copy_shape(const json_t *root, struct gen_params *p) {
+        static const char *const names[] = { "response_format", "json_schema", "json-schema",
+                                             "tools", "tool_choice" };
+
+        for (size_t i = 0; i < ARRAY_SIZE(names) && p->receipt; i++)
+                if (field(root, names[i])) {
+                        secure_buf_puts(&p->shape, names[i]);
+                        http_json(&p->shape, field(root, names[i]));
+                }
+        return p->shape.failed ? -ENOMEM : 0;
+}
+
 int params_parse(const json_t *root, struct gen_params *p, struct request_error *e) {
         json_t *options = field(root, "stream_options");
         int r;
 
         if ((r = check_refusals(root, e)) < 0 || (r = parse_numbers(root, p, e)) < 0 ||
             (r = parse_stop(root, p, e)) < 0 || (r = parse_own(root, p, e)) < 0 ||
-            (r = parse_format(root, p, e)) < 0 || (r = parse_tools(root, p, e)) < 0 ||
+            (r = copy_shape(root, p)) < 0 || (r = parse_format(root, p, e)) < 0 ||
+            (r = parse_tools(root, p, e)) < 0 ||
             (field(root, "keep_alive") &&
              (r = keep_parse(field(root, "keep_alive"), &p->keep, e)) < 0) ||
             (r = parse_logprobs(root, p, e)) < 0 ||
@@ -410,6 +430,7 @@ void params_done(struct gen_params *p) {
         stop_list_done(&p->stops);
         p->grammar = grammar_free(p->grammar);
         tools_done(&p->tools);
+        secure_buf_done(&p->shape);
 }
 
 int params_model(const json_t *root, char *name, struct request_error *e) {

@@ -25,6 +25,8 @@ struct gen_params {
         struct stop_list stops;
         struct grammar *grammar; /* what the answer must be, or NULL; owned */
         struct tools tools;
+        bool receipt;            /* the answer comes with one (receipt.h), */
+        struct secure_buf shape; /* for which this is its schema and tools, as JSON; or empty */
         struct keep keep;        /* how long the model stays loaded after it */
         bool stream, include_usage;
         bool logprobs;           /* how likely each token was, and how likely the likeliest: */

@@ -191,12 +191,16 @@ static int fail_tool(struct request_error *e, size_t index) {
 
 static int copy_tools(json_t *to, const json_t *root, struct request_error *e) {
         static const char *const members[] = { "name", "description", "parameters" };
-        json_t *tools = field(root, "tools"), *tool, *list = json_array();
+        json_t *tools = field(root, "tools"), *tool, *list;
         size_t i;
-        int r = json_object_set_new(to, "tools", list);
+        int r;
 
-        if (tools && !json_is_array(tools))
+        if (!tools)
+                return 0;
+        if (!json_is_array(tools))
                 return request_fail(e, ERROR_INVALID_INPUT, "tools", "The field must be an array.");
+        list = json_array();
+        r = json_object_set_new(to, "tools", list);
         json_array_foreach(tools, i, tool) {
                 json_t *function = json_object();
 

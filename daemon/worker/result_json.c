@@ -19,6 +19,12 @@ json_t *result_coverage(uint32_t verb, const struct coverage *c) {
         return v;
 }
 
+json_t *result_own(json_t *v, const struct job_result *r) {
+        if (r->receipt)
+                json_object_set_new(v, "bn", json_pack("{s:O}", "receipt", r->receipt));
+        return v;
+}
+
 const char *result_finish(const struct job_result *r) {
         return r->length ? "length" : "stop";
 }

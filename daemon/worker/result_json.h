@@ -12,4 +12,6 @@ json_t *result_scores(const struct job_result *r);
 json_t *result_coverage(uint32_t verb, const struct coverage *c);
 /* The numbers of a vector as a JSON array, in the nine digits that tell every binary32 apart. */
 void result_numbers(struct secure_buf *to, const float *v, uint32_t n);
+/* Takes v, an answer's object: with "bn", what only this server says, if there is anything. */
+json_t *result_own(json_t *v, const struct job_result *r);
 const char *result_finish(const struct job_result *r); /* "stop" or "length" */

@@ -35,6 +35,8 @@ struct worker {
         struct resident resident;  /* what the broker was told of memory */
         struct refusals refusals;  /* what it was not told yet */
         uint32_t uid;              /* whom it serves; a worker for several needs one in each job */
+        const char *isa;           /* of the kernels, for receipts */
+        bool kv_s8;                /* keys and values in 8 bits */
         uint64_t next_ref;         /* for jobs from HTTP, without the top bit */
         uint64_t seed_state;       /* for default_sampling */
         uint64_t now;              /* CLOCK_MONOTONIC, microseconds, taken once per loop pass */

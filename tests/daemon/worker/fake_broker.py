@@ -19,6 +19,7 @@ VERSION = 2
  RESIDENT, SESSION, COUNTED, REFUSALS) = range(64, 77)
 SESSION_DONE, SESSION_TURN, SESSION_KV, SESSION_CLOSED = range(1, 5)
 CHAT, COMPLETE, SUMMARIZE = 1, 2, 3
+RECEIPT_KEY, MODEL_DIGEST = bytes(range(32)), bytes(range(32, 64))
 TEXT, CHAT_JSON, REQUEST_JSON = 0, 1, 2
 LIMITS = dict(max_input_bytes=1 << 20, kv_bytes=256 << 20, max_output_tokens=16384,
               max_connections=32, max_sequences=8, idle_timeout_ms=60000, max_context_tokens=0,
@@ -206,7 +207,8 @@ class FakeBroker:
                                                               limit))
 
     def admit(self, admit):
-        send(self.sock, header(ADMITTED) + struct.pack('<QQ', admit['ref'], admit['job']))
+        send(self.sock, header(ADMITTED) + struct.pack('<QQ32s32s', admit['ref'], admit['job'],
+                                                       RECEIPT_KEY, MODEL_DIGEST))
 
     def queued(self, admit, position=1, tokens=0, wait_usec=0):
         send(self.sock, header(QUEUED) + struct.pack('<QQIIQQ', admit['ref'], admit['job'],

@@ -62,7 +62,8 @@ static const struct {
         { "{\"bn\":{\"priority\":\"first\"}}", ERROR_INVALID_INPUT, "bn.priority" },
         { "{\"bn\":{\"on_overflow\":\"error\"}}", ERROR_NONE, "" },
         { "{\"bn\":{\"on_overflow\":\"head\"}}", ERROR_UNSUPPORTED, "bn.on_overflow" },
-        { "{\"bn\":{\"receipt\":true}}", ERROR_UNSUPPORTED, "bn" },
+        { "{\"bn\":{\"receipt\":true}}", ERROR_NONE, "" },
+        { "{\"bn\":{\"receipt\":1}}", ERROR_INVALID_INPUT, "bn.receipt" },
         { "{\"bn\":{\"deadline_ms\":0}}", ERROR_INVALID_INPUT, "bn.deadline_ms" },
         /* silence would change the meaning */
         { "{\"n\":2}", ERROR_UNSUPPORTED, "n" },

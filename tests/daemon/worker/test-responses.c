@@ -33,20 +33,19 @@ static const struct {
         const char *given, *chat;
 } rows[] = {
         { "{'model':'m','input':'a','max_output_tokens':3,'store':true,'seed':1}",
-          "{'model':'m','messages':[{'role':'user','content':'a'}],'max_tokens':3,'seed':1,"
-          "'tools':[]}" },
+          "{'model':'m','messages':[{'role':'user','content':'a'}],'max_tokens':3,'seed':1}" },
         { "{'input':[{'type':'message','role':'developer','content':[{'type':'input_text','text':"
           "'a'}]}],'instructions':'b','messages':[],'n':2,'background':false,"
           "'truncation':'disabled'}",
           "{'messages':[{'role':'system','content':'b'},{'role':'developer','content':[{"
-          "'type':'text','text':'a'}]}],'tools':[]}" },
+          "'type':'text','text':'a'}]}]}" },
         { "{'input':[" CALL("1") "," CALL("2") ",{'type':'function_call_output','call_id':'1',"
           "'output':[{'type':'input_text','text':'x'}]},{'role':'assistant','content':'y'},"
           CALL("3") "]}",
           "{'messages':[{'role':'assistant','content':null,'tool_calls':[" CALLED("1") ","
           CALLED("2") "]},{'role':'tool','tool_call_id':'1','content':[{'type':'text',"
           "'text':'x'}]},"
-          "{'role':'assistant','content':'y','tool_calls':[" CALLED("3") "]}],'tools':[]}" },
+          "{'role':'assistant','content':'y','tool_calls':[" CALLED("3") "]}]}" },
         { "{'input':'a','tools':[{'type':'function','name':'f','strict':true,'parameters':{}}],"
           "'tool_choice':{'type':'function','name':'f'},'text':{'format':{'type':'json_schema',"
           "'name':'n','schema':{}}},'top_logprobs':2,'include':['reasoning.encrypted_content']}",
