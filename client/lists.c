@@ -190,8 +190,21 @@ const char *list_size(long long bytes, char buf[16]) {
         return buf;
 }
 
+/* A wider domain stands in place of the uid. */
+static const char *whose(const json_t *w, char buf[24]) {
+        const char *domain = list_text(w, "domain");
+
+        if (strcmp(domain, "host") == 0)
+                return "host";
+        if (strcmp(domain, "group") == 0)
+                snprintf(buf, 24, "g%lld", list_number(w, "domain_id"));
+        else
+                snprintf(buf, 24, "%lld", list_number(w, "uid"));
+        return buf;
+}
+
 void list_print_workers(FILE *out, const json_t *workers) {
-        char own[16], kv[16], shared[16];
+        char own[16], kv[16], shared[16], user[24];
         const json_t *w;
         size_t i;
 
@@ -200,7 +213,7 @@ void list_print_workers(FILE *out, const json_t *workers) {
         json_array_foreach(workers, i, w) {
                 const char *model = list_text(w, "model");
 
-                fprintf(out, "%6lld %-9s %-28s %8s %8s %8s %8.1fs\n", list_number(w, "uid"),
+                fprintf(out, "%6s %-9s %-28s %8s %8s %8s %8.1fs\n", whose(w, user),
                         list_text(w, "state"), *model ? model : "-",
                         list_size(list_number(w, "private_bytes"), own),
                         list_size(list_number(w, "kv_bytes"), kv),

@@ -294,8 +294,8 @@ static int on_connection(sd_event_source *source, int listening, uint32_t revent
         struct account *account = NULL;
         struct charge charge = {};
         struct account_id id;
-        uid_t uid;
-        int fd, r = accept_peer(listening, &fd, &uid);
+        struct ucred who;
+        int fd, r = accept_peer(listening, &fd, &who);
 
         if (r < 0) {
                 if (accept_failed(&b->pause, b->io, r))
@@ -303,13 +303,14 @@ static int on_connection(sd_event_source *source, int listening, uint32_t revent
                 return 0;
         }
         /* Whose slice is not known hears so when he asks for something that has to be paid. */
-        if (settings_account_of(s->settings, fd, uid, &id) < 0)
-                id = (struct account_id){ .uid = uid };
-        if (count_peers(b, uid) < LIMIT_BUS_PEERS &&
+        if (settings_account_of(s->settings, fd, who.uid, &id) < 0)
+                id = (struct account_id){ .uid = who.uid };
+        if (count_peers(b, who.uid) < LIMIT_BUS_PEERS &&
             accounts_get(s->accounts, &id, &account) == 0 &&
-            account_charge(account, CHARGE_CONNECTION, &charge) == 0)
-                add_peer(b, fd, uid, &charge);
-        else
+            account_charge(account, CHARGE_CONNECTION, &charge) == 0) {
+                accept_note_group(account, &who);
+                add_peer(b, fd, who.uid, &charge);
+        } else
                 close(fd);
         charge_done(&charge);
         account_unref(account);

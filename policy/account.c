@@ -106,6 +106,7 @@ static struct account *account_new(struct accounts *a, const struct account_id *
                 return NULL;
         account->owner = a;
         account->id = *id;
+        account->gid = (gid_t)-1;
         a->settings.resolve(id, &account->limits, a->settings.userdata);
         quota_init(&account->quota, &account->limits);
         account->next = a->first;

@@ -36,6 +36,7 @@ struct account {
         struct accounts *owner;
         struct account *next;
         struct account_id id;
+        gid_t gid;                /* of the process that came first, by the kernel; -1: unknown */
         uint32_t refs;
         uint64_t used[_CHARGE_MAX];
         struct limits limits;

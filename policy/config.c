@@ -46,6 +46,7 @@ struct reading {
         unsigned line;
         unsigned bad_line;          /* of the first problem that is not syntax */
         const char *reason;
+        char text[CONFIG_REASON_MAX]; /* room for one that names a value */
         struct setting section;     /* whom the section is for */
         bool broker;                /* it is [Broker] */
         bool sound;                 /* the section is one of ours */
@@ -104,6 +105,40 @@ static int refuse(struct reading *r, const char *reason) {
                 r->bad_line = r->line;
         }
         return 0; /* for inih: an error on this line */
+}
+
+/* Control characters do not go into a log. */
+static int refuse_value(struct reading *r, const char *must, const char *value) {
+        for (const char *p = value; *p; p++)
+                if (*p < ' ' || *p > '~')
+                        return refuse(r, must);
+        if (r->reason)
+                return 0;
+        snprintf(r->text, sizeof(r->text), "%s: \"%.40s\"", must, value);
+        return refuse(r, r->text);
+}
+
+const char *isolation_name(enum isolation i) {
+        static const char *const names[_ISOLATION_MAX] = {
+                [ISOLATION_UID] = "uid",
+                [ISOLATION_GROUP] = "group",
+                [ISOLATION_HOST] = "host",
+        };
+
+        return names[i];
+}
+
+static int set_isolation(struct reading *r, const char *value) {
+        struct config_broker *b = &r->config->broker;
+
+        for (unsigned i = 0; i < _ISOLATION_MAX; i++)
+                if (strcmp(isolation_name((enum isolation)i), value) == 0) {
+                        b->isolation = (enum isolation)i;
+                        b->isolation_path = r->path;
+                        b->isolation_line = r->line;
+                        return 1;
+                }
+        return refuse_value(r, "IsolationDomain= is not uid, group or host", value);
 }
 
 /* "alice" or "1000"; the number -1 is nobody. */
@@ -207,6 +242,8 @@ static int set_broker(struct reading *r, const char *name, const char *value) {
                 return config_cpu_level(value, &b->cpu) < 0 ? refuse(r, "not a CPU level") : 1;
         if (strcmp(name, "KVType") == 0)
                 return config_kv_type(value, &b->kv_s8) < 0 ? refuse(r, "not f16 or s8") : 1;
+        if (strcmp(name, "IsolationDomain") == 0)
+                return set_isolation(r, value);
         if (strcmp(name, "Threads") != 0 && strcmp(name, "IdleExitSec") != 0)
                 return refuse(r, "unknown key");
         n = strtoul(value, &end, 10);
@@ -268,6 +305,8 @@ static int problem_at(const struct reading *r, unsigned line, const char *reason
         snprintf(ret->path, sizeof(ret->path), "%s", r->path);
         ret->line = line;
         ret->reason = reason;
+        if (reason == r->text)
+                ret->reason = memcpy(ret->text, reason, sizeof(ret->text));
         return -EINVAL;
 }
 

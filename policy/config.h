@@ -18,23 +18,30 @@
 enum cpu_level { CPU_LEVEL_C, CPU_LEVEL_AVX2, CPU_LEVEL_AVXVNNI, CPU_LEVEL_AVX512VL,
                  CPU_LEVEL_AVX512VNNI, CPU_LEVEL_AVX512VBMI, CPU_LEVEL_ALL, _CPU_LEVEL_MAX };
 
+/* Whom one worker serves: a uid, the users of a primary group, or everybody. */
+enum isolation { ISOLATION_UID, ISOLATION_GROUP, ISOLATION_HOST, _ISOLATION_MAX };
+
 struct config_broker {
         uint32_t threads;       /* 0 = one per CPU */
         enum cpu_level cpu;     /* the most that kernels may use */
         bool kv_s8;             /* keys and values in 8 bits, not in f16 */
+        enum isolation isolation;
+        const char *isolation_path; /* where that is said; NULL: nowhere */
+        unsigned isolation_line;
         bool idle_given;
         uint32_t idle_exit;     /* seconds without a client, then the daemon ends; 0 = never */
 };
 
 enum { CONFIG_IDLE_EXIT_MAX = 604800 };
 
-enum { CONFIG_PATH_MAX = 512 };
+enum { CONFIG_PATH_MAX = 512, CONFIG_REASON_MAX = 96 };
 
 /* Why a file is refused. */
 struct config_problem {
         char path[CONFIG_PATH_MAX];
         unsigned line;          /* 1 is the first; 0: the whole file */
-        const char *reason;     /* a fixed text */
+        const char *reason;     /* a fixed text, or the next one */
+        char text[CONFIG_REASON_MAX]; /* names a value */
 };
 
 /* Whom a section is for. */
@@ -52,6 +59,7 @@ struct identity {
         const struct identity_group *groups;
         size_t n_groups;
         const char *slice;
+        gid_t gid;              /* primary, of somebody with a name */
 };
 
 /* What decided a value. Texts belong to the configuration. */
@@ -88,5 +96,7 @@ void config_resolve(const struct config *c, const struct identity *who, struct l
 
 /* "c", "avx2", "avxvnni", "avx512vl", "avx512vnni", "avx512vbmi" or "all". 0 or -EINVAL. */
 int config_cpu_level(const char *name, enum cpu_level *ret);
+/* "uid", "group" or "host". */
+const char *isolation_name(enum isolation i);
 /* "f16" or "s8"; -EINVAL: neither. */
 int config_kv_type(const char *name, bool *ret_s8);

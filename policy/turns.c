@@ -8,6 +8,7 @@
 #include <stdlib.h>
 
 #include "engine/base/macro.h"
+#include "policy/lease.h"
 #include "policy/turns.h"
 
 static struct turn *find(const struct turn *parent, uint64_t key) {
@@ -63,6 +64,18 @@ int turns_enter(struct turns *t, enum turn_class class, const uint64_t keys[_TUR
         for (*ret = n; n; n = n->parent)
                 n->users++;
         return 0;
+}
+
+void turn_set_weight(struct turn *job, uint32_t weight) {
+        struct turn *n = job;
+
+        for (unsigned level = TURN_JOB; level > TURN_USER; level--)
+                n = n->parent;
+        if (weight == LEASE_WEIGHT)
+                weight = 0;
+        if (n->weight != weight)
+                n->remainder = 0;
+        n->weight = weight;
 }
 
 void turns_leave(struct turn *job) {
@@ -143,11 +156,18 @@ bool turn_before(const struct turn *a, const struct turn *b) {
         return a->counter != b->counter ? a->counter < b->counter : a->age < b->age;
 }
 
+static uint64_t weighted(struct turn *user, uint64_t cost) {
+        uint64_t scaled = cost * LEASE_WEIGHT + user->remainder;
+
+        user->remainder = (uint32_t)(scaled % user->weight);
+        return scaled / user->weight;
+}
+
 void turns_charge(struct turns *t, struct turn *job, uint64_t cost) {
         struct turn *n = job;
 
         for (; n->parent; n = n->parent) {
-                n->counter += cost;
+                n->counter += n->weight > 0 ? weighted(n, cost) : cost;
                 n->parent->floor = n->counter;
         }
         n->counter += cost * (n == &t->class[TURN_BACKGROUND] ? TURN_BACKGROUND_COST

@@ -26,6 +26,8 @@ struct turn {
         uint64_t floor;      /* counter of the child that was charged last */
         uint64_t age;        /* order of arrival: decides between equal counters */
         uint32_t users;      /* entered and not left */
+        uint32_t weight;     /* of a user: who has twice as much gets twice the time */
+        uint32_t remainder;  /* of the division by it: counters are exact */
         bool active, wants;  /* at the last look; at this one */
 };
 
@@ -39,6 +41,8 @@ struct turns {
  * left as often as it was entered. 0 or -ENOMEM. */
 int turns_enter(struct turns *t, enum turn_class class, const uint64_t keys[_TURN_LEVEL_MAX],
                 struct turn **ret);
+/* Of the user of this job beside other users, 1..10000; 0 or LEASE_WEIGHT is usual (lease.h). */
+void turn_set_weight(struct turn *job, uint32_t weight);
 /* job may be NULL. */
 void turns_leave(struct turn *job);
 

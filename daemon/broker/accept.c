@@ -62,7 +62,7 @@ void listener_refuse(struct listener *l, int fd, const struct refusal *why) {
                 linger(&l->lingering, fd);
 }
 
-int accept_peer(int listening, int *ret_fd, uid_t *ret_uid) {
+int accept_peer(int listening, int *ret_fd, struct ucred *ret) {
         _cleanup_close_ int fd = accept4(listening, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
         struct ucred peer;
         socklen_t n = sizeof(peer);
@@ -70,32 +70,39 @@ int accept_peer(int listening, int *ret_fd, uid_t *ret_uid) {
         if (fd < 0 || getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &n) < 0)
                 return -errno;
         *ret_fd = TAKE_FD(fd);
-        *ret_uid = peer.uid;
+        *ret = peer;
         return 0;
 }
 
-static struct refusal admit(struct listener *l, int fd, uid_t uid) {
+void accept_note_group(struct account *account, const struct ucred *peer) {
+        if (account->gid == (gid_t)-1)
+                account->gid = peer->gid;
+}
+
+static struct refusal admit(struct listener *l, int fd, const struct ucred *peer) {
         const struct workers_settings *s = workers_settings(l->workers);
         struct account *account = NULL;
         struct account_id id;
         struct charge charge = {};
-        struct worker *worker;
+        struct member *member;
         struct refusal why = { .code = ERROR_OVERLOADED };
         int r;
 
-        if (settings_account_of(s->settings, fd, uid, &id) < 0)
+        if (settings_account_of(s->settings, fd, peer->uid, &id) < 0)
                 return (struct refusal){ .code = ERROR_SLICE_UNKNOWN };
         r = accounts_get(s->accounts, &id, &account);
-        if (r == 0)
+        if (r == 0) {
+                accept_note_group(account, peer);
                 r = account_charge(account, CHARGE_CONNECTION, &charge);
+        }
         if (account && r == ACCOUNT_E_QUOTA)
                 why = (struct refusal){ .code = ERROR_CONNECTIONS,
                                         .value = account->used[CHARGE_CONNECTION] + 1,
                                         .limit = account_limit(account, CHARGE_CONNECTION) };
         if (r == 0)
-                r = workers_get(l->workers, account, &worker);
+                r = workers_get(l->workers, account, &member);
         if (r == 0)
-                r = worker_add_conn(worker, fd, &charge);
+                r = worker_add_conn(member, fd, &charge);
         charge_done(&charge);
         account_unref(account);
         return r == 0 ? (struct refusal){} : why;
@@ -131,8 +138,8 @@ void accept_pause_done(struct accept_pause *p) {
 static int on_connection(sd_event_source *source, int fd, uint32_t revents, void *userdata) {
         struct listener *l = userdata;
         struct refusal why = { .code = ERROR_STOPPING };
-        uid_t uid;
-        int peer, r = accept_peer(fd, &peer, &uid);
+        struct ucred who;
+        int peer, r = accept_peer(fd, &peer, &who);
 
         if (r < 0) {
                 if (accept_failed(&l->pause, l->io, r))
@@ -140,9 +147,9 @@ static int on_connection(sd_event_source *source, int fd, uint32_t revents, void
                 return 0;
         }
         if (!l->stopping)
-                why = admit(l, peer, uid);
+                why = admit(l, peer, &who);
         if (why.code != ERROR_NONE) {
-                log_refused(uid, 0, 0, why.code);
+                log_refused(who.uid, 0, 0, why.code);
                 listener_refuse(l, peer, &why);
         } else
                 workers_settings(l->workers)->metrics->connections++;

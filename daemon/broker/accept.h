@@ -2,7 +2,7 @@
  * uid's worker. Nothing is ever read from a client here. */
 #pragma once
 
-#include <sys/types.h>
+#include <sys/socket.h>
 #include <systemd/sd-event.h>
 
 #include "daemon/broker/worker.h"
@@ -23,8 +23,10 @@ void listener_pause(struct listener *l);
 /* Constant HTTP answer of an error, then the connection is closed (the descriptor is taken). */
 void listener_refuse(struct listener *l, int fd, const struct refusal *why);
 
-/* Accept one connection: 0 with the descriptor and the uid of the peer, or a negative errno. */
-int accept_peer(int listening, int *ret_fd, uid_t *ret_uid);
+/* Accept one connection: 0 with the descriptor and who the peer is, or a negative errno. */
+int accept_peer(int listening, int *ret_fd, struct ucred *ret);
+/* The group of an account is that of its first process. */
+void accept_note_group(struct account *account, const struct ucred *peer);
 
 /* Rest of a listening socket when accepting fails. Zero-initialised. */
 struct accept_pause {

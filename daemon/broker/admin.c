@@ -72,15 +72,15 @@ static size_t answer(struct admin *a) {
 
 static int on_connection(sd_event_source *source, int fd, uint32_t revents, void *userdata) {
         struct admin *a = userdata;
-        uid_t uid;
-        int peer, r = accept_peer(fd, &peer, &uid);
+        struct ucred who;
+        int peer, r = accept_peer(fd, &peer, &who);
         ssize_t sent = -1;
 
         if (r < 0) {
                 accept_failed(&a->pause, a->io, r);
                 return 0;
         }
-        if (uid == 0 || uid == geteuid()) {
+        if (who.uid == 0 || who.uid == geteuid()) {
                 size_t n = answer(a);
 
                 sent = send(peer, a->text, n, MSG_DONTWAIT | MSG_NOSIGNAL);

@@ -69,6 +69,35 @@ static void resolve(const struct account_id *id, struct limits *ret, void *userd
                                            IDENTITY_AGAIN_USEC, 1000000, on_ask_again, b);
 }
 
+/* Groups are those of the user database: a process may choose among its own. Only who has no entry
+ * there belongs to the group that the kernel told; without any, or an answer, to himself. */
+static struct domain domain_of(const struct account *account, void *userdata) {
+        struct broker *b = userdata;
+        enum isolation kind = config_broker(b->settings.config)->isolation;
+        struct domain d = { .kind = ISOLATION_UID, .id = account->id.uid };
+        const struct identity *who;
+
+        memcpy(d.slice, account->id.slice, sizeof(d.slice));
+        if (kind == ISOLATION_HOST) {
+                d.kind = ISOLATION_HOST;
+                d.id = 0;
+        } else if (kind == ISOLATION_GROUP &&
+                   identities_get(&b->settings.identities, account->id.uid, &who) == 0 &&
+                   (who->name || account->gid != (gid_t)-1)) {
+                d.kind = ISOLATION_GROUP;
+                d.id = who->name ? who->gid : account->gid;
+        }
+        return d;
+}
+
+/* What [Default], and a section about the slice, says of a worker of several users. */
+static void limits_of_domain(const struct domain *d, struct limits *ret, void *userdata) {
+        struct account_id nobody = { .uid = (uid_t)-1 };
+
+        memcpy(nobody.slice, d->slice, sizeof(nobody.slice));
+        resolve(&nobody, ret, userdata);
+}
+
 static struct quota_clock clocks(void *userdata) {
         return (struct quota_clock){ .monotonic = now_monotonic(), .realtime = now_realtime() };
 }
@@ -89,7 +118,7 @@ static void on_overrun(struct lease_domain *domain, bool hopeless) {
         bool power_of_two = (domain->overruns & (domain->overruns - 1)) == 0;
 
         if (hopeless || power_of_two)
-                log_event(LOG_WORKER_OVERRUN, w->account->id.uid, (uint64_t)w->pid,
+                log_event(LOG_WORKER_OVERRUN, w->first_uid, (uint64_t)w->pid,
                           domain->overruns);
         if (hopeless)
                 worker_doom(w, FAILURE_OVERRUN);
@@ -208,6 +237,7 @@ static int build_modules(struct broker *b) {
         struct workers_settings workers = {
                 .spawn = &b->spawn, .threads = threads, .cpu_mask = mask,
                 .kv = (o->kv_given ? o->kv_s8 : config->kv_s8) ? WIRE_KV_S8 : WIRE_KV_F16,
+                .domain = domain_of, .limits = limits_of_domain,
                 .unavailable = on_unavailable, .exhausted = on_exhausted,
                 .all_gone = on_all_gone, .userdata = b };
         struct leases_settings leases = {

@@ -99,7 +99,7 @@ enum error_code control_submit(struct workers *workers, const struct account_id 
         _cleanup_(account_unrefp) struct account *account = NULL;
         _cleanup_close_ int output = -1;
         struct wire_job wanted;
-        struct worker *worker;
+        struct member *member;
         struct job *job;
         int r;
 
@@ -111,7 +111,7 @@ enum error_code control_submit(struct workers *workers, const struct account_id 
         if (control_check_input(input, account->limits.v[QUOTA_MAX_INPUT_BYTES], ret_refusal) !=
             ERROR_NONE)
                 return ret_refusal->code;
-        if (workers_get(workers, account, &worker) < 0)
+        if (workers_get(workers, account, &member) < 0)
                 return ret_refusal->code = ERROR_OVERLOADED;
         wanted = *request;
         if (wanted.keep_usec && jobs_detached(s->jobs, who->uid) >= LIMIT_DETACHED_PER_UID) {
@@ -120,7 +120,7 @@ enum error_code control_submit(struct workers *workers, const struct account_id 
                                                  .limit = LIMIT_DETACHED_PER_UID };
                 return ret_refusal->code;
         }
-        ret_refusal->code = worker_allows(worker, wanted.verb, wanted.model, &wanted.priority);
+        ret_refusal->code = member_allows(member, wanted.verb, wanted.model, &wanted.priority);
         if (ret_refusal->code != ERROR_NONE || !account_request(account, ret_refusal))
                 return ret_refusal->code;
         r = jobs_add(s->jobs, account, &job, ret_refusal);
@@ -128,7 +128,7 @@ enum error_code control_submit(struct workers *workers, const struct account_id 
                 account_take_back_request(account);
                 if (r < 0)
                         *ret_refusal = (struct refusal){ .code = ERROR_OVERLOADED };
-                ret_refusal->retry_after_ms = queue_retry_ms(worker);
+                ret_refusal->retry_after_ms = queue_retry_ms(member);
                 return ret_refusal->code;
         }
         job->verb = (enum wire_verb)wanted.verb;
@@ -137,13 +137,13 @@ enum error_code control_submit(struct workers *workers, const struct account_id 
         job->request.h.type = WIRE_JOB;
         job->request.ref = job->id;
         snprintf(job->model, sizeof(job->model), "%s",
-                 worker_model(worker, request->model)->name);
+                 member_model(member, request->model)->name);
         if (job_descriptors(job, input, &output) < 0) {
                 job_end(job, ERROR_OVERLOADED, 0, 0, NULL);
                 return ret_refusal->code = ERROR_OVERLOADED;
         }
-        worker_send_rates(worker);
-        worker_add_job(worker, job);
+        member_send_rates(member);
+        worker_add_job(member, job);
         if (request->deadline_usec > 0)
                 set_timer(job, request->deadline_usec);
         *ret = job;
@@ -160,7 +160,7 @@ void control_cancel(struct job *job, enum error_code reason) {
         if (job_finished(job) || job->cancelling)
                 return;
         if (job->input >= 0) {
-                worker_job_ended(job->worker, job, reason, 0, 0, NULL);
+                worker_job_ended(job, reason, 0, 0, NULL);
                 return;
         }
         job->cancelling = true;
@@ -174,20 +174,20 @@ enum error_code control_set_priority(struct job *job, enum wire_priority priorit
 
         if (job_finished(job))
                 return ERROR_NONE;
-        error = worker_allows(job->worker, job->verb, job->model, &allowed);
+        error = member_allows(job->member, job->verb, job->model, &allowed);
         if (error != ERROR_NONE || allowed != priority)
                 return ERROR_NOT_AUTHORIZED;
-        worker_set_priority(job->worker, job, priority);
+        worker_set_priority(job, priority);
         return ERROR_NONE;
 }
 
 enum error_code control_take_output(struct job *job, int *ret) {
-        union wire_message m = { .take_output = { .h.type = WIRE_TAKE_OUTPUT, .job = job->id } };
-        struct worker *w = job_finished(job) ? job->keeper : job->worker;
+        union wire_message take = { .take_output = { .h.type = WIRE_TAKE_OUTPUT, .job = job->id } };
+        const struct member *m = job_finished(job) ? job->keeper : job->member;
         _cleanup_close_ int output = -1, client = -1;
 
         /* The timer that wipes it may be a moment late. */
-        if (!w || !job_detached(job) || (job->keeper && job->keep_until <= now_monotonic()))
+        if (!m || !job_detached(job) || (job->keeper && job->keep_until <= now_monotonic()))
                 return ERROR_NO_SUCH_OBJECT;
         if (output_pair(&output, &client) < 0)
                 return ERROR_OVERLOADED;
@@ -195,7 +195,7 @@ enum error_code control_take_output(struct job *job, int *ret) {
                 close(job->output);
                 job->output = TAKE_FD(output);
         } else
-                worker_send(w, &m, output);
+                worker_send(m->worker, &take, output);
         *ret = TAKE_FD(client);
         return ERROR_NONE;
 }

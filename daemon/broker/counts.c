@@ -155,7 +155,7 @@ static enum error_code refuse(struct refusal *r, enum error_code code) {
 
 /* What can be said before anything is taken: the worker, and that its user may. */
 static enum error_code check(struct workers *workers, struct account *account,
-                             const struct wire_count *request, int input, struct worker **ret,
+                             const struct wire_count *request, int input, struct member **ret,
                              struct refusal *r) {
         uint32_t priority = WIRE_PRIORITY_INTERACTIVE;
 
@@ -163,7 +163,7 @@ static enum error_code check(struct workers *workers, struct account *account,
                 return r->code;
         if (workers_get(workers, account, ret) < 0)
                 return refuse(r, ERROR_OVERLOADED);
-        return refuse(r, worker_allows(*ret, request->verb, request->model, &priority));
+        return refuse(r, member_allows(*ret, request->verb, request->model, &priority));
 }
 
 enum error_code counts_start(struct counts *all, struct workers *workers,
@@ -172,14 +172,14 @@ enum error_code counts_start(struct counts *all, struct workers *workers,
         _cleanup_(account_unrefp) struct account *account = NULL;
         _cleanup_close_ int copy = -1;
         struct charge taken = {};
-        struct worker *w;
+        struct member *m;
         struct count *c;
 
         if (workers_stopping(workers))
                 return refuse(r, ERROR_STOPPING);
         if (accounts_get(workers_settings(workers)->accounts, who, &account) != 0)
                 return refuse(r, ERROR_OVERLOADED);
-        if (check(workers, account, request, input, &w, r) != ERROR_NONE ||
+        if (check(workers, account, request, input, &m, r) != ERROR_NONE ||
             !charge(all, account, &taken, r))
                 return r->code;
         if (!account_request(account, r)) {
@@ -192,25 +192,28 @@ enum error_code counts_start(struct counts *all, struct workers *workers,
                 charge_done(&taken);
                 return refuse(r, ERROR_OVERLOADED);
         }
-        *c = (struct count){ .owner = all, .next = all->first, .worker = w, .charge = taken,
+        *c = (struct count){ .owner = all, .next = all->first, .worker = m->worker,
+                             .charge = taken,
                              .request = *request, .input = TAKE_FD(copy),
                              .deadline = now_monotonic() + LIMIT_COUNT_USEC + LIMIT_CANCEL_USEC };
         c->request.h.type = WIRE_COUNT;
         c->request.ref = ++all->last_ref;
+        c->request.uid = who->uid;
         all->first = c;
         arm(all);
-        worker_send_rates(w);
-        if (w->open && w->state == WORKER_SERVING)
+        member_send_rates(m);
+        if (worker_is_open(m->worker))
                 send_count(c);
-        worker_settle(w);
+        worker_settle(m->worker);
         *ret = c;
         *r = (struct refusal){ .code = ERROR_NONE };
         return ERROR_NONE;
 }
 
-bool counts_of_worker(const struct counts *all, const struct worker *w) {
+bool counts_of_worker(const struct counts *all, const struct worker *w,
+                      const struct account *account) {
         for (const struct count *c = all->first; c; c = c->next)
-                if (c->worker == w)
+                if (c->worker == w && c->charge.account == account)
                         return true;
         return false;
 }

@@ -49,7 +49,8 @@ enum error_code counts_start(struct counts *all, struct workers *workers,
 struct count *counts_first(const struct counts *all);
 
 /* For the modules of workers. */
-bool counts_of_worker(const struct counts *all, const struct worker *w);
+bool counts_of_worker(const struct counts *all, const struct worker *w,
+                      const struct account *account);
 void counts_worker_open(struct counts *all, struct worker *w);
 void counts_worker_gone(struct counts *all, struct worker *w, enum error_code why);
 /* 0, or -EBADMSG: it may not say that. */

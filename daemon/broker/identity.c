@@ -55,7 +55,7 @@ static int load(struct identity *who) {
         r = getpwuid_r(who->uid, &entry, buf, ENTRY_MAX_BYTES, &found);
         if (r != 0 || !found)
                 return -r;
-        gid = entry.pw_gid;
+        gid = who->gid = entry.pw_gid;
         who->name = strdup(entry.pw_name);
         return who->name ? load_groups(who, gid, buf) : -ENOMEM;
 }

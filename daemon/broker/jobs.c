@@ -266,6 +266,7 @@ void job_end(struct job *job, enum error_code error, uint64_t value, uint64_t li
         account_settle(job->charge.account, &job->reservation, cost(job));
         metrics_job(jobs->metrics, job);
         job->worker = NULL;
+        job->member = NULL;
         job->finished_usec = now_realtime();
         job->forget_at = now_monotonic() + LIMIT_FINISHED_USEC;
         job->keep_until = now_monotonic() + job->request.keep_usec;

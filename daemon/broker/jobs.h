@@ -12,6 +12,7 @@
 #include "policy/admission.h"
 #include "policy/error.h"
 
+struct member;
 struct worker;
 struct jobs;
 struct metrics;
@@ -23,7 +24,8 @@ struct job {
         struct charge charge;          /* until the end */
         struct charge object;          /* until it is forgotten */
         struct reservation reservation; /* of tokens, from its admission to the end */
-        struct worker *worker;         /* until the end; borrowed */
+        struct worker *worker;         /* until the end; borrowed, like this: */
+        struct member *member;         /* its user there */
         uint64_t ref;                  /* the worker's name for it: id for jobs from the bus */
         struct admission_entry admission;
 
@@ -40,7 +42,8 @@ struct job {
         uint64_t tokens_wanted;        /* of the answer, at most; 0 before it asked for admission */
         uint64_t promised, work;       /* weighted tokens it may use, and has used (queue.c) */
         uint32_t told_position;        /* in the queue */
-        struct worker *keeper;         /* has its output, once it has ended; borrowed; or NULL */
+        struct member *keeper;         /* its user where its output is, once it has ended; borrowed;
+                                        * or NULL */
         uint64_t keep_until;           /* monotonic, with a keeper */
 
         /* Bus jobs, until they are handed to the worker. */

@@ -19,25 +19,36 @@ static int on_ready(struct worker *w, const union wire_message *m) {
                 worker_doom(w, FAILURE_SANDBOX);
                 return 0;
         }
-        log_event(LOG_WORKER_READY, w->account->id.uid, (uint64_t)w->pid, m->ready.landlock_abi);
+        log_event(LOG_WORKER_READY, w->first_uid, (uint64_t)w->pid, m->ready.landlock_abi);
         worker_serve(w);
         return 0;
 }
 
-void link_answer_model(struct worker *w, const char *asked) {
-        const struct store_model *model = worker_model(w, asked);
-        union wire_message m = { .model = { .h.type = WIRE_MODEL } };
+static void send_no_model(struct worker *w, const struct wire_want_model *asked) {
+        union wire_message m = { .model = { .h.type = WIRE_MODEL, .uid = asked->uid,
+                                            .error = ERROR_NOT_AUTHORIZED } };
+
+        snprintf(m.model.asked, WIRE_NAME_MAX, "%s", asked->name);
+        snprintf(m.model.name, WIRE_NAME_MAX, "%s", *asked->name ? asked->name : "none");
+        worker_send(w, &m, -1);
+}
+
+void link_answer_model(struct member *member, const char *asked) {
+        struct worker *w = member->worker;
+        const struct store_model *model = member_model(member, asked);
+        union wire_message m = { .model = { .h.type = WIRE_MODEL,
+                                            .uid = member->account->id.uid } };
 
         if (model && worker_knows_models(w))
                 store_wanted(workers_settings(w->owner)->store, model);
         /* Later; beyond that many the answer is that it is loading. */
         if (model && (model->state == ERROR_MODEL_LOADING || !worker_knows_models(w)) &&
-            w->n_wants < WORKER_MAX_WANTS) {
-                snprintf(w->wants[w->n_wants++], WIRE_NAME_MAX, "%s", asked);
+            member->n_wants < MEMBER_MAX_WANTS) {
+                snprintf(member->wants[member->n_wants++], WIRE_NAME_MAX, "%s", asked);
                 return;
         }
         /* A worker could ask for one model and run another: it gets none that is not allowed. */
-        if (model && !limits_allow_model(&w->account->limits, model->name)) {
+        if (model && !limits_allow_model(&member->account->limits, model->name)) {
                 m.model.error = ERROR_NOT_AUTHORIZED;
                 model = NULL;
         } else {
@@ -57,49 +68,58 @@ void link_answer_model(struct worker *w, const char *asked) {
 }
 
 static int on_want_model(struct worker *w, const union wire_message *m) {
-        link_answer_model(w, m->want_model.name);
+        struct member *member = member_of_uid(w, m->want_model.uid);
+
+        if (member)
+                link_answer_model(member, m->want_model.name);
+        else
+                send_no_model(w, &m->want_model); /* he has left meanwhile */
         return 0;
 }
 
-static int refuse(struct worker *w, uint64_t ref, uint32_t verb, const struct refusal *why) {
+static int refuse(struct member *member, uint64_t ref, uint32_t verb,
+                  const struct refusal *why) {
+        struct worker *w = member->worker;
         union wire_message m = { .refused = { .h.type = WIRE_REFUSED, .ref = ref,
                                               .error = why->code,
                                               .retry_after_ms = why->retry_after_ms,
                                               .value = why->value, .limit = why->limit } };
 
         workers_settings(w->owner)->metrics->refusals[why->code]++;
-        log_refused(w->account->id.uid, verb, ref & WIRE_REF_WORKER ? 0 : ref, why->code);
-        worker_send_rates(w);
+        log_refused(member->account->id.uid, verb, ref & WIRE_REF_WORKER ? 0 : ref, why->code);
+        member_send_rates(member);
         worker_send(w, &m, -1);
         return 0;
 }
 
-static bool has_conn(const struct worker *w, uint64_t id) {
+/* Whose connection that is, which the worker has; NULL: nobody's. */
+static struct member *of_conn(const struct worker *w, uint64_t id) {
         for (const struct conn *c = w->conns; c; c = c->next)
                 if (c->id == id)
-                        return c->fd < 0;
-        return false;
+                        return c->fd < 0 ? member_find(w, c->charge.account) : NULL;
+        return NULL;
 }
 
 /* A job from HTTP gets its place in the table now. 0, positive: refused, or negative. */
-static int adopt(struct worker *w, const struct wire_admit *a, struct job **ret,
+static int adopt(struct member *m, const struct wire_admit *a, struct job **ret,
                  struct refusal *ret_refusal) {
-        const struct workers_settings *s = workers_settings(w->owner);
+        const struct workers_settings *s = workers_settings(m->worker->owner);
         struct job *job;
         int r;
 
-        r = jobs_add(s->jobs, w->account, &job, ret_refusal);
+        r = jobs_add(s->jobs, m->account, &job, ret_refusal);
         if (r != 0) {
                 if (r < 0)
                         *ret_refusal = (struct refusal){ .code = ERROR_OVERLOADED };
-                ret_refusal->retry_after_ms = queue_retry_ms(w);
+                ret_refusal->retry_after_ms = queue_retry_ms(m);
                 return r;
         }
         job->ref = a->ref;
         job->verb = (enum wire_verb)a->verb;
         job->priority = (enum wire_priority)a->priority;
-        job->worker = w;
-        admission_enter(&w->admission, &job->admission, a->conn,
+        job->worker = m->worker;
+        job->member = m;
+        admission_enter(&m->admission, &job->admission, a->conn,
                         job->priority == WIRE_PRIORITY_BACKGROUND);
         *ret = job;
         return 0;
@@ -112,9 +132,9 @@ static bool is_one_prompt(uint32_t verb) {
 }
 
 /* Room in the context. The worker has made its answer fit. */
-static bool check_context(const struct worker *w, const struct wire_admit *a,
+static bool check_context(const struct member *m, const struct wire_admit *a,
                           struct refusal *ret) {
-        uint64_t limit = w->account->limits.v[QUOTA_MAX_CONTEXT_TOKENS];
+        uint64_t limit = m->account->limits.v[QUOTA_MAX_CONTEXT_TOKENS];
 
         if (!is_one_prompt(a->verb) ||
             (a->tokens_in <= limit && a->tokens_wanted <= limit - a->tokens_in))
@@ -125,62 +145,64 @@ static bool check_context(const struct worker *w, const struct wire_admit *a,
 }
 
 /* What can be said without the job. False: *ret says why it is refused. a->priority may change. */
-static bool check_admit(const struct worker *w, struct wire_admit *a, struct refusal *ret) {
-        uint64_t max_bytes = w->account->limits.v[QUOTA_MAX_INPUT_BYTES];
+static bool check_admit(const struct member *m, struct wire_admit *a, struct refusal *ret) {
+        uint64_t max_bytes = m->account->limits.v[QUOTA_MAX_INPUT_BYTES];
 
         *ret = (struct refusal){ .code = ERROR_STOPPING };
-        if (workers_stopping(w->owner))
+        if (workers_stopping(m->worker->owner))
                 return false;
-        ret->code = worker_allows(w, a->verb, a->model, &a->priority);
+        ret->code = member_allows(m, a->verb, a->model, &a->priority);
         if (ret->code != ERROR_NONE)
                 return false;
         if (a->input_bytes > max_bytes)
                 *ret = (struct refusal){ .code = ERROR_INPUT_TOO_LARGE, .value = a->input_bytes,
                                          .limit = max_bytes };
-        return a->input_bytes <= max_bytes && check_context(w, a, ret);
+        return a->input_bytes <= max_bytes && check_context(m, a, ret);
 }
 
 /* Tokens are reserved for every job here; a job from the bus was counted as a request when it was
  * submitted and is in the table already. False: refused, and nothing is taken. */
-static bool charge_admit(struct worker *w, const struct wire_admit *a, struct job **job,
+static bool charge_admit(struct member *m, const struct wire_admit *a, struct job **job,
                          struct refusal *ret) {
         uint64_t tokens = quota_cost(a->tokens_in, 0, a->tokens_wanted);
         struct reservation reservation = {};
         bool http = !*job;
 
-        worker_bill(w);
-        if (http && !account_request(w->account, ret))
+        members_bill(m->worker, false);
+        if (http && !account_request(m->account, ret))
                 return false;
-        if (account_reserve(w->account, tokens, &reservation, ret)) {
-                if (!http || adopt(w, a, job, ret) == 0) {
+        if (account_reserve(m->account, tokens, &reservation, ret)) {
+                if (!http || adopt(m, a, job, ret) == 0) {
                         (*job)->reservation = reservation;
                         return true;
                 }
-                account_settle(w->account, &reservation, 0);
+                account_settle(m->account, &reservation, 0);
         }
         if (http)
-                account_take_back_request(w->account);
+                account_take_back_request(m->account);
         return false;
 }
 
-static void answer_admit(struct worker *w, struct job *job) {
-        worker_send_rates(w);
-        if (admission_ready(&w->admission, &job->admission, worker_max_running(w)))
-                worker_send_admitted(w, job);
+static void answer_admit(struct job *job) {
+        struct member *m = job->member;
+
+        member_send_rates(m);
+        if (admission_ready(&m->admission, &job->admission, member_max_running(m)))
+                worker_send_admitted(job);
         else
-                queue_tell(w); /* this one, and those behind it */
-        worker_settle(w);
+                queue_tell(m); /* this one, and those behind it */
+        worker_settle(m->worker);
 }
 
 /* What is only counted costs a request and leaves nothing here. */
-static int pass_count(struct worker *w, const struct wire_admit *a) {
+static int pass_count(struct member *member, const struct wire_admit *a) {
         union wire_message m = { .passed = { .h.type = WIRE_PASSED, .ref = a->ref } };
         struct refusal refusal;
 
-        if (!account_request(w->account, &refusal))
-                return refuse(w, a->ref, a->verb, &refusal);
-        worker_send_rates(w);
-        worker_send(w, &m, -1);
+        if (!account_request(member->account, &refusal))
+                return refuse(member, a->ref, a->verb, &refusal);
+        member_send_rates(member);
+        worker_send(member->worker, &m, -1);
         return 0;
 }
 
@@ -188,24 +210,25 @@ static int on_admit(struct worker *w, const union wire_message *m) {
         struct wire_admit a = m->admit;
         struct job *job = jobs_find_ref(workers_settings(w->owner)->jobs, w, a.ref);
         bool http = a.ref & WIRE_REF_WORKER;
+        struct member *member = http ? of_conn(w, a.conn) : job ? job->member : NULL;
         struct refusal refusal;
 
-        if (http ? job || !has_conn(w, a.conn)
+        if (http ? job || !member
                  : !job || job->input >= 0 || job->admission.state != ADMISSION_ENTERED ||
                            job->verb != a.verb)
                 return -EBADMSG;
-        if (!check_admit(w, &a, &refusal))
-                return refuse(w, a.ref, a.verb, &refusal);
+        if (!check_admit(member, &a, &refusal))
+                return refuse(member, a.ref, a.verb, &refusal);
         if (a.count)
-                return pass_count(w, &a);
-        if (!charge_admit(w, &a, &job, &refusal))
-                return refuse(w, a.ref, a.verb, &refusal);
-        snprintf(job->model, sizeof(job->model), "%s", worker_model(w, a.model)->name);
+                return pass_count(member, &a);
+        if (!charge_admit(member, &a, &job, &refusal))
+                return refuse(member, a.ref, a.verb, &refusal);
+        snprintf(job->model, sizeof(job->model), "%s", member_model(member, a.model)->name);
         job->progress.tokens_in = a.tokens_in;
         job->progress.bytes_in = a.input_bytes;
         job->tokens_wanted = a.tokens_wanted;
         job->promised = quota_cost(a.tokens_in, 0, a.tokens_wanted);
-        answer_admit(w, job);
+        answer_admit(job);
         return 0;
 }
 
@@ -214,7 +237,7 @@ static int on_progress(struct worker *w, const union wire_message *m) {
 
         if (!job || job->worker != w || job->input >= 0 || m->progress.state >= WIRE_STATE_DONE)
                 return -EBADMSG;
-        queue_progress(w, job, &m->progress);
+        queue_progress(job, &m->progress);
         job->progress = m->progress;
         job->state = (enum wire_job_state)m->progress.state;
         job_progressed(job);
@@ -232,7 +255,7 @@ static int on_done(struct worker *w, const union wire_message *m) {
                 return -EBADMSG;
         if (d->error == ERROR_NONE && job->admission.state != ADMISSION_RUNNING)
                 return -EBADMSG;
-        worker_job_ended(w, job, (enum error_code)d->error, d->value, d->limit, d);
+        worker_job_ended(job, (enum error_code)d->error, d->value, d->limit, d);
         return 0;
 }
 
@@ -240,7 +263,18 @@ static int on_used(struct worker *w, const union wire_message *m) {
         leases_used(workers_settings(w->owner)->leases, &w->lease,
                     m->used.flags & WIRE_USED_WANT, m->used.flags & WIRE_USED_STOPPED,
                     m->used.seq);
-        worker_bill(w);
+        members_bill(w, true);
+        return 0;
+}
+
+/* The worker's word, and only about how the charge is divided. */
+static int on_shares(struct worker *w, const union wire_message *m) {
+        for (uint32_t i = 0; i < m->shares.n; i++) {
+                struct member *member = member_of_uid(w, m->shares.list[i].uid);
+
+                if (member)
+                        member->said_usec += m->shares.list[i].usec;
+        }
         return 0;
 }
 
@@ -249,7 +283,7 @@ static int on_fault(struct worker *w, const union wire_message *m) {
                 worker_doom(w, FAILURE_FLOOD);
                 return 0;
         }
-        log_event(LOG_WORKER_FAULT, w->account->id.uid, (uint64_t)w->pid, m->fault.code);
+        log_event(LOG_WORKER_FAULT, w->first_uid, (uint64_t)w->pid, m->fault.code);
         return 0;
 }
 
@@ -270,11 +304,15 @@ static int on_conn_closed(struct worker *w, const union wire_message *m) {
 
 /* Numbers to be shown, and a wish for time, which has a limit of its own. */
 static int on_resident(struct worker *w, const union wire_message *m) {
-        uint64_t most = w->account->limits.v[QUOTA_MAX_KEEP_ALIVE_SEC] * 1000000;
-        uint64_t idle = w->account->limits.v[QUOTA_MODEL_IDLE_SEC] * 1000000;
+        uint64_t most = 0;
 
+        for (const struct member *i = w->members; i; i = i->next) {
+                const uint64_t *v = i->account->limits.v;
+
+                most = MAX(most, MAX(v[QUOTA_MAX_KEEP_ALIVE_SEC], v[QUOTA_MODEL_IDLE_SEC]));
+        }
         w->resident = m->resident;
-        w->keep_until = now_monotonic() + MIN(m->resident.keep_usec, MAX(most, idle));
+        w->keep_until = now_monotonic() + MIN(m->resident.keep_usec, most * 1000000);
         worker_settle(w);
         return 0;
 }
@@ -317,6 +355,7 @@ static const struct rule {
         { WIRE_PROGRESS, SERVING, on_progress },
         { WIRE_DONE, SERVING, on_done },
         { WIRE_USED, SERVING, on_used },
+        { WIRE_SHARES, SERVING, on_shares },
         { WIRE_CONN_CLOSED, SERVING, on_conn_closed },
         { WIRE_SESSION, SERVING, on_session },
         { WIRE_COUNTED, SERVING, on_counted },
@@ -324,6 +363,7 @@ static const struct rule {
         { WIRE_REFUSALS, SERVING | CLOSING, on_refusals },
         { WIRE_WANT_MODEL, CLOSING, on_late },
         { WIRE_USED, CLOSING, on_late },
+        { WIRE_SHARES, CLOSING, on_late },
         { WIRE_RESIDENT, CLOSING, on_late },
 };
 

@@ -6,5 +6,5 @@
 /* Receive and handle one message; a second one waits for the next turn of the loop, so that one
  * worker cannot keep the broker from others. May end the worker. */
 void link_dispatch(struct worker *w);
-/* Answer to WANT_MODEL if the model is ready, bad or unknown; else it is remembered. */
-void link_answer_model(struct worker *w, const char *asked);
+/* Answer to this user's WANT_MODEL if the model is ready, bad or unknown; else it is remembered. */
+void link_answer_model(struct member *member, const char *asked);

@@ -12,15 +12,15 @@ struct queue_place {
 };
 
 struct queue_place queue_place(const struct job *job);
-/* In how many milliseconds a job of this worker will end and make room. Never 0. */
-uint32_t queue_retry_ms(const struct worker *w);
+/* In how many milliseconds a job of this user will end and make room. Never 0. */
+uint32_t queue_retry_ms(const struct member *m);
 
 /* The worker tells of a running job, before job->progress is replaced. */
-void queue_progress(struct worker *w, struct job *job, const struct wire_progress *progress);
+void queue_progress(struct job *job, const struct wire_progress *progress);
 /* A job runs from now on. */
-void queue_started(struct worker *w);
+void queue_started(struct member *m);
 /* It is about to end; done as for job_end. */
-void queue_ended(struct worker *w, struct job *job, const struct wire_done *done);
+void queue_ended(struct job *job, const struct wire_done *done);
 /* Tell the worker the new place of every job that has one. With progress it is told all of them now
  * and then. */
-void queue_tell(struct worker *w);
+void queue_tell(struct member *m);

@@ -53,7 +53,7 @@ static void read_account(struct quota_view *v, struct account *a) {
 
 void quota_view_read(struct broker *b, const struct account_id *id, struct quota_view *ret) {
         struct account *account = NULL;
-        const struct worker *w;
+        const struct member *m;
 
         *ret = (struct quota_view){ .id = *id,
                                     .reset_usec = quota_day_end(accounts_now(b->accounts)) };
@@ -65,9 +65,9 @@ void quota_view_read(struct broker *b, const struct account_id *id, struct quota
                 return;
         count_jobs(b, account, ret);
         read_account(ret, account);
-        w = workers_find(b->workers, account);
-        if (w)
-                ret->virtual_counter = w->lease.counter;
+        m = workers_find(b->workers, account);
+        if (m)
+                ret->virtual_counter = m->worker->lease.counter;
         account_unref(account);
 }
 

@@ -168,7 +168,7 @@ static void ask(struct session *s, enum session_asked what) {
 
 static void send_open(struct session *s) {
         union wire_message m = { .session_open = { .h.type = WIRE_SESSION_OPEN,
-                                                   .session = s->id } };
+                                                   .session = s->id, .uid = s->uid } };
 
         snprintf(m.session_open.model, sizeof(m.session_open.model), "%s", s->model);
         worker_send(s->worker, &m, -1);
@@ -180,10 +180,6 @@ static void send_messages(struct session *s, int fd, bool initial) {
 
         ask(s, SESSION_ASKED_APPEND);
         worker_send(s->worker, &m, fd);
-}
-
-static bool worker_is_open(const struct worker *w) {
-        return w->open && w->state == WORKER_SERVING;
 }
 
 /* --- the end --- */
@@ -280,31 +276,32 @@ static void account_unrefp(struct account **a) {
 
 /* The worker and the model of a new session. */
 static enum error_code choose(struct workers *workers, struct account *account, const char *name,
-                              struct worker **ret, const struct store_model **ret_model) {
+                              struct member **ret, const struct store_model **ret_model) {
         uint32_t priority = WIRE_PRIORITY_INTERACTIVE;
         enum error_code error;
 
         if (workers_get(workers, account, ret) < 0)
                 return ERROR_OVERLOADED;
-        error = worker_allows(*ret, WIRE_VERB_CHAT, name, &priority);
+        error = member_allows(*ret, WIRE_VERB_CHAT, name, &priority);
         if (error != ERROR_NONE)
                 return error;
-        *ret_model = worker_model(*ret, name);
+        *ret_model = member_model(*ret, name);
         /* One that is still being packed is waited for, as jobs do. */
         return (*ret_model)->state == ERROR_MODEL_BAD ? ERROR_MODEL_BAD : ERROR_NONE;
 }
 
-static struct session *session_new(struct sessions *all, struct worker *w, struct charge *charge) {
+static struct session *session_new(struct sessions *all, const struct member *m,
+                                   struct charge *charge) {
         struct session *s = calloc(1, sizeof(*s));
 
         if (!s)
                 return NULL;
         s->owner = all;
         s->id = all->next_id++;
-        s->uid = w->account->id.uid;
+        s->uid = m->account->id.uid;
         s->charge = *charge;
         charge->account = NULL;
-        s->worker = w;
+        s->worker = m->worker;
         s->opening = true;
         s->initial = -1;
         s->created_usec = now_realtime();
@@ -320,7 +317,7 @@ enum error_code sessions_create(struct sessions *all, struct workers *workers,
         _cleanup_close_ int copy = -1;
         const struct store_model *model;
         struct charge charge = {};
-        struct worker *w;
+        struct member *m;
         struct session *s;
 
         if (workers_stopping(workers))
@@ -332,7 +329,7 @@ enum error_code sessions_create(struct sessions *all, struct workers *workers,
                 return r->code;
         if (initial >= 0 && (copy = fcntl(initial, F_DUPFD_CLOEXEC, 3)) < 0)
                 return refuse(r, ERROR_OVERLOADED);
-        if (refuse(r, choose(workers, account, name, &w, &model)) != ERROR_NONE ||
+        if (refuse(r, choose(workers, account, name, &m, &model)) != ERROR_NONE ||
             !account_request(account, r))
                 return r->code;
         if (account_charge(account, CHARGE_SESSION, &charge) != 0) {
@@ -342,26 +339,27 @@ enum error_code sessions_create(struct sessions *all, struct workers *workers,
                                        .limit = account_limit(account, CHARGE_SESSION) };
                 return r->code;
         }
-        s = session_new(all, w, &charge);
+        s = session_new(all, m, &charge);
         charge_done(&charge);
         if (!s)
                 return refuse(r, ERROR_OVERLOADED);
         snprintf(s->model, sizeof(s->model), "%s", model->name);
         s->initial = TAKE_FD(copy);
         ask(s, SESSION_ASKED_OPEN);
-        if (worker_is_open(w))
+        if (worker_is_open(m->worker))
                 send_open(s);
-        worker_settle(w);
+        worker_settle(m->worker);
         *ret = s;
         return ERROR_NONE;
 }
 
 enum error_code session_may_turn(const struct session *s) {
+        const struct member *m = workers_find(s->worker->owner, s->charge.account);
+
         if (session_busy(s))
                 return ERROR_SESSION_BUSY;
         /* It may be about to be ended; a job would go to the next one. */
-        return workers_find(s->worker->owner, s->charge.account) == s->worker ? ERROR_NONE
-                                                                              : ERROR_WORKER_FAILED;
+        return m && m->worker == s->worker ? ERROR_NONE : ERROR_WORKER_FAILED;
 }
 
 void session_turn(struct session *s, const struct job *job) {
@@ -391,9 +389,10 @@ enum error_code session_clear(struct session *s, struct refusal *r) {
 
 /* --- what workers say --- */
 
-bool sessions_of_worker(const struct sessions *all, const struct worker *w) {
+bool sessions_of_worker(const struct sessions *all, const struct worker *w,
+                        const struct account *account) {
         for (const struct session *s = all->first; s; s = s->next)
-                if (s->worker == w)
+                if (s->worker == w && s->charge.account == account)
                         return true;
         return false;
 }

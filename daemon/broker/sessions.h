@@ -85,7 +85,8 @@ void session_close(struct session *s, const char *reason);
 uint64_t session_expires_usec(const struct session *s);
 
 /* For the modules of workers. */
-bool sessions_of_worker(const struct sessions *all, const struct worker *w);
+bool sessions_of_worker(const struct sessions *all, const struct worker *w,
+                        const struct account *account);
 void sessions_worker_open(struct sessions *all, struct worker *w);
 /* Its sessions end at once; why: for calls that wait. */
 void sessions_worker_gone(struct sessions *all, struct worker *w, enum error_code why,

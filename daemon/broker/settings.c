@@ -200,6 +200,23 @@ static int check_slices(const struct settings *s, const struct config *c,
         return r == -ENOMEM ? r : -EINVAL;
 }
 
+/* Workers that serve others than they may from now on would have to end with all they hold. */
+static int check_isolation(const struct settings *s, const struct config *c,
+                           struct config_problem *ret) {
+        const struct config_broker *new = config_broker(c);
+
+        if (!s->config || new->isolation == config_broker(s->config)->isolation)
+                return 0;
+        join(ret->path, new->isolation_path ? new->isolation_path : s->main, "");
+        ret->line = new->isolation_line;
+        ret->reason = ret->text;
+        snprintf(ret->text, sizeof(ret->text),
+                 "IsolationDomain= is %s until a restart: %s is not possible before",
+                 isolation_name(config_broker(s->config)->isolation),
+                 isolation_name(new->isolation));
+        return -EINVAL;
+}
+
 static int read_with(const struct settings *s, const struct trial *t, struct config **ret,
                      struct config_problem *ret_problem) {
         _cleanup_free_ char *buf = malloc(FILE_MAX_BYTES);
@@ -216,6 +233,8 @@ static int read_with(const struct settings *s, const struct trial *t, struct con
                 r = read_runtime(s, t, c, ret_problem);
         if (r == 0)
                 r = check_slices(s, c, ret_problem);
+        if (r == 0)
+                r = check_isolation(s, c, ret_problem);
         if (r < 0) {
                 config_free(c);
                 return r;

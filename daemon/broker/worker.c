@@ -1,8 +1,9 @@
 /* Life of a worker. Ownership: the list of workers owns them; jobs and connections point to their
  * worker and are given back (ended, answered) before it is freed. A worker that fails while some
  * other code is using it is only marked (worker_doom) and ended from the loop; that is the one rule
- * that keeps pointers to it valid. At most one worker of an account is not closing, and a closing
- * one holds no job and no connection. */
+ * that keeps pointers to it valid. At most one worker of a domain is not closing, and a closing
+ * one holds no job and no connection. A user stays in the worker he is in, whatever the database of
+ * users says of his group meanwhile. */
 #include <assert.h>
 #include <errno.h>
 #include <signal.h>
@@ -21,7 +22,6 @@
 #include "daemon/broker/queue.h"
 #include "daemon/broker/worker.h"
 #include "engine/base/macro.h"
-#include "policy/quota_key.h"
 
 struct workers {
         struct workers_settings settings;
@@ -38,6 +38,7 @@ enum { CATALOG_BURST = 32 };
 
 static int on_timer(sd_event_source *source, uint64_t usec, void *userdata);
 static void tell_models(struct worker *w);
+static void unlink_worker(struct worker *w);
 
 int workers_new(struct workers **ret, const struct workers_settings *settings) {
         struct workers *w = calloc(1, sizeof(*w));
@@ -86,11 +87,26 @@ struct workers *workers_free(struct workers *w) {
         return NULL;
 }
 
-struct worker *workers_find(const struct workers *ws, const struct account *account) {
-        for (struct worker *w = ws->first; w; w = w->next)
-                if (w->account == account && w->state != WORKER_CLOSING && !w->doom)
-                        return w;
-        return NULL;
+static bool takes_more(const struct worker *w) {
+        return w->state != WORKER_CLOSING && !w->doom;
+}
+
+struct member *workers_find(const struct workers *ws, const struct account *account) {
+        struct member *m = NULL;
+
+        for (struct worker *w = ws->first; w && !m; w = w->next)
+                if (takes_more(w))
+                        m = member_find(w, account);
+        return m;
+}
+
+static struct worker *find_domain(const struct workers *ws, struct domain d) {
+        struct worker *w = ws->first;
+
+        while (w && (!takes_more(w) || w->domain.kind != d.kind || w->domain.id != d.id ||
+                     strcmp(w->domain.slice, d.slice) != 0))
+                w = w->next;
+        return w;
 }
 
 /* A uid slot that no live worker has; 0 belongs to packers. */
@@ -118,18 +134,16 @@ static int set_timer(struct worker *w, uint64_t at) {
         return r;
 }
 
-int workers_get(struct workers *ws, struct account *account, struct worker **ret) {
-        struct worker *w = workers_find(ws, account);
+static int worker_new(struct worker **ret, struct workers *ws, struct account *account,
+                      struct domain domain) {
+        struct worker *w = calloc(1, sizeof(*w));
         int r;
 
-        if (w) {
-                *ret = w;
-                return 0;
-        }
-        w = calloc(1, sizeof(*w));
         if (!w)
                 return -ENOMEM;
         w->owner = ws;
+        w->domain = domain;
+        w->first_uid = account->id.uid;
         w->sock = -1;
         w->slot = free_slot(ws);
         w->state = WORKER_DELAYED;
@@ -138,12 +152,36 @@ int workers_get(struct workers *ws, struct account *account, struct worker **ret
                 free(w);
                 return r;
         }
-        w->account = account_ref(account);
         w->next = ws->first;
         ws->first = w;
         ws->count++;
         *ret = w;
         return 0;
+}
+
+int workers_get(struct workers *ws, struct account *account, struct member **ret) {
+        const struct workers_settings *s = &ws->settings;
+        struct member *m = workers_find(ws, account);
+        struct worker *w;
+        struct domain d;
+        int r = 0;
+
+        if (m) {
+                *ret = m;
+                return 0;
+        }
+        d = s->domain(account, s->userdata);
+        w = find_domain(ws, d);
+        if (!w)
+                r = worker_new(&w, ws, account, d);
+        if (r == 0)
+                r = member_new(ret, w, account);
+        if (r < 0 && w && !w->members) {
+                unlink_worker(w);
+                sd_event_source_disable_unref(w->timer);
+                free(w);
+        }
+        return r;
 }
 
 static int on_doomed(sd_event_source *source, void *userdata) {
@@ -172,53 +210,24 @@ void worker_send(struct worker *w, union wire_message *m, int fd) {
                 worker_doom(w, r == -EAGAIN ? FAILURE_NOT_READING : FAILURE_EXITED);
 }
 
-static struct wire_limits wire_limits(const struct worker *w) {
-        const uint64_t *v = w->account->limits.v;
-        uint64_t context = v[QUOTA_MAX_CONTEXT_TOKENS];
+/* A worker of several users has what [Default] says, whoever came first; what each of them may have
+ * of it is his own limit. Only connections are as many as there can be. */
+static struct wire_limits hello_limits(const struct worker *w) {
+        const struct workers_settings *s = &w->owner->settings;
+        struct limits whole;
+        struct wire_limits l;
 
-        return (struct wire_limits){
-                .max_input_bytes = v[QUOTA_MAX_INPUT_BYTES], .kv_bytes = v[QUOTA_KV_BYTES],
-                .max_output_tokens = (uint32_t)v[QUOTA_MAX_OUTPUT_TOKENS],
-                .max_connections = (uint32_t)v[QUOTA_MAX_CONNECTIONS],
-                .max_sequences = (uint32_t)v[QUOTA_MAX_SEQUENCES],
-                .idle_timeout_ms = (uint32_t)v[QUOTA_CONNECTION_IDLE_SEC] * 1000,
-                .max_context_tokens = context == QUOTA_INFINITY ? 0 : (uint32_t)context,
-                .model_idle_sec = (uint32_t)v[QUOTA_MODEL_IDLE_SEC],
-                .max_keep_sec = (uint32_t)v[QUOTA_MAX_KEEP_ALIVE_SEC],
-        };
-}
-
-const struct store_model *worker_model(const struct worker *w, const char *name) {
-        return store_choose(w->owner->settings.store,
-                            limits_text(&w->account->limits, QUOTA_DEFAULT_MODEL), name);
-}
-
-/* The verbs of the wire are the words of the configuration, in the same order. */
-_Static_assert(_WIRE_VERB_MAX - WIRE_VERB_CHAT == QUOTA_VERBS, "a verb for each word");
-_Static_assert(WIRE_PRIORITY_BACKGROUND == QUOTA_PRIORITIES - 1, "a priority for each word");
-
-enum error_code worker_allows(const struct worker *w, uint32_t verb, const char *name,
-                              uint32_t *priority) {
-        const struct store_model *model = worker_model(w, name);
-        bool background = *priority == WIRE_PRIORITY_BACKGROUND;
-
-        if (!model)
-                return ERROR_MODEL_NOT_FOUND;
-        if (!limits_allow_job(&w->account->limits, verb - WIRE_VERB_CHAT, model->name,
-                              &background))
-                return ERROR_NOT_AUTHORIZED;
-        *priority = background ? WIRE_PRIORITY_BACKGROUND : WIRE_PRIORITY_INTERACTIVE;
-        return ERROR_NONE;
-}
-
-void worker_bill(struct worker *w) {
-        account_add_cpu(w->account, w->lease.charged - w->billed);
-        w->billed = w->lease.charged;
+        if (w->domain.kind == ISOLATION_UID)
+                return member_limits(w->members);
+        s->limits(&w->domain, &whole, s->userdata);
+        l = limits_for_worker(&whole);
+        l.max_connections = LIMIT_CONNECTIONS;
+        return l;
 }
 
 void workers_bill(struct workers *ws) {
         for (struct worker *w = ws->first; w; w = w->next)
-                worker_bill(w);
+                members_bill(w, false);
 }
 
 static int on_io(sd_event_source *source, int fd, uint32_t revents, void *userdata) {
@@ -239,9 +248,10 @@ static int on_child(sd_event_source *source, const siginfo_t *si, void *userdata
 static int start(struct worker *w) {
         const struct workers_settings *s = &w->owner->settings;
         union wire_message hello = { .hello = {
-                .h.type = WIRE_HELLO, .mode = WIRE_MODE_SERVE, .uid = w->account->id.uid,
+                .h.type = WIRE_HELLO, .mode = WIRE_MODE_SERVE,
+                .uid = w->members->account->id.uid, .shared = w->domain.kind != ISOLATION_UID,
                 .threads = s->threads, .cpu_mask = s->cpu_mask, .kv = s->kv,
-                .limits = wire_limits(w) } };
+                .limits = hello_limits(w) } };
         int r = spawn_worker(s->spawn, w->slot, &w->sock, &w->pid);
 
         if (r < 0)
@@ -257,31 +267,47 @@ static int start(struct worker *w) {
         if (r < 0)
                 return r;
         w->owner->settings.metrics->workers_started++;
-        log_event(LOG_WORKER_STARTED, w->account->id.uid, (uint64_t)w->pid, 0);
+        log_event(LOG_WORKER_STARTED, w->first_uid, (uint64_t)w->pid, 0);
         worker_send(w, &hello, -1);
         return 0;
 }
 
-static bool has_work(const struct worker *w) {
-        return w->conns || w->kept > 0 || jobs_of_worker(w->owner->settings.jobs, w) ||
-               counts_of_worker(w->owner->settings.counts, w);
-}
-
-static bool idle(const struct worker *w) {
-        return !has_work(w) && !holds_has(w->owner->settings.holds, w->account, NULL) &&
-               !sessions_of_worker(w->owner->settings.sessions, w);
+/* Nothing of anybody is there that could still be wanted. */
+static bool idle(const struct worker *w, bool held_too) {
+        for (const struct member *m = w->members; m; m = m->next)
+                if (!member_idle(m, held_too))
+                        return false;
+        return true;
 }
 
 static void shut_down(struct worker *w) {
         union wire_message m = { .plain.h.type = WIRE_SHUTDOWN };
 
-        log_event(LOG_WORKER_IDLE, w->account->id.uid, (uint64_t)w->pid, 0);
+        log_event(LOG_WORKER_IDLE, w->first_uid, (uint64_t)w->pid, 0);
         leases_remove(w->owner->settings.leases, &w->lease);
         /* Those that are not used: they go when memory is short. */
         sessions_worker_gone(w->owner->settings.sessions, w, ERROR_OVERLOADED, "low-memory");
         w->state = WORKER_CLOSING;
         set_timer(w, now_monotonic() + LIMIT_CANCEL_USEC);
         worker_send(w, &m, -1);
+}
+
+/* Whose time is over leaves; the last one takes the worker with him. */
+static void let_leave(struct worker *w) {
+        uint64_t now = now_monotonic();
+        struct member *next;
+
+        for (struct member *m = w->members; m; m = next) {
+                next = m->next;
+                if (!member_idle(m, false) || m->idle_since == 0 || member_idle_end(m) > now)
+                        continue;
+                if (!w->members->next) {
+                        shut_down(w);
+                        return;
+                }
+                member_leave(m);
+        }
+        worker_settle(w);
 }
 
 /* One timer; what it means follows from the state. */
@@ -302,7 +328,7 @@ static int on_timer(sd_event_source *source, uint64_t usec, void *userdata) {
                         r = start(w);
                 }
                 if (r < 0) {
-                        log_event(LOG_START_FAILED, w->account->id.uid, (uint64_t)-r, 0);
+                        log_event(LOG_START_FAILED, w->first_uid, (uint64_t)-r, 0);
                         worker_end(w, FAILURE_START);
                 }
                 break;
@@ -311,40 +337,54 @@ static int on_timer(sd_event_source *source, uint64_t usec, void *userdata) {
                 worker_end(w, FAILURE_TIMEOUT);
                 break;
         case WORKER_SERVING:
-                if (idle(w))
-                        shut_down(w);
+                let_leave(w);
                 break;
         }
         return 0;
 }
 
+/* Also says when the first member may leave; UINT64_MAX: none. */
+static uint64_t look_who_is_idle(struct worker *w) {
+        uint64_t now = now_monotonic(), next = UINT64_MAX;
+
+        w->idle_since = now;
+        for (struct member *m = w->members; m; m = m->next) {
+                bool idle = member_idle(m, false);
+
+                m->idle_since = !idle ? 0 : m->idle_since ? m->idle_since : now;
+                if (idle)
+                        next = MIN(next, member_idle_end(m));
+                w->idle_since = idle && w->idle_since ? MIN(w->idle_since, m->idle_since) : 0;
+        }
+        return next;
+}
+
 void worker_settle(struct worker *w) {
-        uint64_t idle_sec = w->account->limits.v[QUOTA_IDLE_TIMEOUT_SEC];
-        const struct job *job;
+        struct leases *leases = w->owner->settings.leases;
         bool background = false, interactive = false;
+        uint32_t weight = members_weight(w);
+        uint64_t next;
 
         if (w->state != WORKER_SERVING || w->doom || w->owner->stopping)
                 return;
-        for (uint32_t i = 0; (job = jobs_at(w->owner->settings.jobs, i)); i++)
-                if (job->worker == w && job->admission.state == ADMISSION_RUNNING) {
-                        background |= job->priority == WIRE_PRIORITY_BACKGROUND;
-                        interactive |= job->priority == WIRE_PRIORITY_INTERACTIVE;
-                }
-        leases_set_class(w->owner->settings.leases, &w->lease,
-                         background && !interactive ? LEASE_BACKGROUND : LEASE_INTERACTIVE);
-        if (!idle(w)) {
-                w->idle_since = 0;
-                sd_event_source_set_enabled(w->timer, SD_EVENT_OFF);
-                return;
+        for (const struct member *m = w->members; m; m = m->next) {
+                background |= m->admission.background > 0;
+                interactive |= m->admission.running > m->admission.background;
         }
-        if (w->idle_since == 0)
-                w->idle_since = now_monotonic();
-        set_timer(w, MAX(w->idle_since + idle_sec * 1000000, w->keep_until));
+        leases_set_class(leases, &w->lease,
+                         background && !interactive ? LEASE_BACKGROUND : LEASE_INTERACTIVE);
+        if (weight != w->lease.weight)
+                leases_set_weight(leases, &w->lease, weight);
+        next = look_who_is_idle(w);
+        if (next == UINT64_MAX)
+                sd_event_source_set_enabled(w->timer, SD_EVENT_OFF);
+        else
+                set_timer(w, next);
 }
 
 static void send_conn(struct worker *w, struct conn *c) {
         union wire_message m = { .conn = { .h.type = WIRE_CONN, .conn = c->id,
-                                           .uid = w->account->id.uid } };
+                                           .uid = c->charge.account->id.uid } };
 
         worker_send(w, &m, c->fd);
         if (w->doom)
@@ -353,7 +393,8 @@ static void send_conn(struct worker *w, struct conn *c) {
         c->fd = -1;
 }
 
-int worker_add_conn(struct worker *w, int fd, struct charge *charge) {
+int worker_add_conn(struct member *m, int fd, struct charge *charge) {
+        struct worker *w = m->worker;
         struct conn *c = calloc(1, sizeof(*c)), **p = &w->conns;
 
         if (!c)
@@ -365,7 +406,7 @@ int worker_add_conn(struct worker *w, int fd, struct charge *charge) {
         while (*p)
                 p = &(*p)->next;
         *p = c;
-        if (w->open && w->state == WORKER_SERVING)
+        if (worker_is_open(w))
                 send_conn(w, c);
         worker_settle(w);
         return 0;
@@ -382,11 +423,15 @@ static void send_job(struct worker *w, struct job *job) {
         job->input = job->output = -1;
 }
 
-void worker_add_job(struct worker *w, struct job *job) {
+void worker_add_job(struct member *m, struct job *job) {
+        struct worker *w = m->worker;
+
         job->worker = w;
-        admission_enter(&w->admission, &job->admission, job->request.client,
+        job->member = m;
+        job->request.uid = m->account->id.uid;
+        admission_enter(&m->admission, &job->admission, job->request.client,
                         job->priority == WIRE_PRIORITY_BACKGROUND);
-        if (w->open && w->state == WORKER_SERVING)
+        if (worker_is_open(w))
                 send_job(w, job);
         worker_settle(w);
 }
@@ -403,57 +448,48 @@ static void send_model(struct worker *w, uint32_t i) {
         union wire_message m = { .catalog = {
                 .h.type = WIRE_CATALOG, .index = i, .count = store_count(store),
                 .size = model->size, .created = model->created, .state = model->state,
-                .flags = model == worker_model(w, "") ? WIRE_CATALOG_DEFAULT : 0 } };
+                .flags = model == store_choose(store, "", "") ? WIRE_CATALOG_DEFAULT : 0 } };
 
         memcpy(m.catalog.name, model->name, sizeof(m.catalog.name));
         worker_send(w, &m, -1);
 }
 
-static void answer_wants(struct worker *w) {
-        char wants[WORKER_MAX_WANTS][WIRE_NAME_MAX];
-        unsigned n = w->n_wants;
+static void answer_wants(struct member *m) {
+        char wants[MEMBER_MAX_WANTS][WIRE_NAME_MAX];
+        unsigned n = m->n_wants;
 
-        memcpy(wants, w->wants, sizeof(wants));
-        w->n_wants = 0;
+        memcpy(wants, m->wants, sizeof(wants));
+        m->n_wants = 0;
         for (unsigned i = 0; i < n; i++)
-                link_answer_model(w, wants[i]);
-}
-
-static void send_hold(struct worker *w, const char *name) {
-        bool keep = holds_has(w->owner->settings.holds, w->account, name);
-        union wire_message m = { .prepare = { .h.type = WIRE_PREPARE, .keep = keep } };
-
-        snprintf(m.prepare.name, sizeof(m.prepare.name), "%s", name);
-        if (w->open && w->state == WORKER_SERVING)
-                worker_send(w, &m, -1);
+                link_answer_model(m, wants[i]);
 }
 
 int workers_hold(struct workers *ws, struct account *account, const char *name,
                  struct hold **ret) {
-        struct worker *w;
-        int r = workers_get(ws, account, &w);
+        struct member *m;
+        int r = workers_get(ws, account, &m);
 
         if (r == 0)
                 r = hold_new(ret, ws->settings.holds, account, name);
         if (r == 0) {
-                send_hold(w, name);
-                worker_settle(w);
+                member_send_hold(m, name);
+                worker_settle(m->worker);
         }
         return r;
 }
 
 struct hold *workers_let_go(struct workers *ws, struct hold *hold) {
         struct account *account = hold ? account_ref(hold->charge.account) : NULL;
-        struct worker *w = hold ? workers_find(ws, account) : NULL;
+        struct member *m = hold ? workers_find(ws, account) : NULL;
         char name[WIRE_NAME_MAX];
 
         if (!hold)
                 return NULL;
         memcpy(name, hold->name, sizeof(name));
         hold_free(ws->settings.holds, hold);
-        if (w) {
-                send_hold(w, name);
-                worker_settle(w);
+        if (m) {
+                member_send_hold(m, name);
+                worker_settle(m->worker);
         }
         account_unref(account);
         return NULL;
@@ -464,9 +500,8 @@ static void open_up(struct worker *w) {
         struct job *job;
 
         w->open = true;
-        for (const struct hold *h = w->owner->settings.holds->first; h; h = h->next)
-                if (h->charge.account == w->account)
-                        send_hold(w, h->name);
+        for (struct member *m = w->members; m; m = m->next)
+                member_send_holds(m);
         for (struct conn *c = w->conns; c && !w->doom; c = c->next)
                 send_conn(w, c);
         for (uint32_t i = 0; (job = jobs_at(w->owner->settings.jobs, i)); i++)
@@ -488,7 +523,8 @@ static void tell_models(struct worker *w) {
         sd_event_source_set_io_events(w->io, EPOLLIN);
         if (!w->open)
                 open_up(w);
-        answer_wants(w);
+        for (struct member *m = w->members; m; m = m->next)
+                answer_wants(m);
 }
 
 bool worker_knows_models(const struct worker *w) {
@@ -500,99 +536,77 @@ static void models_changed(struct worker *w) {
         sd_event_source_set_io_events(w->io, EPOLLIN | EPOLLOUT);
 }
 
-static struct wire_rate wire_rate(const struct bucket *b) {
-        return (struct wire_rate){ b->per_minute, b->level, b->debt };
-}
-
-void worker_send_rates(struct worker *w) {
-        const struct quota *q = account_quota(w->account);
-        union wire_message m = { .rates = { .h.type = WIRE_RATES,
-                                            .requests = wire_rate(&q->requests),
-                                            .tokens = wire_rate(&q->tokens) } };
-
-        if (w->state == WORKER_SERVING)
-                worker_send(w, &m, -1);
-}
-
-static void send_limits(struct worker *w) {
-        union wire_message m = { .set_limits = { .h.type = WIRE_SET_LIMITS,
-                                                 .limits = wire_limits(w) } };
-
-        worker_send(w, &m, -1);
-        worker_send_rates(w);
-}
-
 void worker_serve(struct worker *w) {
         w->state = WORKER_SERVING;
-        send_limits(w); /* they may have changed since HELLO */
-        w->lease.weight = (uint32_t)w->account->limits.v[QUOTA_WEIGHT];
-        w->lease.counter = w->account->virtual_counter;
+        for (struct member *m = w->members; m; m = m->next) {
+                member_introduce(m); /* limits may have changed since HELLO */
+                w->lease.counter = MAX(w->lease.counter, m->account->virtual_counter);
+        }
+        w->lease.weight = members_weight(w);
         leases_add(w->owner->settings.leases, &w->lease);
         models_changed(w);
         worker_settle(w);
 }
 
-void worker_send_admitted(struct worker *w, struct job *job) {
+void worker_send_admitted(struct job *job) {
         union wire_message m = { .admitted = { .h.type = WIRE_ADMITTED, .ref = job->ref,
                                                .job = job->id } };
-        const struct store_model *model = store_find(w->owner->settings.store, job->model);
+        const struct workers_settings *s = &job->worker->owner->settings;
+        const struct store_model *model = store_find(s->store, job->model);
 
-        receipt_key_of(w->owner->settings.receipt_secret, job->uid, m.admitted.receipt_key);
+        receipt_key_of(s->receipt_secret, job->uid, m.admitted.receipt_key);
         if (model)
                 memcpy(m.admitted.model_digest, model->digest, sizeof(m.admitted.model_digest));
         job->started_usec = now_realtime();
-        queue_started(w);
-        worker_send(w, &m, -1);
-}
-
-uint32_t worker_max_running(const struct worker *w) {
-        return (uint32_t)w->account->limits.v[QUOTA_MAX_CONCURRENT_JOBS];
+        queue_started(job->member);
+        worker_send(job->worker, &m, -1);
 }
 
 /* Jobs that wait and now may run. */
-static void start_waiting(struct worker *w) {
+static void start_waiting(struct member *m) {
         struct admission_entry *e;
 
-        while ((e = admission_next(&w->admission, worker_max_running(w))))
-                worker_send_admitted(w,
-                                     (struct job *)((char *)e - offsetof(struct job, admission)));
-        queue_tell(w);
-        worker_settle(w);
+        while ((e = admission_next(&m->admission, member_max_running(m))))
+                worker_send_admitted((struct job *)((char *)e - offsetof(struct job, admission)));
+        queue_tell(m);
+        worker_settle(m->worker);
 }
 
-void worker_job_ended(struct worker *w, struct job *job, enum error_code error, uint64_t value,
-                      uint64_t limit, const struct wire_done *done) {
-        queue_ended(w, job, done);
+void worker_job_ended(struct job *job, enum error_code error, uint64_t value, uint64_t limit,
+                      const struct wire_done *done) {
+        struct member *m = job->member;
+
+        queue_ended(job, done);
         if (done && job_detached(job) && error != ERROR_CANCELLED && error != ERROR_STOPPING) {
-                job->keeper = w;
-                w->kept++;
+                job->keeper = m;
+                m->kept++;
         }
-        admission_leave(&w->admission, &job->admission);
+        admission_leave(&m->admission, &job->admission);
         job_end(job, error, value, limit, done);
-        worker_send_rates(w);
-        start_waiting(w);
+        member_send_rates(m);
+        start_waiting(m);
 }
 
 void worker_discard(struct job *job) {
         union wire_message m = { .discard = { .h.type = WIRE_DISCARD, .job = job->id } };
-        struct worker *w = TAKE_PTR(job->keeper);
+        struct member *keeper = TAKE_PTR(job->keeper);
 
-        w->kept--;
-        worker_send(w, &m, -1);
-        worker_settle(w);
+        keeper->kept--;
+        worker_send(keeper->worker, &m, -1);
+        worker_settle(keeper->worker);
 }
 
-void worker_set_priority(struct worker *w, struct job *job, enum wire_priority priority) {
+void worker_set_priority(struct job *job, enum wire_priority priority) {
         union wire_message m = { .set_priority = { .h.type = WIRE_SET_PRIORITY, .job = job->id,
                                                    .priority = priority } };
 
         job->priority = priority;
         job->request.priority = priority;
-        admission_set_background(&w->admission, &job->admission,
+        admission_set_background(&job->member->admission, &job->admission,
                                  priority == WIRE_PRIORITY_BACKGROUND);
         if (job->input < 0)
-                worker_send(w, &m, -1);
-        start_waiting(w); /* there may be room for one of its new class, or of its old */
+                worker_send(job->worker, &m, -1);
+        start_waiting(job->member); /* there may be room for one of its new class, or of its old */
 }
 
 void worker_hung_up(struct worker *w) {
@@ -611,27 +625,29 @@ static void unlink_worker(struct worker *w) {
 }
 
 static void record_end(struct worker *w, enum worker_failure why) {
+        bool well = why == FAILURE_NONE || why == FAILURE_STOPPED;
         uint64_t now = now_monotonic();
 
-        if (why == FAILURE_NONE || why == FAILURE_STOPPED) {
-                if (w->started_usec)
-                        log_event(LOG_WORKER_ENDED, w->account->id.uid, (uint64_t)w->pid,
-                                  w->lease.charged);
-                start_ended_well(w->account);
-                return;
+        if (well && w->started_usec)
+                log_event(LOG_WORKER_ENDED, w->first_uid, (uint64_t)w->pid, w->lease.charged);
+        if (!well) {
+                w->owner->settings.metrics->workers_failed++;
+                log_event(LOG_WORKER_FAILED, w->first_uid, (uint64_t)w->pid, why);
         }
-        w->owner->settings.metrics->workers_failed++;
-        log_event(LOG_WORKER_FAILED, w->account->id.uid, (uint64_t)w->pid, why);
-        start_crashed(w->account, now, w->started_usec ? now - w->started_usec : 0);
+        for (struct member *m = w->members; m; m = m->next)
+                if (well)
+                        start_ended_well(m->account);
+                else
+                        start_crashed(m->account, now, w->started_usec ? now - w->started_usec : 0);
 }
 
 /* A connection the worker never got, because it was dying, goes to the next one; one that waited
  * for a worker that never served is answered. */
 static bool pass_on(struct worker *w, struct conn *c, enum worker_failure why) {
-        struct worker *next;
+        struct member *next;
 
         return w->state == WORKER_SERVING && why != FAILURE_STOPPED && !w->owner->stopping &&
-               workers_get(w->owner, w->account, &next) == 0 &&
+               workers_get(w->owner, c->charge.account, &next) == 0 &&
                worker_add_conn(next, c->fd, &c->charge) == 0;
 }
 
@@ -652,7 +668,7 @@ static void lose_results(struct worker *w) {
         struct job *job;
 
         for (uint32_t i = 0; (job = jobs_at(w->owner->settings.jobs, i)); i++)
-                if (job->keeper == w)
+                if (job->keeper && job->keeper->worker == w)
                         job->keeper = NULL;
 }
 
@@ -668,7 +684,7 @@ static void end_jobs(struct worker *w, enum error_code error) {
         while ((job = jobs_of_worker(w->owner->settings.jobs, w))) {
                 if (error == ERROR_WORKER_FAILED)
                         log_event(LOG_JOB_LOST, job->uid, job->id, job->verb);
-                admission_leave(&w->admission, &job->admission);
+                admission_leave(&job->member->admission, &job->admission);
                 job_end(job, error, 0, 0, NULL);
         }
 }
@@ -688,10 +704,11 @@ static void end_process(struct worker *w) {
         }
 }
 
-/* A worker that is ended, or ends itself, does not take the user's past with it. */
-static void leave_account(struct worker *w) {
-        worker_bill(w);
-        w->account->virtual_counter = MAX(w->account->virtual_counter, w->lease.counter);
+/* A worker that is ended, or ends itself, does not take the past of its users with it. */
+static void leave_accounts(struct worker *w) {
+        members_bill(w, true);
+        for (struct member *m = w->members; m; m = m->next)
+                m->account->virtual_counter = MAX(m->account->virtual_counter, w->lease.counter);
 }
 
 void worker_end(struct worker *w, enum worker_failure why) {
@@ -701,7 +718,7 @@ void worker_end(struct worker *w, enum worker_failure why) {
         record_end(w, why);
         unlink_worker(w);
         leases_remove(w->owner->settings.leases, &w->lease);
-        leave_account(w);
+        leave_accounts(w);
         sd_event_source_disable_unref(w->io);
         sd_event_source_disable_unref(w->timer);
         sd_event_source_disable_unref(w->doomed);
@@ -712,7 +729,8 @@ void worker_end(struct worker *w, enum worker_failure why) {
                              error == ERROR_STOPPING ? "stopping" : "worker-failed");
         counts_worker_gone(owner->settings.counts, w, error);
         end_conns(w, why);
-        account_unref(w->account);
+        while (w->members)
+                member_free(w->members);
         free(w);
         if (owner->stopping && !owner->first && owner->settings.all_gone)
                 owner->settings.all_gone(owner->settings.userdata);
@@ -740,11 +758,9 @@ void workers_models_changed(struct workers *ws) {
 
 void workers_limits_changed(struct workers *ws) {
         for (struct worker *w = ws->first; w; w = w->next)
-                if (w->state == WORKER_SERVING) {
-                        send_limits(w);
-                        leases_set_weight(ws->settings.leases, &w->lease,
-                                          (uint32_t)w->account->limits.v[QUOTA_WEIGHT]);
-                        start_waiting(w); /* more may run now */
+                for (struct member *m = w->members; m && w->state == WORKER_SERVING; m = m->next) {
+                        member_introduce(m);
+                        start_waiting(m); /* more may run now */
                 }
 }
 
@@ -759,7 +775,7 @@ void workers_drop_caches(struct workers *ws) {
 void workers_end_idle(struct workers *ws, bool held_too) {
         for (struct worker *w = ws->first; w; w = w->next)
                 if (w->state == WORKER_SERVING && !w->doom && !ws->stopping &&
-                    (held_too ? !has_work(w) : idle(w)))
+                    idle(w, held_too))
                         shut_down(w);
 }
 

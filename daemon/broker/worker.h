@@ -1,5 +1,6 @@
-/* A worker process of one uid, from its start to its end, with all it holds: queued and handed-over
- * connections, jobs, a place among the CPU leases. */
+/* A worker process of one isolation domain, which is one uid unless configured otherwise, from its
+ * start to its end, with all it holds: queued and handed-over connections, jobs, a place among the
+ * CPU leases. What belongs to one user of it is in member.h. */
 #pragma once
 
 #include <stdbool.h>
@@ -9,6 +10,7 @@
 #include "daemon/broker/holds.h"
 #include "daemon/broker/jobs.h"
 #include "daemon/broker/leases.h"
+#include "daemon/broker/member.h"
 #include "daemon/broker/receipt_key.h"
 #include "daemon/broker/sessions.h"
 #include "daemon/broker/settings.h"
@@ -16,8 +18,7 @@
 #include "daemon/broker/store.h"
 #include "daemon/wire/frame.h"
 #include "policy/account.h"
-#include "policy/admission.h"
-#include "policy/pace.h"
+#include "policy/config.h"
 #include "policy/start.h"
 
 enum worker_state {
@@ -41,8 +42,6 @@ enum worker_failure {
         FAILURE_OVERRUN,   /* computes without a lease */
 };
 
-enum { WORKER_MAX_WANTS = 16 };
-
 struct conn {
         struct conn *next;
         uint64_t id;
@@ -54,10 +53,20 @@ struct workers;
 struct counts;
 struct metrics;
 
+/* Whom a worker is for: a uid, the users of a primary group, or everybody (id 0), as far as their
+ * accounts are of this slice: so a uid has at most one account in a worker. */
+struct domain {
+        enum isolation kind;
+        uint32_t id;
+        char slice[SLICE_RULE_SIZE];
+};
+
 struct worker {
         struct workers *owner;
         struct worker *next;
-        struct account *account;
+        struct domain domain;
+        struct member *members;        /* in the order in which they came; never none */
+        uid_t first_uid;               /* for whom it was started; named in the log */
         enum worker_state state;
         enum worker_failure doom;      /* set: it will be ended as soon as the loop is reached */
         uint32_t slot;
@@ -67,20 +76,14 @@ struct worker {
         sd_event_source *io, *timer, *doomed, *child;
         struct conn *conns;
         uint64_t next_conn;
-        struct admission admission;
-        struct pace pace;              /* of its jobs */
-        uint64_t queue_told;           /* when it was told all places, monotonic */
-        uint32_t kept;                 /* results it keeps: it must not end */
         struct lease_domain lease;
         uint64_t billed;               /* of lease.charged */
-        char wants[WORKER_MAX_WANTS][WIRE_NAME_MAX]; /* names of models that are not ready yet */
-        unsigned n_wants;
         uint64_t second;               /* message count of this second */
         uint32_t messages;
         uint32_t faults;               /* that it reported */
         struct wire_resident resident; /* what it said last */
         uint64_t keep_until;           /* a model is to stay loaded for a client */
-        uint64_t idle_since;           /* 0: it is not */
+        uint64_t idle_since;           /* all members are; 0: they are not */
         uint32_t catalog_next;         /* models told of since the catalogue changed */
         bool open;                     /* it was told of all once: may have connections and jobs */
 };
@@ -100,6 +103,9 @@ struct workers_settings {
         uint32_t threads, cpu_mask;
         uint8_t receipt_secret[RECEIPT_KEY_SIZE];
         enum wire_kv kv;
+        /* The domain of an account, and the limits of a whole worker of several users. */
+        struct domain (*domain)(const struct account *account, void *userdata);
+        void (*limits)(const struct domain *domain, struct limits *ret, void *userdata);
         /* Answer to a connection whose worker could not be started; the descriptor is taken. */
         void (*unavailable)(int fd, void *userdata);
         /* Descriptors have run out: give some back. */
@@ -121,42 +127,37 @@ void workers_set_stopping(struct workers *w);
 bool workers_stopping(const struct workers *w);
 void workers_shut_down(struct workers *w);
 
-/* The worker of an account, started if there is none. Borrowed. 0 or -ENOMEM. */
-int workers_get(struct workers *w, struct account *account, struct worker **ret);
-/* The same without starting one. */
-struct worker *workers_find(const struct workers *w, const struct account *account);
+/* A user in the worker of his domain, which is started if there is none. Borrowed. 0 or -ENOMEM. */
+int workers_get(struct workers *w, struct account *account, struct member **ret);
+/* The same as far as he is in one already, or NULL. */
+struct member *workers_find(const struct workers *w, const struct account *account);
+/* It serves and was told of all models. */
+static inline bool worker_is_open(const struct worker *w) {
+        return w->open && w->state == WORKER_SERVING;
+}
 
 /* Takes the connection and its charge (on success). 0 or -ENOMEM. */
-int worker_add_conn(struct worker *w, int fd, struct charge *charge);
+int worker_add_conn(struct member *m, int fd, struct charge *charge);
 /* The job belongs to this worker from now on; it is sent when the worker serves. */
-void worker_add_job(struct worker *w, struct job *job);
+void worker_add_job(struct member *m, struct job *job);
 
 /* Send; on failure the worker is doomed, never freed under the caller. */
 void worker_send(struct worker *w, union wire_message *m, int fd);
 void worker_doom(struct worker *w, enum worker_failure why);
 
 /* The job has ended inside the worker: end it, let the next one run, refresh the lease class. */
-void worker_job_ended(struct worker *w, struct job *job, enum error_code error, uint64_t value,
+void worker_job_ended(struct job *job, enum error_code error, uint64_t value,
                       uint64_t limit, const struct wire_done *done);
-uint32_t worker_max_running(const struct worker *w);
 /* Its admission says that it runs. */
-void worker_send_admitted(struct worker *w, struct job *job);
+void worker_send_admitted(struct job *job);
 /* Wipe a result that a worker keeps (job->keeper). */
 void worker_discard(struct job *job);
 /* A job that has not ended changes its class. */
-void worker_set_priority(struct worker *w, struct job *job, enum wire_priority priority);
+void worker_set_priority(struct job *job, enum wire_priority priority);
 /* It has been told of all. Before that no model is handed out. */
 bool worker_knows_models(const struct worker *w);
-/* What its user gets by this name; "" = the user's default. NULL: nothing. */
-const struct store_model *worker_model(const struct worker *w, const char *name);
-/* May its user start such a job? ERROR_NONE, or why not; the priority may become background. */
-enum error_code worker_allows(const struct worker *w, uint32_t verb, const char *model,
-                              uint32_t *priority);
-/* Charge its account for the CPU it has used since the last call. */
-void worker_bill(struct worker *w);
+/* members_bill of all, as far as it can be divided. */
 void workers_bill(struct workers *w);
-/* The buckets of its account have changed. */
-void worker_send_rates(struct worker *w);
 /* Something that decides about idleness or the lease class has changed. */
 void worker_settle(struct worker *w);
 /* It said READY: send the catalogue, then all that has waited. */

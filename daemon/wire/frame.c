@@ -34,7 +34,7 @@ static int in_range(double v, double min, double max) {
 static int check_hello(const union wire_message *m) {
         return (m->hello.mode == WIRE_MODE_SERVE || m->hello.mode == WIRE_MODE_PACK) &&
                m->hello.threads >= 1 && m->hello.threads <= WIRE_MAX_THREADS &&
-               m->hello.kv < _WIRE_KV_MAX && m->hello.reserved == 0;
+               m->hello.kv < _WIRE_KV_MAX && m->hello.shared <= 1;
 }
 
 static int check_catalog(const union wire_message *m) {
@@ -74,7 +74,8 @@ static int check_job(const union wire_message *m) {
                j->input_format < _WIRE_INPUT_MAX && j->output_format < _WIRE_OUTPUT_MAX &&
                check_words(j) && in_range(j->temperature, -1, 2) &&
                in_range(j->top_p, -1, 1) && in_range(j->min_p, -1, 1) && j->has_seed <= 1 &&
-               (j->session == 0 || (bus_ref(j->session) && j->verb == WIRE_VERB_CHAT));
+               (j->session == 0 || (bus_ref(j->session) && j->verb == WIRE_VERB_CHAT)) &&
+               j->reserved == 0;
 }
 
 static int check_job_output(const union wire_message *m) {
@@ -119,7 +120,16 @@ static int check_rate(const struct wire_rate *r) {
 }
 
 static int check_rates(const union wire_message *m) {
-        return check_rate(&m->rates.requests) && check_rate(&m->rates.tokens);
+        return check_rate(&m->rates.requests) && check_rate(&m->rates.tokens) &&
+               m->rates.reserved == 0;
+}
+
+static int check_set_limits(const union wire_message *m) {
+        return name_or_empty(m->set_limits.default_model) && m->set_limits.reserved == 0;
+}
+
+static int check_user_gone(const union wire_message *m) {
+        return m->user_gone.reserved == 0;
 }
 
 static int check_set_priority(const union wire_message *m) {
@@ -129,7 +139,7 @@ static int check_set_priority(const union wire_message *m) {
 }
 
 static int check_prepare(const union wire_message *m) {
-        return wire_name_valid(m->prepare.name) && m->prepare.keep <= 1 && m->prepare.reserved == 0;
+        return wire_name_valid(m->prepare.name) && m->prepare.keep <= 1;
 }
 
 static int check_resident(const union wire_message *m) {
@@ -140,7 +150,8 @@ static int check_resident(const union wire_message *m) {
 }
 
 static int check_session_open(const union wire_message *m) {
-        return bus_ref(m->session_open.session) && wire_name_valid(m->session_open.model);
+        return bus_ref(m->session_open.session) && wire_name_valid(m->session_open.model) &&
+               m->session_open.reserved == 0;
 }
 
 static int check_session_append(const union wire_message *m) {
@@ -166,7 +177,7 @@ static int check_count(const union wire_message *m) {
         return bus_ref(c->ref) && name_or_empty(c->model) &&
                (c->verb == WIRE_VERB_CHAT || c->verb == WIRE_VERB_COMPLETE) &&
                c->input_format < _WIRE_INPUT_MAX && c->deadline_usec > 0 &&
-               c->deadline_usec <= LIMIT_DEADLINE_USEC;
+               c->deadline_usec <= LIMIT_DEADLINE_USEC && c->reserved == 0;
 }
 
 static int check_passed(const union wire_message *m) {
@@ -179,7 +190,7 @@ static int check_ready(const union wire_message *m) {
 }
 
 static int check_want_model(const union wire_message *m) {
-        return name_or_empty(m->want_model.name);
+        return name_or_empty(m->want_model.name) && m->want_model.reserved == 0;
 }
 
 static int check_admit(const union wire_message *m) {
@@ -201,6 +212,12 @@ static int check_done(const union wire_message *m) {
 
 static int check_used(const union wire_message *m) {
         return m->used.flags <= (WIRE_USED_WANT | WIRE_USED_STOPPED) && m->used.reserved == 0;
+}
+
+static int check_shares(const union wire_message *m) {
+        const struct wire_shares *s = &m->shares;
+
+        return s->n >= 1 && s->n <= WIRE_SHARES_MAX && s->reserved == 0;
 }
 
 static int check_conn_closed(const union wire_message *m) {
@@ -252,7 +269,7 @@ static const struct row rows[] = {
         [WIRE_REFUSED] = { sizeof(struct wire_refused), FD_NONE, check_refused },
         [WIRE_LEASE] = { sizeof(struct wire_lease), FD_NONE, check_lease },
         [WIRE_CANCEL] = { sizeof(struct wire_cancel), FD_NONE, check_cancel },
-        [WIRE_SET_LIMITS] = { sizeof(struct wire_set_limits), FD_NONE, NULL },
+        [WIRE_SET_LIMITS] = { sizeof(struct wire_set_limits), FD_NONE, check_set_limits },
         [WIRE_DROP_CACHES] = { sizeof(struct wire_plain), FD_NONE, NULL },
         [WIRE_SHUTDOWN] = { sizeof(struct wire_plain), FD_NONE, NULL },
         [WIRE_RATES] = { sizeof(struct wire_rates), FD_NONE, check_rates },
@@ -271,6 +288,7 @@ static const struct row rows[] = {
         [WIRE_DISCARD] = { sizeof(struct wire_discard), FD_NONE, check_discard },
         [WIRE_COUNT] = { sizeof(struct wire_count), FD_REQUIRED, check_count },
         [WIRE_PASSED] = { sizeof(struct wire_passed), FD_NONE, check_passed },
+        [WIRE_USER_GONE] = { sizeof(struct wire_user_gone), FD_NONE, check_user_gone },
         [WIRE_READY] = { sizeof(struct wire_ready), FD_NONE, check_ready },
         [WIRE_WANT_MODEL] = { sizeof(struct wire_want_model), FD_NONE, check_want_model },
         [WIRE_ADMIT] = { sizeof(struct wire_admit), FD_NONE, check_admit },
@@ -284,6 +302,7 @@ static const struct row rows[] = {
         [WIRE_SESSION] = { sizeof(struct wire_session), FD_NONE, check_session },
         [WIRE_COUNTED] = { sizeof(struct wire_counted), FD_NONE, check_counted },
         [WIRE_REFUSALS] = { sizeof(struct wire_refusals), FD_NONE, check_refusals },
+        [WIRE_SHARES] = { sizeof(struct wire_shares), FD_NONE, check_shares },
 };
 
 size_t wire_size(uint32_t type) {

@@ -22,6 +22,7 @@ union wire_message {
         struct wire_lease lease;
         struct wire_cancel cancel;
         struct wire_set_limits set_limits;
+        struct wire_user_gone user_gone;
         struct wire_rates rates;
         struct wire_set_priority set_priority;
         struct wire_prepare prepare;
@@ -46,6 +47,7 @@ union wire_message {
         struct wire_session session;
         struct wire_counted counted;
         struct wire_refusals refusals;
+        struct wire_shares shares;
         uint8_t bytes[WIRE_MAX_MESSAGE];
 };
 

@@ -53,6 +53,7 @@ enum wire_type {
         WIRE_DISCARD,    /* forget the result of a detached job that has ended */
         WIRE_COUNT,      /* + descriptor: how many tokens this input has; answered by COUNTED */
         WIRE_PASSED,     /* answer to ADMIT of what is only counted: it may be told */
+        WIRE_USER_GONE,  /* nothing of this user is left here: keep nothing for him */
         /* worker to broker */
         WIRE_READY = 64,
         WIRE_WANT_MODEL,
@@ -67,6 +68,7 @@ enum wire_type {
         WIRE_SESSION,    /* what has happened to a session, and how it is now */
         WIRE_COUNTED,
         WIRE_REFUSALS,   /* requests that it refused by itself, since it told of some before */
+        WIRE_SHARES,     /* for whom a shared worker has computed; before USED */
 };
 
 enum wire_mode { WIRE_MODE_SERVE = 1, WIRE_MODE_PACK = 2 };
@@ -105,27 +107,27 @@ struct wire_header {
 
 struct wire_limits {
         uint64_t max_input_bytes;   /* per job */
-        uint64_t kv_bytes;          /* of the whole worker */
+        uint64_t kv_bytes;          /* of keys and values, all jobs together */
         uint32_t max_output_tokens; /* per job */
-        uint32_t max_connections;   /* of the whole worker */
+        uint32_t max_connections;
         uint32_t max_sequences;     /* generated at once */
         uint32_t idle_timeout_ms;   /* of a silent client connection */
         uint32_t max_context_tokens;/* prompt and answer of a job, 0 = what the model allows */
         uint32_t model_idle_sec;    /* an unused model is unloaded */
         uint32_t max_keep_sec;      /* longest time that a client may ask for instead */
-        uint32_t reserved;
+        uint32_t weight;            /* of the user beside others of the worker, 1..10000 */
 };
 
 struct wire_hello {
         struct wire_header h;
         uint32_t mode;      /* enum wire_mode */
-        uint32_t uid;       /* whom this worker serves */
+        uint32_t uid;       /* whom this worker serves, or the first of them */
         uint32_t threads;   /* 1..64 */
         uint32_t cpu_mask;  /* for cpu_flags() */
         uint64_t fsize;     /* pack mode: RLIMIT_FSIZE */
         uint32_t kv;        /* enum wire_kv */
-        uint32_t reserved;
-        struct wire_limits limits;
+        uint32_t shared;    /* 1: other users come, each with a SET_LIMITS before all else */
+        struct wire_limits limits; /* shared: of the whole worker */
 };
 
 enum { WIRE_CATALOG_DEFAULT = 1 };
@@ -142,7 +144,7 @@ struct wire_catalog {
 struct wire_conn {
         struct wire_header h;
         uint64_t conn;      /* id, unique in this worker */
-        uint32_t uid;
+        uint32_t uid;       /* of the client: HELLO's, or one that SET_LIMITS has named */
         uint32_t reserved;
 };
 
@@ -167,6 +169,8 @@ struct wire_job {
         uint64_t keep_usec;           /* 0: it ends with its reader; else it is detached, and its
                                        * output is kept until DISCARD (not after a cancel) */
         uint64_t client;              /* a number for who asked on the bus; no connection's */
+        uint32_t uid;                 /* as in struct wire_conn */
+        uint32_t reserved;
 };
 
 struct wire_job_output { struct wire_header h; uint64_t ref; };
@@ -179,6 +183,7 @@ struct wire_count {
         uint32_t verb;                /* chat or complete */
         uint32_t input_format;
         uint64_t deadline_usec;       /* from now */
+        uint32_t uid, reserved;       /* as in struct wire_conn */
 };
 
 struct wire_take_output { struct wire_header h; uint64_t job; };
@@ -191,6 +196,8 @@ struct wire_model {
         uint32_t error;               /* enum error_code; no descriptor unless 0 */
         uint32_t model_error;         /* enum model_error_code for ERROR_MODEL_BAD */
         uint64_t position, value, limit;
+        uint32_t uid;                 /* of WANT_MODEL: nobody else may use it yet */
+        uint32_t reserved;
 };
 
 /* How I2_S tensors are laid out, which their file does not say (formats-and-models 2.5). */
@@ -232,19 +239,31 @@ struct wire_lease { struct wire_header h; uint64_t seq; uint64_t usec; };
 /* reason: enum error_code, the one that DONE shall carry (ERROR_CANCELLED, ERROR_DEADLINE). */
 struct wire_cancel { struct wire_header h; uint64_t job; uint32_t reason; uint32_t reserved; };
 struct wire_set_priority { struct wire_header h; uint64_t job; uint32_t priority, reserved; };
-struct wire_set_limits { struct wire_header h; struct wire_limits limits; };
+/* A user comes, or his limits have changed. */
+struct wire_set_limits {
+        struct wire_header h;
+        struct wire_limits limits;
+        char default_model[WIRE_NAME_MAX]; /* instead of the catalogue's, if it has it; or "" */
+        uint32_t uid, reserved;
+};
+struct wire_user_gone { struct wire_header h; uint32_t uid, reserved; };
 /* A bucket of the account (policy/bucket.h) as it is when this is sent. */
 struct wire_rate { uint64_t per_minute, level, debt; };
-struct wire_rates { struct wire_header h; struct wire_rate requests, tokens; };
+struct wire_rates {
+        struct wire_header h;
+        struct wire_rate requests, tokens;
+        uint32_t uid, reserved;
+};
 struct wire_plain { struct wire_header h; }; /* DROP_CACHES, SHUTDOWN */
-/* The whole will of the broker about this model: a later message replaces it. */
-struct wire_prepare { struct wire_header h; char name[WIRE_NAME_MAX]; uint32_t keep, reserved; };
+/* The whole will of this user about this model: a later message replaces it. */
+struct wire_prepare { struct wire_header h; char name[WIRE_NAME_MAX]; uint32_t keep, uid; };
 
 /* Sessions have ids of the broker's, never 0 and without the top bit. */
 struct wire_session_open {
         struct wire_header h;
         uint64_t session;
         char model[WIRE_NAME_MAX];    /* resolved, never "" */
+        uint32_t uid, reserved;       /* as in struct wire_conn */
 };
 struct wire_session_append {
         struct wire_header h;
@@ -262,7 +281,12 @@ struct wire_ready {
         uint32_t seccomp;        /* must be 2 */
 };
 
-struct wire_want_model { struct wire_header h; char name[WIRE_NAME_MAX]; /* "" = default */ };
+/* For one user: another one who wants the same asks for himself. */
+struct wire_want_model {
+        struct wire_header h;
+        char name[WIRE_NAME_MAX]; /* "" = default */
+        uint32_t uid, reserved;
+};
 
 struct wire_admit {
         struct wire_header h;
@@ -305,6 +329,16 @@ struct wire_done {
 enum { WIRE_USED_WANT = 1,        /* has work: wants a lease, or more of it */
        WIRE_USED_STOPPED = 2 };   /* computes no more: the lease is given back */
 struct wire_used { struct wire_header h; uint64_t seq; uint32_t flags; uint32_t reserved; };
+
+/* Microseconds of steps since the last message, as far as a list of eight reaches; more are in the
+ * next one. Only told where there are several users. */
+enum { WIRE_SHARES_MAX = 8 };
+struct wire_share { uint32_t uid, usec; };
+struct wire_shares {
+        struct wire_header h;
+        uint32_t n, reserved;
+        struct wire_share list[WIRE_SHARES_MAX];
+};
 
 struct wire_fault { struct wire_header h; uint32_t code; uint32_t reserved; uint64_t arg[4]; };
 struct wire_conn_closed { struct wire_header h; uint64_t conn; };
@@ -367,10 +401,10 @@ static_assert(sizeof(struct wire_limits) == 48, "wire");
 static_assert(sizeof(struct wire_hello) == 88, "wire");
 static_assert(sizeof(struct wire_catalog) == 104, "wire");
 static_assert(sizeof(struct wire_conn) == 24, "wire");
-static_assert(sizeof(struct wire_job) == 184, "wire");
+static_assert(sizeof(struct wire_job) == 192, "wire");
 static_assert(sizeof(struct wire_take_output) == 16, "wire");
 static_assert(sizeof(struct wire_discard) == 16, "wire");
-static_assert(sizeof(struct wire_model) == 168, "wire");
+static_assert(sizeof(struct wire_model) == 176, "wire");
 static_assert(sizeof(struct wire_pack_output) == 24, "wire");
 static_assert(sizeof(struct wire_queued) == 48, "wire");
 static_assert(sizeof(struct wire_admitted) == 88, "wire");
@@ -378,7 +412,11 @@ static_assert(sizeof(struct wire_refused) == 40, "wire");
 static_assert(sizeof(struct wire_lease) == 24, "wire");
 static_assert(sizeof(struct wire_cancel) == 24, "wire");
 static_assert(sizeof(struct wire_set_priority) == 24, "wire");
-static_assert(sizeof(struct wire_rates) == 56, "wire");
+static_assert(sizeof(struct wire_rates) == 64, "wire");
+static_assert(sizeof(struct wire_set_limits) == 128, "wire");
+static_assert(sizeof(struct wire_user_gone) == 16, "wire");
+static_assert(sizeof(struct wire_want_model) == 80, "wire");
+static_assert(sizeof(struct wire_shares) == 80, "wire");
 static_assert(sizeof(struct wire_ready) == 24, "wire");
 static_assert(sizeof(struct wire_admit) == 128, "wire");
 static_assert(sizeof(struct wire_progress) == 72, "wire");
@@ -388,11 +426,11 @@ static_assert(sizeof(struct wire_fault) == 48, "wire");
 static_assert(sizeof(struct wire_packed) == 48, "wire");
 static_assert(sizeof(struct wire_prepare) == 80, "wire");
 static_assert(sizeof(struct wire_resident) == 120, "wire");
-static_assert(sizeof(struct wire_session_open) == 80, "wire");
+static_assert(sizeof(struct wire_session_open) == 88, "wire");
 static_assert(sizeof(struct wire_session_append) == 24, "wire");
 static_assert(sizeof(struct wire_session_command) == 16, "wire");
 static_assert(sizeof(struct wire_session) == 72, "wire");
-static_assert(sizeof(struct wire_count) == 96, "wire");
+static_assert(sizeof(struct wire_count) == 104, "wire");
 static_assert(sizeof(struct wire_passed) == 16, "wire");
 static_assert(sizeof(struct wire_counted) == 56, "wire");
 static_assert(sizeof(struct wire_refusals) == 200, "wire");

@@ -143,15 +143,15 @@ static void refuse(struct conn *c, const struct request_error *e) {
  * keep_alive 0 to be let go. True: it is not there yet. */
 static bool answer_load(struct conn *c, const char *asked, const struct keep *keep, bool chat) {
         bool unload = keep->given && keep->usec == 0;
-        const struct wire_catalog *entry = models_find(c->w->models, asked);
-        const struct model *model = entry ? models_loaded(c->w->models, entry) : NULL;
+        const struct wire_catalog *entry = models_find(c->w->models, c->user, asked);
+        const struct model *model = entry ? models_loaded(c->w->models, c->user, entry) : NULL;
         struct request_error e = {};
         char name[WIRE_NAME_MAX];
         json_t *v;
         int r = 0;
 
         if (!unload || !entry)
-                r = models_get(c->w->models, asked, &model, name, &e);
+                r = models_get(c->w->models, c->user, asked, &model, name, &e);
         if (r == MODELS_PENDING)
                 return true;
         if (r < 0) {

@@ -59,29 +59,31 @@ static json_t *capabilities(const struct model *m) {
         return v;
 }
 
-static json_t *entry(struct models *models, const struct wire_catalog *m) {
+static json_t *entry(const struct conn *c, const struct wire_catalog *m) {
+        const struct model *loaded = models_loaded(c->w->models, c->user, m);
+
         return json_pack("{s:s,s:s,s:o,s:I,s:s,s:o,s:o}", "name", m->name, "model", m->name,
                          "modified_at", ollama_time(m->created), "size", (json_int_t)m->size,
-                         "digest", "", "details", details(models_loaded(models, m)),
-                         "capabilities", capabilities(models_loaded(models, m)));
+                         "digest", "", "details", details(loaded),
+                         "capabilities", capabilities(loaded));
 }
 
 void api_ollama_tags(struct conn *c) {
         json_t *list = json_array();
 
         for (size_t i = 0; i < models_count(c->w->models); i++)
-                json_array_append_new(list, entry(c->w->models, models_entry(c->w->models, i)));
+                json_array_append_new(list, entry(c, models_entry(c->w->models, i)));
         reply_json(c, 200, json_pack("{s:o}", "models", list), 0);
 }
 
 /* Seconds since the epoch; rounded up, as what has expired is gone. */
-static uint64_t expires_at(struct worker *w, const struct wire_catalog *m) {
+static uint64_t expires_at(const struct conn *c, const struct wire_catalog *m) {
         static const uint64_t never = 253402300799; /* the end of year 9999 */
-        uint64_t expiry = models_expiry(w->models, m);
+        uint64_t expiry = models_expiry(c->w->models, c->user, m);
 
         if (expiry == UINT64_MAX)
                 return never;
-        return (uint64_t)time(NULL) + (MAX(expiry, w->now) - w->now) / USEC_PER_SEC + 1;
+        return (uint64_t)time(NULL) + (MAX(expiry, c->w->now) - c->w->now) / USEC_PER_SEC + 1;
 }
 
 /* The models loaded for this user, and until when if no request comes. */
@@ -92,13 +94,13 @@ void api_ollama_ps(struct conn *c) {
                 const struct wire_catalog *m = models_entry(c->w->models, i);
                 json_t *v;
 
-                if (!models_loaded(c->w->models, m))
+                if (!models_loaded(c->w->models, c->user, m))
                         continue;
-                v = entry(c->w->models, m);
-                json_object_set_new(v, "expires_at", ollama_time(expires_at(c->w, m)));
+                v = entry(c, m);
+                json_object_set_new(v, "expires_at", ollama_time(expires_at(c, m)));
                 json_object_set_new(v, "size_vram", json_integer(0));
                 json_object_set_new(v, "context_length",
-                                    json_integer(models_context(c->w->models, m)));
+                                    json_integer(models_context(c->w->models, c->user, m)));
                 json_array_append_new(list, v);
         }
         reply_json(c, 200, json_pack("{s:o}", "models", list), 0);
@@ -135,10 +137,11 @@ void api_ollama_show(struct conn *c) {
         const struct wire_catalog *entry_of = NULL;
         const struct model *m = NULL;
         char name[WIRE_NAME_MAX];
+        uint32_t context;
         int r = -1;
 
         if (to && params_model(to, name, &e) == 0)
-                r = models_get(c->w->models, name, &m, name, &e);
+                r = models_get(c->w->models, c->user, name, &m, name, &e);
         json_decref(to);
         json_decref(root);
         if (r == MODELS_PENDING) {
@@ -152,11 +155,12 @@ void api_ollama_show(struct conn *c) {
                         reply_error(c, &e, 0);
                 return;
         }
-        entry_of = models_find(c->w->models, name);
+        entry_of = models_find(c->w->models, c->user, name);
+        context = entry_of ? models_context(c->w->models, c->user, entry_of) : 0;
         reply_json(c, 200,
                    json_pack("{s:s,s:s,s:s,s:o,s:o,s:o,s:o}", "license", "", "template", "",
                              "parameters", "", "details", details(m), "model_info",
-                             model_info(m, entry_of ? models_context(c->w->models, entry_of) : 0),
+                             model_info(m, context),
                              "capabilities", capabilities(m), "modified_at",
                              ollama_time(entry_of ? entry_of->created : 0)),
                    0);

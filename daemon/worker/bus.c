@@ -20,6 +20,7 @@
 #include "daemon/worker/job.h"
 #include "daemon/worker/link.h"
 #include "daemon/worker/session.h"
+#include "daemon/worker/user.h"
 #include "engine/base/macro.h"
 
 static const uint64_t OUTPUT_STALL_USEC = 60 * USEC_PER_SEC;
@@ -36,6 +37,7 @@ enum bus_step {
 struct bus_job {
         struct bus_job *next;
         struct worker *w;
+        struct user *user;
         struct wire_job message;
         enum bus_step step;
         struct input in;
@@ -53,13 +55,15 @@ struct bus_job {
 };
 
 int bus_job_new(struct worker *w, const struct wire_job *m, int input) {
-        struct bus_job *b = calloc(1, sizeof(*b));
+        struct user *user = user_find(w, m->uid);
+        struct bus_job *b = user ? calloc(1, sizeof(*b)) : NULL;
 
         if (!b) {
                 close(input);
-                return -ENOMEM;
+                return user ? -ENOMEM : -EBADMSG;
         }
         b->w = w;
+        b->user = user_ref(user);
         b->message = *m;
         input_init(&b->in, input);
         b->output = -1;
@@ -154,11 +158,11 @@ void bus_jobs_set_priority(struct worker *w, const struct wire_set_priority *m) 
 
 /* --- the job's events --- */
 
-static size_t kept_bytes(const struct worker *w) {
+static size_t kept_bytes(const struct user *user) {
         size_t n = 0;
 
-        for (const struct bus_job *b = w->bus_jobs; b; b = b->next)
-                n += b->keep ? b->out.n : 0;
+        for (const struct bus_job *b = user->w->bus_jobs; b; b = b->next)
+                n += b->keep && b->user == user ? b->out.n : 0;
         return n;
 }
 
@@ -166,7 +170,7 @@ static void on_text(void *userdata, const char *text, size_t n) {
         struct bus_job *b = userdata;
 
         b->text_came = true;
-        if (b->keep && kept_bytes(b->w) + n > LIMIT_KEPT_BYTES)
+        if (b->keep && kept_bytes(b->user) + n > LIMIT_KEPT_BYTES)
                 job_cancel(b->job, ERROR_OVERLOADED);
         else if (b->message.output_format == WIRE_OUTPUT_EVENTS)
                 bus_format_text(&b->out, text, n);
@@ -214,6 +218,7 @@ static void start(struct bus_job *b) {
                                            &spec, NULL, &e);
 
         if (r == 0) {
+                spec.user = b->user;
                 r = job_start(b->w, &spec, &events, b, &b->job);
                 if (r < 0 && b->message.session)
                         session_take_back_turn(b->w, b->message.session);
@@ -230,7 +235,7 @@ static void start(struct bus_job *b) {
 
 static void read_input(struct bus_job *b, const struct poller *p) {
         struct request_error e = {};
-        int r = input_handle(&b->in, p, b->w->limits.max_input_bytes, b->w->now, &e);
+        int r = input_handle(&b->in, p, b->user->limits.max_input_bytes, b->w->now, &e);
 
         if (r == INPUT_END)
                 start(b);
@@ -394,6 +399,7 @@ static void bus_job_free(struct bus_job *b) {
         if (b->output >= 0)
                 close(b->output);
         secure_buf_done(&b->out);
+        user_unref(b->user);
         free(b);
 }
 

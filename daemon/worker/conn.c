@@ -16,6 +16,7 @@
 #include "daemon/worker/exchange.h"
 #include "daemon/worker/link.h"
 #include "daemon/worker/reply.h"
+#include "daemon/worker/user.h"
 #include "engine/base/macro.h"
 
 enum { READ_SIZE = 16 * 1024 };
@@ -25,16 +26,18 @@ static const uint64_t BODY_STALL_USEC = 30 * USEC_PER_SEC;
 static const uint64_t READER_STALL_USEC = 60 * USEC_PER_SEC;
 static const uint64_t DRAIN_USEC = 2 * USEC_PER_SEC;
 
-static uint64_t idle_deadline(const struct worker *w) {
-        return w->limits.idle_timeout_ms ? w->now + w->limits.idle_timeout_ms * USEC_PER_MSEC : 0;
+static uint64_t idle_deadline(const struct conn *c) {
+        uint32_t ms = c->user->limits.idle_timeout_ms;
+
+        return ms ? c->w->now + ms * USEC_PER_MSEC : 0;
 }
 
 /* A connection that still has output to be read is not idle: its time begins when that is gone. */
 static void read_next(struct conn *c) {
         request_done(&c->request);
-        request_init(&c->request, c->w->limits.max_input_bytes);
+        request_init(&c->request, c->user->limits.max_input_bytes);
         c->state = CONN_READING;
-        c->deadline = c->out.n > 0 ? 0 : idle_deadline(c->w);
+        c->deadline = c->out.n > 0 ? 0 : idle_deadline(c);
 }
 
 static void tell_closed(struct worker *w, uint64_t id) {
@@ -44,9 +47,14 @@ static void tell_closed(struct worker *w, uint64_t id) {
 }
 
 int conn_new(struct worker *w, const struct wire_conn *m, int fd) {
+        struct user *u = user_find(w, m->uid);
         struct conn *c;
 
-        if (w->stop_by || (w->limits.max_connections && w->n_conns >= w->limits.max_connections)) {
+        if (!u) {
+                close(fd);
+                return -EBADMSG;
+        }
+        if (w->stop_by || (u->limits.max_connections && u->n_conns >= u->limits.max_connections)) {
                 close(fd);
                 tell_closed(w, m->conn);
                 return 0;
@@ -57,13 +65,14 @@ int conn_new(struct worker *w, const struct wire_conn *m, int fd) {
                 return -ENOMEM;
         }
         c->w = w;
+        c->user = user_ref(u);
         c->fd = fd;
         c->place = POLLER_NONE;
         c->id = m->conn;
         read_next(c);
         c->next = w->conns;
         w->conns = c;
-        w->n_conns++;
+        u->n_conns++;
         return 0;
 }
 
@@ -185,7 +194,7 @@ static void flush(struct conn *c) {
         if (c->out.n == 0) {
                 c->write_deadline = 0;
                 if (before > 0 && c->state == CONN_READING && !c->request.started)
-                        c->deadline = idle_deadline(c->w);
+                        c->deadline = idle_deadline(c);
         } else if (c->out.n < before || c->write_deadline == 0) {
                 c->write_deadline = c->w->now + READER_STALL_USEC;
         }
@@ -282,13 +291,14 @@ void conns_reap(struct worker *w) {
                         continue;
                 }
                 *p = c->next;
-                w->n_conns--;
+                c->user->n_conns--;
                 exchange_abandon(c->exchange);
                 close(c->fd);
                 tell_closed(w, c->id);
                 request_done(&c->request);
                 secure_buf_done(&c->in);
                 secure_buf_done(&c->out);
+                user_unref(c->user);
                 free(c);
         }
 }

@@ -9,6 +9,7 @@
 #include "daemon/worker/worker.h"
 
 struct exchange;
+struct user;
 
 enum {
         CONN_OUT_HIGH = 256 * 1024, /* pending bytes that pause the generation */
@@ -24,6 +25,7 @@ enum conn_state {
 struct conn {
         struct conn *next;
         struct worker *w;
+        struct user *user;          /* whose it is */
         int fd, place;
         uint64_t id, answers;       /* the broker's number; answers begun */
         enum conn_state state;
@@ -39,7 +41,8 @@ struct conn {
         bool plain_errors;          /* errors as {"error": "text"} (Ollama) */
 };
 
-/* Takes fd. 0 or -ENOMEM; a connection over the limit is closed at once. */
+/* Takes fd. 0, -ENOMEM or -EBADMSG (an unknown user); a connection over the limit is closed at
+ * once. */
 int conn_new(struct worker *w, const struct wire_conn *m, int fd);
 struct conn *conn_next(struct conn *c);
 /* Answer what runs, then close. */

@@ -12,6 +12,7 @@
 #include "daemon/worker/input.h"
 #include "daemon/worker/job.h"
 #include "daemon/worker/link.h"
+#include "daemon/worker/user.h"
 #include "engine/base/macro.h"
 
 enum count_step { COUNT_READING, COUNT_RUNNING, COUNT_OVER };
@@ -19,6 +20,7 @@ enum count_step { COUNT_READING, COUNT_RUNNING, COUNT_OVER };
 struct count {
         struct count *next;
         struct worker *w;
+        struct user *user;
         struct wire_count message;
         enum count_step step;
         uint64_t deadline;
@@ -53,14 +55,16 @@ static void fail_code(struct count *c, enum error_code code) {
 }
 
 int count_new(struct worker *w, const struct wire_count *m, int input) {
-        struct count *c = known(w, m->ref) ? NULL : calloc(1, sizeof(*c));
+        struct user *user = known(w, m->ref) ? NULL : user_find(w, m->uid);
+        struct count *c = user ? calloc(1, sizeof(*c)) : NULL;
         struct request_error e = {};
 
         if (!c) {
                 close(input);
-                return known(w, m->ref) ? -EBADMSG : -ENOMEM;
+                return user ? -ENOMEM : -EBADMSG;
         }
         c->w = w;
+        c->user = user_ref(user);
         c->message = *m;
         c->deadline = w->now + m->deadline_usec;
         input_init(&c->in, input);
@@ -98,6 +102,7 @@ static void start(struct count *c) {
 
         if (r == 0) {
                 spec.count = true;
+                spec.user = c->user;
                 spec.params.deadline_usec = c->deadline - c->w->now;
                 r = job_start(c->w, &spec, &events, c, &c->job);
                 job_spec_done(&spec);
@@ -112,7 +117,7 @@ static void start(struct count *c) {
 
 static void read_input(struct count *c, const struct poller *p) {
         struct request_error e = {};
-        int r = input_handle(&c->in, p, c->w->limits.max_input_bytes, c->w->now, &e);
+        int r = input_handle(&c->in, p, c->user->limits.max_input_bytes, c->w->now, &e);
 
         if (c->w->now >= c->deadline)
                 fail_code(c, ERROR_DEADLINE);
@@ -147,6 +152,7 @@ void counts_handle(struct worker *w, const struct poller *p) {
                 }
                 *at = c->next;
                 input_done(&c->in);
+                user_unref(c->user);
                 free(c);
         }
 }

@@ -102,6 +102,9 @@ static int submit_some(struct embed *e) {
                 struct generation_request r = {
                         .model = e->request.model,
                         .prompt = e->request.inputs[e->submitted],
+                        .user = e->request.user,
+                        .client = e->request.client,
+                        .job = e->request.job,
                         .sampling = SAMPLING_GREEDY,
                         .background = e->request.background,
                         .vector = on_vector,

@@ -14,6 +14,8 @@ struct embed_request {
         const struct model *model;  /* one that pools */
         struct tokens *inputs;      /* [n], malloc'd; taken over with what is in them */
         size_t n;
+        struct scheduler_user user; /* as in struct generation_request, like these: */
+        uint64_t client, job;
         bool background;
         void (*progress)(void *userdata, uint64_t tokens_read);
         /* Exactly once, last. error: enum error_code. vectors: [n][n_embd], valid for the call;

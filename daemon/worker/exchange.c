@@ -193,6 +193,7 @@ void exchange_start(struct conn *c, const struct exchange_format *format, struct
         x->started = c->w->now;
         x->next_beat = c->w->now + BEAT_INTERVAL;
         spec->conn = c->id;
+        spec->user = c->user;
         if (job_start(c->w, spec, &events, x, &x->job) < 0) {
                 exchange_free(x);
                 reply_memory(c);

@@ -24,6 +24,7 @@
 #include "daemon/worker/receipt.h"
 #include "daemon/worker/scheduler.h"
 #include "daemon/worker/session.h"
+#include "daemon/worker/user.h"
 #include "engine/base/macro.h"
 #include "engine/grammar/constraint.h"
 
@@ -47,6 +48,7 @@ static void job_free(struct job *j) {
         stop_filter_done(&j->stop);
         secure_buf_done(&j->out);
         receipt_free(j->receipt);
+        user_unref(j->spec.user);
         job_spec_done(&j->spec);
         if (j->model)
                 models_release(j->w->models, j->model);
@@ -68,6 +70,7 @@ int job_start(struct worker *w, struct job_spec *spec, const struct job_events *
         j->userdata = userdata;
         j->spec = *spec;
         *spec = (struct job_spec){};
+        user_ref(j->spec.user);
         j->ref = j->spec.ref ? j->spec.ref : (++w->next_ref | WIRE_REF_WORKER);
         j->id = j->spec.ref;
         j->result.kv_kept = GENERATION_KEPT_UNKNOWN;
@@ -194,7 +197,7 @@ void job_pause(struct job *j, bool pause) {
 
 /* A length that was asked for is made possible or refused, never cut. */
 static int check_max_tokens(const struct job *j, struct request_error *e) {
-        uint32_t wanted = j->spec.params.max_tokens, limit = j->w->limits.max_output_tokens;
+        uint32_t wanted = j->spec.params.max_tokens, limit = j->spec.user->limits.max_output_tokens;
 
         if (limit == 0 || wanted <= limit)
                 return 0;
@@ -202,9 +205,16 @@ static int check_max_tokens(const struct job *j, struct request_error *e) {
                                   "So many tokens of answer are not allowed.", wanted, limit);
 }
 
+/* Prompt and answer together. */
+static uint32_t most_tokens(const struct job *j) {
+        struct scheduler_user user = user_for_scheduler(j->spec.user);
+
+        return scheduler_max_tokens(j->w->scheduler, j->model, &user);
+}
+
 /* 0, -EBADMSG with *e, or another negative errno. */
 static int count_prompt(struct job *j, struct request_error *e) {
-        uint32_t n_ctx = scheduler_max_tokens(j->w->scheduler, j->model);
+        uint32_t n_ctx = most_tokens(j), limit = j->spec.user->limits.max_output_tokens;
         uint64_t wanted = j->spec.params.max_tokens ? j->spec.params.max_tokens
                                                     : default_max_tokens(j->spec.verb);
         int r = prompt_encode(j->model, &j->spec, n_ctx, &j->prompt, e);
@@ -213,8 +223,8 @@ static int count_prompt(struct job *j, struct request_error *e) {
                 return r;
         if (j->prompt.n == 0)
                 return request_fail(e, ERROR_INVALID_INPUT, "prompt", "The prompt is empty.");
-        if (j->w->limits.max_output_tokens)
-                wanted = MIN(wanted, (uint64_t)j->w->limits.max_output_tokens);
+        if (limit)
+                wanted = MIN(wanted, (uint64_t)limit);
         j->tokens_wanted = MIN(wanted, (uint64_t)(n_ctx - j->prompt.n));
         j->tokens_in = j->prompt.n;
         return 0;
@@ -222,7 +232,7 @@ static int count_prompt(struct job *j, struct request_error *e) {
 
 /* The prompt and each label must fit together. */
 static int count_labels(struct job *j, struct request_error *e) {
-        uint32_t n_ctx = scheduler_max_tokens(j->w->scheduler, j->model);
+        uint32_t n_ctx = most_tokens(j);
         size_t longest = 0;
         int r = prompt_encode(j->model, &j->spec, n_ctx, &j->prompt, e);
 
@@ -244,7 +254,7 @@ static int count_labels(struct job *j, struct request_error *e) {
 }
 
 static int count_only(struct job *j, struct request_error *e) {
-        j->result.context = scheduler_max_tokens(j->w->scheduler, j->model);
+        j->result.context = most_tokens(j);
         return prompt_count(j->model, &j->spec, (uint32_t)j->result.context,
                             &j->result.tokens_in, e);
 }
@@ -257,8 +267,7 @@ static int count_tokens(struct job *j, struct request_error *e) {
         if (r < 0 || j->spec.count)
                 return r;
         if (j->spec.verb == WIRE_VERB_EMBED)
-                return prompt_inputs(j->model, &j->spec,
-                                     scheduler_max_tokens(j->w->scheduler, j->model), &j->inputs,
+                return prompt_inputs(j->model, &j->spec, most_tokens(j), &j->inputs,
                                      &j->tokens_in, e);
         if (j->spec.verb == WIRE_VERB_CLASSIFY)
                 return count_labels(j, e);
@@ -334,7 +343,8 @@ static void ask_admission(struct job *j) {
 
 static void get_model(struct job *j) {
         struct request_error e = {};
-        int r = models_get(j->w->models, j->spec.model, &j->model, j->model_name, &e);
+        int r = models_get(j->w->models, j->spec.user, j->spec.model, &j->model, j->model_name,
+                           &e);
 
         if (r < 0)
                 fail(j, &e);

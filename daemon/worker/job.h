@@ -13,8 +13,10 @@
 #include "daemon/worker/worker.h"
 
 struct job;
+struct user;
 
 struct job_spec {
+        struct user *user;           /* borrowed; a job that was started has a reference */
         uint32_t verb;               /* enum wire_verb */
         uint64_t ref;                /* bus: the job id; HTTP: 0 (one is made) */
         uint64_t conn;               /* HTTP: the connection; bus: 0 */

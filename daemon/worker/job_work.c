@@ -7,11 +7,12 @@
 #include "daemon/worker/receipt.h"
 #include "daemon/worker/session.h"
 #include "daemon/worker/summarize_prompt.h"
+#include "daemon/worker/user.h"
 #include "engine/base/macro.h"
 
-/* As asked for, or by type and length; never more than the limit of this worker. */
+/* As asked for, or by type and length; never more than the limit of this user. */
 static uint32_t summary_max_tokens(const struct job *j) {
-        uint32_t n = j->spec.params.max_tokens, limit = j->w->limits.max_output_tokens;
+        uint32_t n = j->spec.params.max_tokens, limit = j->spec.user->limits.max_output_tokens;
 
         if (n == 0)
                 n = summary_tokens(j->spec.type, j->spec.length);
@@ -25,7 +26,7 @@ uint64_t job_max_tokens(const struct job *j) {
 /* Whose kept keys a job may use: 0 would be nobody's. A session shares with nobody, so that all of
  * it can be wiped. */
 static uint64_t owner_of(const struct job *j) {
-        return j->spec.session ? session_owner(j->spec.session) : (uint64_t)j->w->uid + 1;
+        return j->spec.session ? session_owner(j->spec.session) : user_owner(j->spec.user);
 }
 
 /* So many jobs of one client do not beat one of another: a connection, or a name on the bus. */
@@ -37,6 +38,7 @@ struct summarize_request job_summary_request(struct job *j) {
         return (struct summarize_request){
                 .scheduler = j->w->scheduler,
                 .model = j->model,
+                .user = user_for_scheduler(j->spec.user),
                 .owner = owner_of(j),
                 .client = client_of(j),
                 .job = j->ref,
@@ -62,12 +64,13 @@ struct task_request job_task_request(struct job *j) {
                 .text = task_rewrites(j->spec.verb) ? j->spec.text.p : NULL,
                 .n = j->spec.text.n,
                 .prompt = j->prompt,
+                .user = user_for_scheduler(j->spec.user),
                 .owner = owner_of(j),
                 .client = client_of(j),
                 .job = j->ref,
                 .background = j->spec.params.priority == WIRE_PRIORITY_BACKGROUND,
                 .sampling = j->spec.params.sampling,
-                .max_piece_tokens = j->w->limits.max_output_tokens,
+                .max_piece_tokens = j->spec.user->limits.max_output_tokens,
                 .userdata = j,
         };
 }
@@ -149,6 +152,7 @@ static void on_end(void *userdata, enum finish how, const struct generation_usag
 static void start_generation(struct job *j) {
         struct generation_request r = {
                 .model = j->model,
+                .user = user_for_scheduler(j->spec.user),
                 .owner = owner_of(j),
                 .client = client_of(j),
                 .job = j->ref,
@@ -310,6 +314,9 @@ static void start_embedding(struct job *j) {
         struct embed_request r = {
                 .scheduler = j->w->scheduler,
                 .model = j->model,
+                .user = user_for_scheduler(j->spec.user),
+                .client = client_of(j),
+                .job = j->ref,
                 .inputs = j->inputs,
                 .n = j->spec.messages.n,
                 .background = j->spec.params.priority == WIRE_PRIORITY_BACKGROUND,

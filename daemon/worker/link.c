@@ -19,6 +19,7 @@
 #include "daemon/worker/models.h"
 #include "daemon/worker/scheduler.h"
 #include "daemon/worker/session.h"
+#include "daemon/worker/user.h"
 #include "engine/base/macro.h"
 
 enum { MESSAGES_PER_PASS = 64, QUEUE_MAX = 65536 };
@@ -167,14 +168,19 @@ static int on_cancel(struct link *l, const union wire_message *m, int fd) {
 }
 
 static int on_set_limits(struct link *l, const union wire_message *m, int fd) {
-        l->w->limits = m->set_limits.limits;
-        scheduler_set_max_sequences(l->w->scheduler, l->w->limits.max_sequences);
-        scheduler_set_max_tokens(l->w->scheduler, l->w->limits.max_context_tokens);
-        return 0;
+        if (!l->w->shared) {
+                l->w->limits = m->set_limits.limits;
+                scheduler_set_max_sequences(l->w->scheduler, l->w->limits.max_sequences);
+        }
+        return user_set_limits(l->w, &m->set_limits);
 }
 
 static int on_rates(struct link *l, const union wire_message *m, int fd) {
-        rates_set(&l->w->rates, &m->rates, monotonic_usec());
+        struct user *u = user_find(l->w, m->rates.uid);
+
+        if (!u)
+                return -EBADMSG;
+        rates_set(&u->rates, &m->rates, monotonic_usec());
         return 0;
 }
 
@@ -191,6 +197,11 @@ static int on_prepare(struct link *l, const union wire_message *m, int fd) {
 
 static int on_take_output(struct link *l, const union wire_message *m, int fd) {
         bus_jobs_take(l->w, &m->take_output, fd);
+        return 0;
+}
+
+static int on_user_gone(struct link *l, const union wire_message *m, int fd) {
+        user_gone(l->w, m->user_gone.uid);
         return 0;
 }
 
@@ -255,6 +266,7 @@ static int (*const handlers[])(struct link *l, const union wire_message *m, int 
         [WIRE_DISCARD] = on_discard,
         [WIRE_COUNT] = on_count,
         [WIRE_PASSED] = on_passed,
+        [WIRE_USER_GONE] = on_user_gone,
 };
 
 static int dispatch(struct link *l, const union wire_message *m, int fd) {
@@ -294,10 +306,30 @@ int link_handle(struct link *l, const struct poller *p) {
         return r == -EAGAIN ? 0 : r;
 }
 
+/* Of one user there is nothing to divide. */
+static void send_shares(struct link *l) {
+        struct scheduler_share list[WIRE_SHARES_MAX];
+        size_t n = WIRE_SHARES_MAX;
+
+        while (l->w->shared && n == WIRE_SHARES_MAX) {
+                union wire_message m = { .shares.h.type = WIRE_SHARES };
+
+                n = scheduler_shares(l->w->scheduler, list, WIRE_SHARES_MAX);
+                for (size_t i = 0; i < n; i++)
+                        m.shares.list[i] = (struct wire_share){
+                                .uid = (uint32_t)(list[i].user - 1),
+                                .usec = (uint32_t)MIN(list[i].usec, (uint64_t)UINT32_MAX) };
+                m.shares.n = (uint32_t)n;
+                if (n > 0)
+                        link_send(l, &m);
+        }
+}
+
 static void send_used(struct link *l, uint32_t flags) {
         union wire_message m = { .used = { .h.type = WIRE_USED, .seq = l->lease_seq,
                                            .flags = flags } };
 
+        send_shares(l);
         link_send(l, &m);
 }
 

@@ -14,6 +14,7 @@
 #include "daemon/worker/refusals.h"
 #include "daemon/worker/resident.h"
 #include "daemon/worker/session.h"
+#include "daemon/worker/user.h"
 #include "daemon/worker/worker.h"
 #include "kernels/cpu.h"
 
@@ -66,8 +67,9 @@ static bool stopped(const struct worker *w) {
 
 int loop_run(int link_fd, const struct wire_hello *hello, struct scheduler *scheduler,
              uint64_t seed) {
+        const struct wire_set_limits first = { .uid = hello->uid, .limits = hello->limits };
         struct worker w = { .scheduler = scheduler, .limits = hello->limits,
-                            .uid = hello->uid, .seed_state = seed,
+                            .shared = hello->shared, .seed_state = seed,
                             .isa = cpu_level_name(cpu_flags(hello->cpu_mask)),
                             .kv_s8 = hello->kv == WIRE_KV_S8 };
         struct poller p = {};
@@ -75,8 +77,11 @@ int loop_run(int link_fd, const struct wire_hello *hello, struct scheduler *sche
 
         if (r == 0)
                 r = models_new(&w.models, &w);
+        if (r == 0)
+                r = user_set_limits(&w, &first);
         while (r == 0 && !stopped(&w))
                 r = pass(&w, &p);
         sessions_done(&w);
+        users_done(&w);
         return r == -ECONNRESET ? 0 : r;
 }

@@ -16,30 +16,39 @@
 #include "daemon/worker/link.h"
 #include "daemon/worker/models.h"
 #include "daemon/worker/scheduler.h"
+#include "daemon/worker/user.h"
 #include "engine/base/macro.h"
 
 enum { FAILURE_KEPT_USEC = 1000000, LOADING_RETRY_MS = 2000 };
 
-enum slot_state { SLOT_ASKED, SLOT_LOADED, SLOT_FAILED };
+enum grant_state { GRANT_ASKED, GRANT_GIVEN, GRANT_FAILED };
+
+/* What the broker has said to a user who wants the model. */
+struct grant {
+        struct grant *next;
+        uint32_t uid;
+        enum grant_state state;
+        struct request_error error;  /* GRANT_FAILED */
+        uint64_t failed_at;
+};
 
 struct slot {
         struct slot *next;
         char name[WIRE_NAME_MAX];
         uint64_t size, created;      /* of the catalogue entry when it was asked for */
-        enum slot_state state;
-        struct model *model;
+        struct grant *grants;
+        struct model *model;         /* NULL: it is not loaded */
         struct token_trie *trie;     /* NULL: nobody needed it yet */
-        struct request_error error;  /* SLOT_FAILED */
-        uint64_t failed_at;
         size_t kv_bytes;             /* its share of the budget */
         uint32_t holders;
         struct keep keep;
         uint64_t used_at;            /* last loaded, held or released */
 };
 
-/* A model that the broker wants kept. */
+/* A model that a user wants kept. */
 struct wish {
         struct wish *next;
+        uint32_t uid;
         char name[WIRE_NAME_MAX];
 };
 
@@ -67,12 +76,34 @@ int models_new(struct models **ret, struct worker *w) {
         return 0;
 }
 
+/* What was asked for is answered, so that is not forgotten before. */
+static void forget_grants(struct slot *s, uint32_t uid, bool all) {
+        struct grant **p = &s->grants, *g;
+
+        while ((g = *p))
+                if (g->state != GRANT_ASKED && (all || g->uid == uid)) {
+                        *p = g->next;
+                        free(g);
+                } else
+                        p = &g->next;
+}
+
+static void free_grants(struct slot *s) {
+        struct grant *next;
+
+        for (struct grant *g = s->grants; g; g = next) {
+                next = g->next;
+                free(g);
+        }
+}
+
 struct models *models_free(struct models *m) {
         struct wish *wish, *next_wish;
         struct slot *s, *next;
 
         for (s = m ? m->slots : NULL; s; s = next) {
                 next = s->next;
+                free_grants(s);
                 token_trie_free(s->trie);
                 model_free(s->model);
                 free(s);
@@ -123,7 +154,7 @@ const struct wire_catalog *models_entry(const struct models *m, size_t index) {
         return &m->now.entries[index];
 }
 
-const struct wire_catalog *models_find(const struct models *m, const char *name) {
+static const struct wire_catalog *find_entry(const struct models *m, const char *name) {
         for (uint32_t i = 0; i < m->now.n; i++) {
                 const struct wire_catalog *c = &m->now.entries[i];
 
@@ -132,6 +163,14 @@ const struct wire_catalog *models_find(const struct models *m, const char *name)
                         return c;
         }
         return NULL;
+}
+
+const struct wire_catalog *models_find(const struct models *m, const struct user *user,
+                                       const char *name) {
+        const struct wire_catalog *own =
+                name[0] || !user->default_model[0] ? NULL : find_entry(m, user->default_model);
+
+        return own ? own : find_entry(m, name);
 }
 
 /* A model that was asked for while it was still being packed had size 0 then: it is the same model
@@ -148,10 +187,20 @@ static struct slot *find_slot(struct models *m, const struct wire_catalog *c) {
         return NULL;
 }
 
-const struct model *models_loaded(struct models *m, const struct wire_catalog *c) {
-        const struct slot *s = find_slot(m, c);
+static struct grant *find_grant(const struct slot *s, uint32_t uid) {
+        struct grant *g = s ? s->grants : NULL;
 
-        return s && s->state == SLOT_LOADED ? s->model : NULL;
+        while (g && g->uid != uid)
+                g = g->next;
+        return g;
+}
+
+const struct model *models_loaded(struct models *m, const struct user *user,
+                                  const struct wire_catalog *c) {
+        const struct slot *s = find_slot(m, c);
+        const struct grant *g = find_grant(s, user->uid);
+
+        return g && g->state == GRANT_GIVEN ? s->model : NULL;
 }
 
 /* Of a loaded model. */
@@ -174,23 +223,41 @@ int models_trie(struct models *m, const struct model *model, const struct token_
         return r;
 }
 
-uint32_t models_context(struct models *m, const struct wire_catalog *c) {
-        const struct slot *s = find_slot(m, c);
+uint32_t models_context(struct models *m, const struct user *user,
+                        const struct wire_catalog *c) {
+        const struct model *model = models_loaded(m, user, c);
+        struct scheduler_user limits = user_for_scheduler(user);
 
-        return s && s->state == SLOT_LOADED ? scheduler_max_tokens(m->w->scheduler, s->model) : 0;
+        return model ? scheduler_max_tokens(m->w->scheduler, model, &limits) : 0;
 }
 
-static int ask(struct models *m, const struct wire_catalog *c) {
-        union wire_message msg = { .want_model.h.type = WIRE_WANT_MODEL };
+static struct slot *add_slot(struct models *m, const struct wire_catalog *c) {
         struct slot *s = calloc(1, sizeof(*s));
 
         if (!s)
-                return -ENOMEM;
+                return NULL;
         snprintf(s->name, sizeof(s->name), "%s", c->name);
         s->size = c->size;
         s->created = c->created;
         s->next = m->slots;
         m->slots = s;
+        return s;
+}
+
+static int ask(struct models *m, const struct user *user, const struct wire_catalog *c) {
+        union wire_message msg = { .want_model = { .h.type = WIRE_WANT_MODEL,
+                                                   .uid = user->uid } };
+        struct slot *s = find_slot(m, c);
+        struct grant *g = calloc(1, sizeof(*g));
+
+        if (g && !s)
+                s = add_slot(m, c);
+        if (!g || !s) {
+                free(g);
+                return -ENOMEM;
+        }
+        *g = (struct grant){ .next = s->grants, .uid = user->uid };
+        s->grants = g;
         snprintf(msg.want_model.name, sizeof(msg.want_model.name), "%s", c->name);
         return link_send(m->w->link, &msg);
 }
@@ -201,16 +268,23 @@ static void drop_slot(struct models *m, struct slot *s) {
         while (*p != s)
                 p = &(*p)->next;
         *p = s->next;
+        free_grants(s);
         free(s);
 }
 
-static void slot_fail(struct models *m, struct slot *s, enum error_code code, uint64_t value,
-                      uint64_t limit, const char *detail) {
-        request_fail_range(&s->error, code, "model", detail, value, limit);
+/* Nothing is loaded, and nobody has asked. */
+static void drop_unused(struct models *m, struct slot *s) {
+        if (!s->model && !s->grants)
+                drop_slot(m, s);
+}
+
+static void grant_fail(struct models *m, struct grant *g, enum error_code code, uint64_t value,
+                       uint64_t limit, const char *detail) {
+        request_fail_range(&g->error, code, "model", detail, value, limit);
         if (code == ERROR_MODEL_LOADING || code == ERROR_OVERLOADED)
-                s->error.retry_after_ms = LOADING_RETRY_MS;
-        s->state = SLOT_FAILED;
-        s->failed_at = m->w->now;
+                g->error.retry_after_ms = LOADING_RETRY_MS;
+        g->state = GRANT_FAILED;
+        g->failed_at = m->w->now;
 }
 
 static size_t kv_share(struct models *m) {
@@ -224,12 +298,12 @@ static size_t kv_share(struct models *m) {
         return share;
 }
 
-static void load(struct models *m, struct slot *s, int fd) {
+static void load(struct models *m, struct slot *s, struct grant *g, int fd) {
         struct model_error error = {};
         int r = model_open(&s->model, fd, &error);
 
         if (r < 0) {
-                slot_fail(m, s, error.code == MODEL_E_MEMORY ? ERROR_OVERLOADED : ERROR_MODEL_BAD,
+                grant_fail(m, g, error.code == MODEL_E_MEMORY ? ERROR_OVERLOADED : ERROR_MODEL_BAD,
                           error.value, error.limit, model_error_text(error.code));
                 return;
         }
@@ -237,49 +311,57 @@ static void load(struct models *m, struct slot *s, int fd) {
         if (scheduler_add_model(m->w->scheduler, s->model, s->kv_bytes) < 0) {
                 m->kv_left += s->kv_bytes;
                 s->model = model_free(s->model);
-                slot_fail(m, s, ERROR_OVERLOADED, 0, 0, "There is no memory to run the model.");
+                grant_fail(m, g, ERROR_OVERLOADED, 0, 0, "There is no memory to run the model.");
                 return;
         }
-        s->state = SLOT_LOADED;
         s->used_at = m->w->now;
 }
 
 int models_answer(struct models *m, const struct wire_model *a, int fd) {
         _cleanup_close_ int owned = fd;
         struct slot *s = m->slots;
+        struct grant *g = NULL;
 
-        while (s && !(s->state == SLOT_ASKED && strcmp(s->name, a->asked) == 0))
-                s = s->next;
+        for (; s; s = s->next)
+                if (strcmp(s->name, a->asked) == 0 && (g = find_grant(s, a->uid)) &&
+                    g->state == GRANT_ASKED)
+                        break;
         if (!s)
                 return -EBADMSG;
-        if (a->error == ERROR_NONE)
-                load(m, s, owned);
-        else if (a->error == ERROR_MODEL_BAD && a->model_error != MODEL_OK)
-                slot_fail(m, s, ERROR_MODEL_BAD, a->value, a->limit,
-                          model_error_text((enum model_error_code)a->model_error));
-        else
-                slot_fail(m, s, (enum error_code)a->error, a->value, a->limit, NULL);
+        g->state = GRANT_GIVEN;
+        if (a->error == ERROR_MODEL_BAD && a->model_error != MODEL_OK)
+                grant_fail(m, g, ERROR_MODEL_BAD, a->value, a->limit,
+                           model_error_text((enum model_error_code)a->model_error));
+        else if (a->error != ERROR_NONE)
+                grant_fail(m, g, (enum error_code)a->error, a->value, a->limit, NULL);
+        else if (!s->model)
+                load(m, s, g, owned);
+        if (!user_find(m->w, a->uid))
+                forget_grants(s, a->uid, false);
+        drop_unused(m, s);
         return 0;
 }
 
-int models_get(struct models *m, const char *name, const struct model **ret, char *ret_name,
-               struct request_error *e) {
-        const struct wire_catalog *c = models_find(m, name);
+int models_get(struct models *m, const struct user *user, const char *name,
+               const struct model **ret, char *ret_name, struct request_error *e) {
+        const struct wire_catalog *c = models_find(m, user, name);
         struct slot *s = c ? find_slot(m, c) : NULL;
+        struct grant *g = find_grant(s, user->uid);
 
         if (!c)
                 return request_fail(e, ERROR_MODEL_NOT_FOUND, "model", NULL);
-        if (s && s->state == SLOT_FAILED && m->w->now - s->failed_at > FAILURE_KEPT_USEC) {
-                drop_slot(m, s);
-                s = NULL;
+        if (g && g->state == GRANT_FAILED && m->w->now - g->failed_at > FAILURE_KEPT_USEC) {
+                forget_grants(s, user->uid, false);
+                drop_unused(m, s);
+                g = NULL;
         }
-        if (!s)
-                return ask(m, c) < 0 ? request_fail(e, ERROR_OVERLOADED, NULL, NULL)
-                                     : MODELS_PENDING;
-        if (s->state == SLOT_ASKED)
+        if (!g)
+                return ask(m, user, c) < 0 ? request_fail(e, ERROR_OVERLOADED, NULL, NULL)
+                                           : MODELS_PENDING;
+        if (g->state == GRANT_ASKED)
                 return MODELS_PENDING;
-        if (s->state == SLOT_FAILED) {
-                *e = s->error;
+        if (g->state == GRANT_FAILED) {
+                *e = g->error;
                 return -EBADMSG;
         }
         *ret = s->model;
@@ -318,13 +400,15 @@ static bool is_wished(const struct models *m, const char *name) {
 void models_prepare(struct models *m, const struct wire_prepare *p) {
         struct wish **at = &m->wishes, *gone;
 
-        while (*at && strcmp((*at)->name, p->name) != 0)
+        while (*at && ((*at)->uid != p->uid || strcmp((*at)->name, p->name) != 0))
                 at = &(*at)->next;
         gone = *at;
         if (p->keep && !gone) {
                 *at = calloc(1, sizeof(**at));
-                if (*at) /* else it is loaded when somebody asks */
-                        snprintf((*at)->name, WIRE_NAME_MAX, "%s", p->name);
+                if (!*at)
+                        return; /* it is loaded when somebody asks */
+                (*at)->uid = p->uid;
+                snprintf((*at)->name, WIRE_NAME_MAX, "%s", p->name);
         } else if (!p->keep && gone) {
                 *at = gone->next;
                 free(gone);
@@ -333,8 +417,8 @@ void models_prepare(struct models *m, const struct wire_prepare *p) {
 
 /* After the last use. */
 static uint64_t stay(const struct models *m, const struct slot *s) {
-        return s->keep.given ? MIN(s->keep.usec, m->w->limits.max_keep_sec * USEC_PER_SEC)
-                             : m->w->limits.model_idle_sec * USEC_PER_SEC;
+        return s->keep.given ? MIN(s->keep.usec, users_max_keep_sec(m->w) * USEC_PER_SEC)
+                             : users_model_idle_sec(m->w) * USEC_PER_SEC;
 }
 
 static uint64_t expiry(const struct models *m, const struct slot *s) {
@@ -343,10 +427,11 @@ static uint64_t expiry(const struct models *m, const struct slot *s) {
         return s->used_at + stay(m, s);
 }
 
-uint64_t models_expiry(struct models *m, const struct wire_catalog *c) {
+uint64_t models_expiry(struct models *m, const struct user *user,
+                       const struct wire_catalog *c) {
         const struct slot *s = find_slot(m, c);
 
-        if (!s || s->state != SLOT_LOADED)
+        if (!models_loaded(m, user, c))
                 return 0;
         if (is_wished(m, s->name))
                 return UINT64_MAX;
@@ -361,9 +446,11 @@ static void unload(struct models *m, struct slot *s) {
                 return;
         }
         m->kv_left += s->kv_bytes;
-        token_trie_free(s->trie);
-        model_free(s->model);
-        drop_slot(m, s);
+        s->trie = token_trie_free(s->trie);
+        s->model = model_free(s->model);
+        s->keep = (struct keep){};
+        forget_grants(s, 0, true);
+        drop_unused(m, s);
         malloc_trim(0);
 }
 
@@ -374,16 +461,34 @@ static void follow_wishes(struct models *m) {
         char name[WIRE_NAME_MAX];
 
         for (const struct wish *w = m->wishes; w; w = w->next) {
-                const struct wire_catalog *c = models_find(m, w->name);
+                const struct user *user = user_find(m->w, w->uid);
+                const struct wire_catalog *c = user ? models_find(m, user, w->name) : NULL;
 
                 if (c && c->state != ERROR_MODEL_BAD)
-                        (void)models_get(m, w->name, &model, name, &e);
+                        (void)models_get(m, user, w->name, &model, name, &e);
+        }
+}
+
+void models_user_gone(struct models *m, uint32_t uid) {
+        struct wish **at = &m->wishes, *wish;
+        struct slot *next;
+
+        while ((wish = *at))
+                if (wish->uid == uid) {
+                        *at = wish->next;
+                        free(wish);
+                } else
+                        at = &wish->next;
+        for (struct slot *s = m->slots; s; s = next) {
+                next = s->next;
+                forget_grants(s, uid, false);
+                drop_unused(m, s);
         }
 }
 
 void models_poll(const struct models *m, struct poller *p) {
         for (const struct slot *s = m->slots; s; s = s->next)
-                if (s->state == SLOT_LOADED && expiry(m, s) != UINT64_MAX)
+                if (s->model && expiry(m, s) != UINT64_MAX)
                         poller_deadline(p, MAX(expiry(m, s), UINT64_C(1)));
 }
 
@@ -393,7 +498,7 @@ void models_run(struct models *m) {
         follow_wishes(m);
         for (struct slot *s = m->slots; s; s = next) {
                 next = s->next;
-                if (s->state == SLOT_LOADED && expiry(m, s) <= m->w->now)
+                if (s->model && expiry(m, s) <= m->w->now)
                         unload(m, s);
         }
 }
@@ -403,9 +508,9 @@ struct models_loaded models_sum(const struct models *m) {
         uint64_t last = 0;
 
         for (const struct slot *s = m->slots; s; s = s->next) {
-                uint64_t until = s->state == SLOT_LOADED ? expiry(m, s) : 0;
+                uint64_t until = s->model ? expiry(m, s) : 0;
 
-                if (s->state != SLOT_LOADED)
+                if (!s->model)
                         continue;
                 sum.count++;
                 sum.bytes += s->model->map_size;

@@ -12,6 +12,7 @@
 #include "engine/model/model.h"
 
 struct models;
+struct user;
 
 int models_new(struct models **ret, struct worker *w);
 struct models *models_free(struct models *m); /* after the scheduler, which borrows the models */
@@ -21,17 +22,22 @@ struct models *models_free(struct models *m); /* after the scheduler, which borr
 int models_catalog(struct models *m, const struct wire_catalog *c);
 size_t models_count(const struct models *m);
 const struct wire_catalog *models_entry(const struct models *m, size_t index);
-const struct wire_catalog *models_find(const struct models *m, const char *name);
+/* What this user gets by this name ("": his default), or NULL. */
+const struct wire_catalog *models_find(const struct models *m, const struct user *user,
+                                       const char *name);
 
-/* The answer to WANT_MODEL; takes fd (-1 when a->error). -EBADMSG when it was not asked for. */
+/* The answer to WANT_MODEL; takes fd (-1 when a->error). -EBADMSG when it was not asked for. Every
+ * user asks for himself: that one has it loaded does not say that another may use it. */
 int models_answer(struct models *m, const struct wire_model *a, int fd);
 
-/* The model when it is mapped in this worker, or NULL. */
-const struct model *models_loaded(struct models *m, const struct wire_catalog *c);
+/* The model when it is mapped in this worker and this user may use it, or NULL. */
+const struct model *models_loaded(struct models *m, const struct user *user,
+                                  const struct wire_catalog *c);
 /* The tokens of a loaded model by their bytes; made when first asked for. 0 or -ENOMEM. */
 int models_trie(struct models *m, const struct model *model, const struct token_trie **ret);
 /* Tokens that prompt and answer may have together; 0: not loaded in this worker. */
-uint32_t models_context(struct models *m, const struct wire_catalog *c);
+uint32_t models_context(struct models *m, const struct user *user,
+                        const struct wire_catalog *c);
 
 /* Who works with a loaded model holds it; without holders it is unloaded when its time has
  * passed. */
@@ -43,7 +49,11 @@ void models_keep(struct models *m, const struct model *model, const struct keep 
 void models_prepare(struct models *m, const struct wire_prepare *p);
 /* When a loaded model will be unloaded if nobody asks for it any more (CLOCK_MONOTONIC,
  * microseconds); UINT64_MAX: never, the broker wants it kept. 0: it is not loaded. */
-uint64_t models_expiry(struct models *m, const struct wire_catalog *c);
+uint64_t models_expiry(struct models *m, const struct user *user,
+                       const struct wire_catalog *c);
+
+/* He has no wish any more, and what he may use is asked for anew. */
+void models_user_gone(struct models *m, uint32_t uid);
 
 /* Once per loop pass. */
 void models_poll(const struct models *m, struct poller *p);
@@ -61,5 +71,5 @@ struct models_loaded models_sum(const struct models *m);
 enum { MODELS_PENDING = 1 };
 /* The model of that name ("": the default), loaded. 0 with *ret and its name in ret_name (room for
  * WIRE_NAME_MAX); MODELS_PENDING: asked for, try again after the next answer; -EBADMSG with *e. */
-int models_get(struct models *m, const char *name, const struct model **ret, char *ret_name,
-               struct request_error *e);
+int models_get(struct models *m, const struct user *user, const char *name,
+               const struct model **ret, char *ret_name, struct request_error *e);

@@ -7,6 +7,7 @@
 #include "daemon/worker/http.h"
 #include "daemon/worker/refusals.h"
 #include "daemon/worker/reply.h"
+#include "daemon/worker/user.h"
 
 static bool must_close(const struct conn *c) {
         return c->shutting_down || c->eof || !request_keep_alive(&c->request);
@@ -20,7 +21,7 @@ static bool http11(const struct conn *c) {
 static void head(struct conn *c, struct http_head *h) {
         h->conn = c->id;
         h->nth = ++c->answers;
-        h->rates = &c->w->rates;
+        h->rates = &c->user->rates;
         h->now = c->w->now;
         http_head(&c->out, h);
 }

@@ -211,16 +211,23 @@ static struct lane *find_lane(const struct scheduler *s, const struct model *mod
         return NULL;
 }
 
-void scheduler_set_max_tokens(struct scheduler *s, uint32_t max_tokens) {
-        s->max_tokens = max_tokens;
+/* What one sequence may take of the user's bytes. */
+static uint32_t user_max_tokens(const struct lane *l, const struct scheduler_user *user) {
+        uint32_t most = user->max_tokens > 0 ? user->max_tokens : UINT32_MAX;
+        uint64_t pages = user->kv_bytes / engine_kv_bytes(l->engine, 1);
+
+        if (user->kv_bytes > 0 && pages < most / KV_PAGE)
+                most = (uint32_t)pages * KV_PAGE;
+        return most;
 }
 
-uint32_t scheduler_max_tokens(const struct scheduler *s, const struct model *model) {
+uint32_t scheduler_max_tokens(const struct scheduler *s, const struct model *model,
+                              const struct scheduler_user *user) {
         const struct lane *l = find_lane(s, model);
 
         if (!l)
                 return 0;
-        return s->max_tokens > 0 ? MIN(l->max_tokens, s->max_tokens) : l->max_tokens;
+        return user ? MIN(l->max_tokens, user_max_tokens(l, user)) : l->max_tokens;
 }
 
 static bool are_tokens(const struct lane *l, const struct tokens *t) {
@@ -243,7 +250,8 @@ static int check_request(const struct lane *l, const struct generation_request *
                 return -EINVAL;
         if (n > l->model->hp.n_ctx)
                 return -E2BIG;
-        if (n > l->max_tokens)
+        if (n > l->max_tokens ||
+            (r->user.kv_bytes > 0 && engine_kv_bytes(l->engine, n) > r->user.kv_bytes))
                 return -ENOMEM;
         if (r->forced.n > 0 && r->forced.n != r->max_tokens)
                 return -EINVAL;
@@ -254,10 +262,15 @@ static int check_request(const struct lane *l, const struct generation_request *
 static int take_place(struct scheduler *s, const struct generation *g, enum turn_class class,
                       struct turn **ret) {
         const struct generation_request *q = &g->request;
-        const uint64_t keys[_TURN_LEVEL_MAX] = { [TURN_USER] = q->owner, [TURN_CLIENT] = q->client,
+        const uint64_t keys[_TURN_LEVEL_MAX] = { [TURN_USER] = q->user.id,
+                                                 [TURN_CLIENT] = q->client,
                                                  [TURN_JOB] = q->job };
 
-        return turns_enter(&s->turns, class, keys, ret);
+        int r = turns_enter(&s->turns, class, keys, ret);
+
+        if (r >= 0)
+                turn_set_weight(*ret, q->user.weight);
+        return r;
 }
 
 static int enter(struct scheduler *s, struct generation *g) {

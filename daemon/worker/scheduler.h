@@ -34,10 +34,21 @@ struct generation_usage {
 #define GENERATION_KEPT_UNKNOWN UINT64_MAX /* it never began */
 };
 
+/* Whose a generation is where several users share the scheduler. All zero: one user's, who has no
+ * limits of his own. */
+struct scheduler_user {
+        uint64_t id;
+        uint32_t weight;               /* beside the others (policy/turns.h) */
+        uint32_t max_sequences;        /* of his that run at once; 0: no limit, like these: */
+        uint32_t max_tokens;           /* prompt and answer of one generation together */
+        uint64_t kv_bytes;             /* keys and values of all his that run */
+};
+
 struct generation_request {
         const struct model *model;     /* registered with scheduler_add_model */
         uint64_t owner;                /* reuses what its other generations computed; 0: nobody */
-        uint64_t client, job;          /* whose turn it is among those of one owner */
+        struct scheduler_user user;    /* whose turn it is; and among those of this user: */
+        uint64_t client, job;
         struct tokens prompt;          /* taken over */
         uint32_t max_tokens;           /* prompt.n + max_tokens <= context; 0 for a vector */
         struct sampling sampling;
@@ -80,9 +91,6 @@ struct scheduler *scheduler_free(struct scheduler *s);
 /* For the generations admitted from now on; 1..SCHEDULER_MAX_SEQUENCES, else nothing happens. */
 void scheduler_set_max_sequences(struct scheduler *s, uint32_t max_sequences);
 
-/* Prompt and answer of one generation together, whatever context and memory allow; 0: no limit. */
-void scheduler_set_max_tokens(struct scheduler *s, uint32_t max_tokens);
-
 /* How models added from now on keep keys and values; f16 otherwise. */
 void scheduler_set_kv_form(struct scheduler *s, enum kv_form form);
 /* Give a model an engine with a KV budget. The model is borrowed. */
@@ -97,16 +105,25 @@ struct scheduler_memory {
 };
 struct scheduler_memory scheduler_memory(struct scheduler *s);
 
-/* Prompt and answer of one generation together: what context and KV budget allow. 0: the model has
- * not been added. */
-uint32_t scheduler_max_tokens(const struct scheduler *s, const struct model *model);
+/* Prompt and answer of one generation together: what context, KV budget and the limits of the user
+ * (NULL: of nobody) allow. 0: the model has not been added. */
+uint32_t scheduler_max_tokens(const struct scheduler *s, const struct model *model,
+                              const struct scheduler_user *user);
+
+/* For whom steps were run since the last call: up to n entries. Returns how many; call until it
+ * returns less than n. */
+struct scheduler_share {
+        uint64_t user;
+        uint64_t usec;
+};
+size_t scheduler_shares(struct scheduler *s, struct scheduler_share *ret, size_t n);
 
 /* 0, or -E2BIG (over the context), -ENOMEM (over the whole KV budget, or no memory), -ENOENT
  * (model not added), -EINVAL (empty prompt, no tokens wanted, a token id that is none, too many
  * odds). On success the request's prompt, forced tokens and constraint belong to the scheduler.
- * Waits inside for a sequence and KV pages when all are taken: interactive before background, the
- * least served first, generations of one job in order. Of two or more sequences one goes to
- * waiting background work when it is its turn. */
+ * Waits inside for a sequence and KV pages when all are taken, or all that its user may have:
+ * interactive before background, the least served first, generations of one job in order. Of two
+ * or more sequences one goes to waiting background work when it is its turn. */
 int scheduler_submit(struct scheduler *s, struct generation_request *request,
                      struct generation **ret);
 /* Ends with FINISH_CANCELLED soon (unless it ended already: then nothing happens). */

@@ -84,7 +84,7 @@ static bool admit(struct scheduler *s, struct generation *g) {
         const struct engine *e = g->lane->engine;
         int r;
 
-        if (engine_kv_bytes(e, (size_t)g->prompt_n + g->request.max_tokens) > engine_kv_free(e))
+        if (generation_kv_bytes(g) > engine_kv_free(e))
                 return false;
         TAILQ_REMOVE(&s->waiting[class_of_generation(g)], g, in_stage);
         TAILQ_INSERT_TAIL(&g->lane->running, g, in_stage);

@@ -24,6 +24,7 @@ enum {
         LEAST_CHUNK = 3,          /* a prompt gets on, however long the step takes */
         CHUNK_UNIT = 4,           /* the kernels take rows by four */
         FORGET_MOST = 16,         /* owners at once; of more, everything is forgotten */
+        SHARES_MOST = 256,        /* users whose time is counted until somebody asks */
         MAILBOX_BYTES = 64 << 10, /* text and odds for the main thread; then tokens wait, too */
 };
 
@@ -91,6 +92,8 @@ struct scheduler {
         struct generation_list waiting[_TURN_CLASS_MAX];
         struct turns turns;
         struct generation_list dirty;
+        struct scheduler_share shares[SHARES_MOST]; /* of the time since they were asked for */
+        size_t n_shares;
         struct scheduler_state state;     /* as published */
         uint64_t until, half;             /* the lease; 0: none */
         bool fresh;                       /* no step was started under this grant yet */
@@ -105,7 +108,6 @@ struct scheduler {
         volatile int interrupt;           /* read inside the step */
 
         struct generation_list all;       /* main thread, as this: */
-        uint32_t max_tokens;              /* of one generation; 0: what a lane allows */
         enum kv_form kv_form;
 
         struct engine_row rows[ENGINE_MAX_ROWS]; /* engine, as this: */
@@ -157,6 +159,11 @@ void plan_measured(const struct plan *plan, uint64_t usec);
 
 static inline enum turn_class class_of_generation(const struct generation *g) {
         return g->request.background ? TURN_BACKGROUND : TURN_INTERACTIVE;
+}
+
+/* What its sequence takes, or would take. */
+static inline uint64_t generation_kv_bytes(const struct generation *g) {
+        return engine_kv_bytes(g->lane->engine, (size_t)g->prompt_n + g->request.max_tokens);
 }
 
 /* scheduler_embed.c: a prompt that becomes a vector. 0 or -ENOMEM. */

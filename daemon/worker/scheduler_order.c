@@ -2,6 +2,8 @@
  * for fifty jobs of another, and yet the document must get on. policy/turns.h keeps the counters;
  * here they are fed with measured time and asked. Invariant: every microsecond of a step is charged
  * to exactly one job. All under the lock. */
+#include <string.h>
+
 #include "daemon/worker/scheduler_internal.h"
 #include "engine/base/macro.h"
 
@@ -53,6 +55,26 @@ bool order_class(struct scheduler *s, enum turn_class *ret, bool *ret_contended)
         return runs[TURN_INTERACTIVE] || runs[TURN_BACKGROUND];
 }
 
+/* Has its user something left for it? What another user shares the worker with him for must not be
+ * more than what he would have alone. */
+static bool user_has_room(const struct scheduler *s, const struct generation *g) {
+        const struct scheduler_user *u = &g->request.user;
+        const struct generation *i;
+        uint32_t n = 0;
+        uint64_t bytes = generation_kv_bytes(g);
+
+        if (u->max_sequences == 0 && u->kv_bytes == 0)
+                return true;
+        for (size_t l = 0; l < s->n_lanes; l++)
+                TAILQ_FOREACH(i, &s->lanes[l]->running, in_stage)
+                        if (i->request.user.id == u->id) {
+                                n++;
+                                bytes += generation_kv_bytes(i);
+                        }
+        return (u->max_sequences == 0 || n < u->max_sequences) &&
+               (u->kv_bytes == 0 || bytes <= u->kv_bytes);
+}
+
 /* The least served that leaves so many sequences to others, if it is one that has to. */
 static struct generation *best_waiting(struct scheduler *s, enum turn_class class, uint32_t kept) {
         struct generation *g, *best = NULL;
@@ -62,7 +84,7 @@ static struct generation *best_waiting(struct scheduler *s, enum turn_class clas
 
                 if (s->n_running >= s->max_sequences - (leaves ? kept : 0))
                         continue;
-                if (!best || turn_before(g->turn, best->turn))
+                if ((!best || turn_before(g->turn, best->turn)) && user_has_room(s, g))
                         best = g;
         }
         return best;
@@ -83,6 +105,28 @@ struct generation *order_waiting(struct scheduler *s) {
         return g ? g : best_waiting(s, TURN_BACKGROUND, kept);
 }
 
+/* With more users than there is room for, the last are not counted. */
+static void count_share(struct scheduler *s, uint64_t user, uint64_t usec) {
+        size_t i = 0;
+
+        while (i < s->n_shares && s->shares[i].user != user)
+                i++;
+        if (i == SHARES_MOST)
+                return;
+        if (i == s->n_shares)
+                s->shares[s->n_shares++] = (struct scheduler_share){ .user = user };
+        s->shares[i].usec += usec;
+}
+
+size_t scheduler_shares(struct scheduler *s, struct scheduler_share *ret, size_t n) {
+        pthread_mutex_lock(&s->lock);
+        n = MIN(n, s->n_shares);
+        s->n_shares -= n;
+        memcpy(ret, s->shares + s->n_shares, n * sizeof(*ret));
+        pthread_mutex_unlock(&s->lock);
+        return n;
+}
+
 void order_charge(struct scheduler *s, uint64_t usec) {
         uint64_t rows = 0, sum = 0, charged = 0;
 
@@ -94,6 +138,7 @@ void order_charge(struct scheduler *s, uint64_t usec) {
                 sum += s->members[i]->rows;
                 upto = usec * sum / rows;
                 turns_charge(&s->turns, s->members[i]->turn, upto - charged);
+                count_share(s, s->members[i]->request.user.id, upto - charged);
                 charged = upto;
         }
 }

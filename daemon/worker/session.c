@@ -22,6 +22,7 @@
 #include "daemon/worker/prompt.h"
 #include "daemon/worker/scheduler.h"
 #include "daemon/worker/session.h"
+#include "daemon/worker/user.h"
 #include "engine/base/macro.h"
 #include "engine/run/engine.h"
 
@@ -30,6 +31,7 @@ enum step { IDLE, READING, COUNTING, TURN };
 struct session {
         struct session *next;
         struct worker *w;
+        struct user *user;
         uint64_t id;
         char model[WIRE_NAME_MAX];
         enum step step;
@@ -93,6 +95,7 @@ static void session_free(struct session *s) {
         json_decref(s->messages);
         json_decref(s->coming);
         secure_buf_done(&s->answer);
+        user_unref(s->user);
         free(s);
 }
 
@@ -117,11 +120,13 @@ static void start_counting(struct session *s, json_t *coming) {
 }
 
 int session_open(struct worker *w, const struct wire_session_open *m) {
-        struct session *s = find(w, m->session) ? NULL : calloc(1, sizeof(*s));
+        struct user *user = find(w, m->session) ? NULL : user_find(w, m->uid);
+        struct session *s = user ? calloc(1, sizeof(*s)) : NULL;
 
         if (!s)
-                return find(w, m->session) ? -EBADMSG : -ENOMEM;
+                return user ? -ENOMEM : -EBADMSG;
         s->w = w;
+        s->user = user_ref(user);
         s->id = m->session;
         memcpy(s->model, m->model, sizeof(s->model));
         input_init(&s->in, -1);
@@ -202,7 +207,8 @@ static int count_tokens(struct session *s, const struct model *model, json_t *me
                         struct request_error *e) {
         struct job_spec spec = { .verb = WIRE_VERB_CHAT };
         struct tokens tokens = {};
-        uint32_t max = scheduler_max_tokens(s->w->scheduler, model);
+        struct scheduler_user user = user_for_scheduler(s->user);
+        uint32_t max = scheduler_max_tokens(s->w->scheduler, model, &user);
         json_t *root = json_pack("{s:O}", "messages", messages);
         int r = root ? 0 : -ENOMEM;
 
@@ -245,7 +251,7 @@ static void count(struct session *s) {
         struct request_error e = {};
         const struct model *model;
         json_t *all = NULL;
-        int r = models_get(s->w->models, s->model, &model, name, &e);
+        int r = models_get(s->w->models, s->user, s->model, &model, name, &e);
 
         if (r == MODELS_PENDING)
                 return;
@@ -267,7 +273,7 @@ static void count(struct session *s) {
 static void read_messages(struct session *s, const struct poller *p) {
         struct request_error e = {};
         json_t *coming;
-        int r = input_handle(&s->in, p, s->w->limits.max_input_bytes, s->w->now, &e);
+        int r = input_handle(&s->in, p, s->user->limits.max_input_bytes, s->w->now, &e);
 
         if (r == 0)
                 return;
@@ -289,7 +295,7 @@ int session_begin_turn(struct worker *w, const struct wire_job *m, struct secure
         struct session *s = find(w, m->session);
         int r;
 
-        if (!s || s->closing)
+        if (!s || s->closing || s->user->uid != m->uid)
                 return request_fail(e, ERROR_NO_SUCH_OBJECT, NULL, NULL);
         if (s->step != IDLE)
                 return request_fail(e, ERROR_SESSION_BUSY, NULL, NULL);
@@ -350,7 +356,7 @@ static void count_again(struct session *s, const struct job_result *result) {
         struct request_error e = {};
         const struct model *model;
 
-        if (models_get(s->w->models, s->model, &model, name, &e) == 0 &&
+        if (models_get(s->w->models, s->user, s->model, &model, name, &e) == 0 &&
             count_tokens(s, model, s->messages, &e) == 0)
                 return;
         s->tokens = e.code == ERROR_CONTEXT_TOO_LONG ? e.value
@@ -385,9 +391,9 @@ void sessions_poll(struct worker *w, struct poller *p) {
 
 /* Keys and values go with the model; it is loaded again for the next turn. */
 static bool unloaded(const struct session *s) {
-        const struct wire_catalog *c = models_find(s->w->models, s->model);
+        const struct wire_catalog *c = models_find(s->w->models, s->user, s->model);
 
-        return !c || !models_loaded(s->w->models, c);
+        return !c || !models_loaded(s->w->models, s->user, c);
 }
 
 void sessions_run(struct worker *w, const struct poller *p) {

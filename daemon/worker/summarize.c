@@ -112,7 +112,7 @@ void summarize_estimate(const struct summarize_request *r, uint64_t *ret_in, uin
         uint64_t tokens = r->n / BYTES_PER_TOKEN + 1, piece, pieces, in = 0, out = 0;
 
         if (r->scheduler && r->model) {
-                room = MAX(scheduler_max_tokens(r->scheduler, r->model), 1U);
+                room = MAX(scheduler_max_tokens(r->scheduler, r->model, &r->user), 1U);
                 whole = whole_limit(r->model, room / 2);
         }
         piece = MAX(MIN((uint64_t)PIECE_TOKENS, (uint64_t)room / 2), UINT64_C(1));
@@ -192,7 +192,7 @@ int summarize_start(struct summarize **ret, struct summarize_request *r) {
         if (!s)
                 return -ENOMEM;
         s->request = *r;
-        s->room = scheduler_max_tokens(r->scheduler, r->model);
+        s->room = scheduler_max_tokens(r->scheduler, r->model, &r->user);
         error = s->room == 0 ? -ENOENT : set_limits(s);
         if (error < 0) {
                 free(s);
@@ -343,7 +343,7 @@ static int submit(struct summarize *s, struct work *w, enum summary_step step,
         bool final = step == SUMMARY_FINAL;
         struct summary_prompt p = prompt_of(&s->request, step, s->coverage.rounds == 0);
         struct generation_request g = {
-                .model = s->request.model, .owner = s->request.owner,
+                .model = s->request.model, .owner = s->request.owner, .user = s->request.user,
                 .client = s->request.client, .job = s->request.job, .max_tokens = max_tokens,
                 .sampling = sampling_of(&s->request, final),
                 .background = s->request.background, .bulk = !final,

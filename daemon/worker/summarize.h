@@ -35,7 +35,8 @@ struct summarize_request {
         char *document;          /* malloc'd UTF-8, checked; taken over, wiped when freed */
         size_t n;
         char *context;           /* optional: what the reader wants to know; taken over, or NULL */
-        uint64_t owner, client, job;   /* as in struct generation_request, like these: */
+        struct scheduler_user user;    /* as in struct generation_request, like these: */
+        uint64_t owner, client, job;
         bool background;
         void (*held)(void *userdata, bool held);
         uint32_t type, length, format; /* enum wire_summary_type, _length, wire_text_format */
@@ -52,7 +53,7 @@ struct summarize_request {
 };
 
 /* Estimated tokens in and out before work starts, for admission. Only type, length, n,
- * max_output_tokens and (optional) scheduler and model are looked at. */
+ * max_output_tokens and (optional) scheduler, model and user are looked at. */
 void summarize_estimate(const struct summarize_request *r, uint64_t *ret_in, uint64_t *ret_out);
 /* Takes the request over on success: document and context then belong to the job. 0, -ENOMEM,
  * -ENOENT (model not added), -E2BIG (context text too long for the model's context, or the KV

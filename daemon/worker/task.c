@@ -169,7 +169,7 @@ int task_start(struct task **ret, struct task_request *r) {
         if (!t)
                 return -ENOMEM;
         t->request = *r;
-        t->room = scheduler_max_tokens(r->scheduler, r->model);
+        t->room = scheduler_max_tokens(r->scheduler, r->model, &r->user);
         t->coverage = (struct coverage){.bytes = r->n, .dropped = r->n};
         error = t->room == 0 ? -ENOENT : classifies(t) ? begin_labels(t) : set_limits(t);
         if (error < 0) {
@@ -441,7 +441,8 @@ static int make_prompt(struct task *t, const struct item *w, struct generation_r
 static int submit(struct task *t, struct item *w) {
         const struct task_request *r = &t->request;
         struct generation_request g = {
-                .model = r->model, .owner = r->owner, .client = r->client, .job = r->job,
+                .model = r->model, .user = r->user, .owner = r->owner, .client = r->client,
+                .job = r->job,
                 .sampling = r->sampling, .background = r->background, .bulk = w > t->items,
                 .text = on_text, .token_odds = on_odds, .progress = on_progress, .held = on_held,
                 .end = on_end, .userdata = w,

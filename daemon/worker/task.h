@@ -30,7 +30,8 @@ struct task_request {
         char *text;                     /* rewrite, proofread: malloc'd UTF-8; taken over */
         size_t n;                       /* bytes of the text; classify: of that in the prompt */
         struct tokens prompt;           /* classify: the whole prompt; taken over */
-        uint64_t owner, client, job;    /* as in struct generation_request, like these: */
+        struct scheduler_user user;     /* as in struct generation_request, like these: */
+        uint64_t owner, client, job;
         bool background;
         void (*held)(void *userdata, bool held);
         struct sampling sampling;

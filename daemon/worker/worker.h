@@ -7,7 +7,6 @@
 #include <stdint.h>
 
 #include "daemon/wire/proto.h"
-#include "daemon/worker/rates.h"
 #include "daemon/worker/refusals.h"
 #include "daemon/worker/resident.h"
 
@@ -19,6 +18,7 @@ struct link;
 struct models;
 struct scheduler;
 struct session;
+struct user;
 
 struct worker {
         struct link *link;
@@ -29,12 +29,11 @@ struct worker {
         struct bus_job *bus_jobs;
         struct count *counts;
         struct session *sessions;
-        size_t n_conns;
-        struct wire_limits limits;
-        struct rates rates;
+        struct user *users;
+        struct wire_limits limits; /* HELLO's: of the whole worker */
+        bool shared;               /* by several users */
         struct resident resident;  /* what the broker was told of memory */
         struct refusals refusals;  /* what it was not told yet */
-        uint32_t uid;              /* whom it serves; a worker for several needs one in each job */
         const char *isa;           /* of the kernels, for receipts */
         bool kv_s8;                /* keys and values in 8 bits */
         uint64_t next_ref;         /* for jobs from HTTP, without the top bit */

@@ -33,9 +33,11 @@ def exchange(path, url, body, timeout=120):
 
 
 class User:
-    """Runs work(*args) as this uid; what it returns is its report. Ends with the test."""
+    """Runs work(*args) as this uid and group (of the same number unless told otherwise); what it
+    returns is its report. Ends with the test."""
 
-    def __init__(self, uid, work, *args):
+    def __init__(self, uid, work, *args, gid=None):
+        gid = uid if gid is None else gid
         self.uid = uid
         read, write = os.pipe()
         self.pid = os.fork()
@@ -44,7 +46,7 @@ class User:
             try:
                 os.close(read)
                 os.setgroups([])
-                os.setresgid(uid, uid, uid)
+                os.setresgid(gid, gid, gid)
                 os.setresuid(uid, uid, uid)
                 report = json.dumps(work(*args)).encode()
                 while report:

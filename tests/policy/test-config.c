@@ -40,7 +40,8 @@ static void test_good(void **state) {
                                  "CPUTimePerDay=90min\nAllowVerbs=summarize  chat\n"
                                  "AllowPriority=none\nAllowModels=bitnet-* tiny\n"
                                  "DefaultModel = bitnet-2b-4t\n"
-                                 "[Broker]\nThreads=6\nCPU = avx2\nKVType = s8");
+                                 "[Broker]\nThreads=6\nCPU = avx2\nKVType = s8\n"
+                                 "IsolationDomain = group");
         struct limits l;
 
         config_resolve(c, &nobody, &l, NULL);
@@ -61,6 +62,8 @@ static void test_good(void **state) {
         assert_int_equal(config_broker(c)->threads, 6);
         assert_int_equal(config_broker(c)->cpu, CPU_LEVEL_AVX2);
         assert_true(config_broker(c)->kv_s8);
+        assert_int_equal(config_broker(c)->isolation, ISOLATION_GROUP);
+        assert_int_equal(config_broker(c)->isolation_line, 19);
         config_free(c);
 }
 
@@ -136,6 +139,13 @@ static void test_bad(void **state) {
                 { "[Default]\nThreads=2\n", "unknown key", 2 },
                 { "[Broker]\nCPU=sse9\n", "not a CPU level", 2 },
                 { "[Broker]\nKVType=s4\n", "not f16 or s8", 2 },
+                { "[Broker]\nIsolationDomain=user\n",
+                  "IsolationDomain= is not uid, group or host: \"user\"", 2 },
+                { "[Broker]\n\nIsolationDomain=\n",
+                  "IsolationDomain= is not uid, group or host: \"\"", 3 },
+                { "[Broker]\nIsolationDomain=\033[31mhost\n",
+                  "IsolationDomain= is not uid, group or host", 2 },
+                { "[Default]\nIsolationDomain=uid\n", "unknown key", 2 },
                 { "[Broker]\nThreads=65\n", "number out of range", 2 },
                 { "[Broker]\nThreads=2K\n", "not a number", 2 },
                 { "[Broker]\nMaxQueuedJobs=3\n", "unknown key", 2 },
@@ -348,6 +358,7 @@ static void test_example(void **state) {
         assert_int_equal(config_broker(c)->threads, 0);
         assert_int_equal(config_broker(c)->cpu, CPU_LEVEL_ALL);
         assert_false(config_broker(c)->kv_s8);
+        assert_int_equal(config_broker(c)->isolation, ISOLATION_UID);
         config_free(c);
 }
 

@@ -146,7 +146,8 @@ static void on_line(struct fake *f, struct conn *c, const char *line) {
                 snprintf(text, sizeof(text), "%u\n", f->forgets);
                 answer(c, text);
         } else if (strncmp(line, "want ", 5) == 0) {
-                union wire_message m = { .want_model.h.type = WIRE_WANT_MODEL };
+                union wire_message m = { .want_model = { .h.type = WIRE_WANT_MODEL,
+                                                         .uid = f->hello.uid } };
 
                 snprintf(m.want_model.name, sizeof(m.want_model.name), "%.*s",
                          (int)strcspn(line + 5, "\n"), line + 5);

@@ -54,6 +54,7 @@ static const struct sample {
         { { .session_command = { .h.type = WIRE_SESSION_CLEAR, .session = 1 } }, 0 },
         { { .session_command = { .h.type = WIRE_SESSION_FORGET, .session = 1 } }, 0 },
         { { .session_command = { .h.type = WIRE_SESSION_CLOSE, .session = 1 } }, 0 },
+        { { .user_gone = { .h.type = WIRE_USER_GONE } }, 0 },
         { { .ready = { .h.type = WIRE_READY, .threads = 1, .seccomp = 2 } }, 0 },
         { { .want_model = { .h.type = WIRE_WANT_MODEL } }, 0 },
         { { .take_output = { .h.type = WIRE_TAKE_OUTPUT, .job = 1 } }, 1 },
@@ -73,6 +74,7 @@ static const struct sample {
         { { .passed = { .h.type = WIRE_PASSED, .ref = WIRE_REF_WORKER | 1 } }, 0 },
         { { .counted = { .h.type = WIRE_COUNTED, .ref = 1 } }, 0 },
         { { .refusals = { .h.type = WIRE_REFUSALS } }, 0 },
+        { { .shares = { .h.type = WIRE_SHARES, .n = 1 } }, 0 },
 };
 
 struct link {
@@ -243,6 +245,7 @@ static void test_ranges_to_worker(void **state) {
         BAD(hello.kv, WIRE_HELLO, 0, _WIRE_KV_MAX);
         BAD(hello.threads, WIRE_HELLO, 0, 0);
         BAD(hello.threads, WIRE_HELLO, 0, WIRE_MAX_THREADS + 1);
+        BAD(hello.shared, WIRE_HELLO, 0, 2);
         BAD(catalog.index, WIRE_CATALOG, 0, 1);
         BAD(catalog.count, WIRE_CATALOG, 0, WIRE_MAX_MODELS + 1);
         BAD(catalog.flags, WIRE_CATALOG, 0, 2);
@@ -265,6 +268,7 @@ static void test_ranges_to_worker(void **state) {
         BAD(job.min_p, WIRE_JOB, 1, (double)INFINITY);
         BAD(job.has_seed, WIRE_JOB, 1, 2);
         BAD(job.session, WIRE_JOB, 1, WIRE_REF_WORKER | 1);
+        BAD(job.reserved, WIRE_JOB, 1, 1);
         BAD(job_output.ref, WIRE_JOB_OUTPUT, 1, 0);
         BAD(model.error, WIRE_MODEL, 0, _ERROR_MAX);
         BAD(model.error, WIRE_MODEL, 1, ERROR_MODEL_BAD); /* with a descriptor */
@@ -288,9 +292,13 @@ static void test_ranges_to_worker(void **state) {
         BAD(rates.tokens.per_minute, WIRE_RATES, 0, UINT64_MAX - 1);
         BAD(rates.tokens.level, WIRE_RATES, 0, BUCKET_UNIT + 1);
         BAD(rates.requests, WIRE_RATES, 0, (struct wire_rate){ 2, 1, 1 });
+        BAD(rates.reserved, WIRE_RATES, 0, 1);
+        BAD(set_limits.reserved, WIRE_SET_LIMITS, 0, 1);
+        BAD(user_gone.reserved, WIRE_USER_GONE, 0, 1);
         BAD(prepare.keep, WIRE_PREPARE, 0, 2);
         BAD(session_open.session, WIRE_SESSION_OPEN, 0, 0);
         BAD(session_open.session, WIRE_SESSION_OPEN, 0, WIRE_REF_WORKER | 1);
+        BAD(session_open.reserved, WIRE_SESSION_OPEN, 0, 1);
         BAD(session_append.session, WIRE_SESSION_APPEND, 1, 0);
         BAD(session_append.initial, WIRE_SESSION_APPEND, 1, 2);
         BAD(session_append.reserved, WIRE_SESSION_APPEND, 1, 1);
@@ -307,6 +315,10 @@ static void test_ranges_to_worker(void **state) {
 static void test_ranges_to_broker(void **state) {
         BAD(ready.threads, WIRE_READY, 0, 0);
         BAD(ready.seccomp, WIRE_READY, 0, 3);
+        BAD(want_model.reserved, WIRE_WANT_MODEL, 0, 1);
+        BAD(shares.n, WIRE_SHARES, 0, 0);
+        BAD(shares.n, WIRE_SHARES, 0, WIRE_SHARES_MAX + 1);
+        BAD(shares.reserved, WIRE_SHARES, 0, 1);
         BAD(admit.ref, WIRE_ADMIT, 0, 0);
         BAD(admit.ref, WIRE_ADMIT, 0, WIRE_REF_WORKER | 1); /* and no connection */
         BAD(admit.conn, WIRE_ADMIT, 0, 1);                  /* and a job of the bus */
@@ -365,6 +377,7 @@ static void test_names(void **state) {
         check_names(WIRE_MODEL, offsetof(struct wire_model, asked), true, 1);
         check_names(WIRE_SESSION_OPEN, offsetof(struct wire_session_open, model), false, 0);
         check_names(WIRE_COUNT, offsetof(struct wire_count, model), true, 1);
+        check_names(WIRE_SET_LIMITS, offsetof(struct wire_set_limits, default_model), true, 0);
         check_names(WIRE_WANT_MODEL, offsetof(struct wire_want_model, name), true, 0);
         check_names(WIRE_ADMIT, offsetof(struct wire_admit, model), true, 0);
         check_names(WIRE_PREPARE, offsetof(struct wire_prepare, name), false, 0);

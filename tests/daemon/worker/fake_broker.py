@@ -14,16 +14,17 @@ VERSION = 2
 (HELLO, CATALOG, CONN, JOB, JOB_OUTPUT, MODEL, PACK_OUTPUT, QUEUED, ADMITTED, REFUSED, LEASE,
  CANCEL, SET_LIMITS, DROP_CACHES, SHUTDOWN, RATES, SET_PRIORITY, PREPARE,
  SESSION_OPEN, SESSION_APPEND, SESSION_CLEAR, SESSION_FORGET, SESSION_CLOSE, TAKE_OUTPUT,
- DISCARD, COUNT, PASSED) = range(1, 28)
+ DISCARD, COUNT, PASSED, USER_GONE) = range(1, 29)
 (READY, WANT_MODEL, ADMIT, PROGRESS, DONE, USED, FAULT, CONN_CLOSED, PACKED,
- RESIDENT, SESSION, COUNTED, REFUSALS) = range(64, 77)
+ RESIDENT, SESSION, COUNTED, REFUSALS, SHARES) = range(64, 78)
 SESSION_DONE, SESSION_TURN, SESSION_KV, SESSION_CLOSED = range(1, 5)
 CHAT, COMPLETE, SUMMARIZE = 1, 2, 3
 RECEIPT_KEY, MODEL_DIGEST = bytes(range(32)), bytes(range(32, 64))
 TEXT, CHAT_JSON, REQUEST_JSON = 0, 1, 2
 LIMITS = dict(max_input_bytes=1 << 20, kv_bytes=256 << 20, max_output_tokens=16384,
               max_connections=32, max_sequences=8, idle_timeout_ms=60000, max_context_tokens=0,
-              model_idle_sec=300, max_keep_sec=3600)
+              model_idle_sec=300, max_keep_sec=3600, weight=100)
+UID = 1000
 (ERROR_NONE, ERROR_FAILED, ERROR_INVALID_INPUT, ERROR_INPUT_TOO_LARGE, ERROR_CONTEXT_TOO_LONG,
  ERROR_MODEL_NOT_FOUND, ERROR_MODEL_LOADING, ERROR_MODEL_BAD, ERROR_NOT_AUTHORIZED,
  ERROR_RATE_LIMITED, ERROR_QUEUE_FULL, ERROR_CONNECTIONS, ERROR_OVERLOADED, ERROR_UNAVAILABLE,
@@ -40,12 +41,12 @@ def header(kind):
 def pack_limits(l):
     return struct.pack('<QQIIIIIIII', l['max_input_bytes'], l['kv_bytes'], l['max_output_tokens'],
                        l['max_connections'], l['max_sequences'], l['idle_timeout_ms'],
-                       l['max_context_tokens'], l['model_idle_sec'], l['max_keep_sec'], 0)
+                       l['max_context_tokens'], l['model_idle_sec'], l['max_keep_sec'], l['weight'])
 
 
-def hello(mode, threads, cpu_mask, fsize, limits):
-    return header(HELLO) + struct.pack('<IIIIQII', mode, 1000, threads, cpu_mask, fsize, 0, 0) + \
-        pack_limits(limits)
+def hello(mode, threads, cpu_mask, fsize, limits, shared=False):
+    return header(HELLO) + struct.pack('<IIIIQII', mode, UID, threads, cpu_mask, fsize, 0,
+                                       int(shared)) + pack_limits(limits)
 
 
 def start_worker(binary, env=None):
@@ -74,7 +75,8 @@ def pack_file(binary, source, output):
         send(sock, hello(2, 1, 0xffffffff, 4 * size + (64 << 20), LIMITS))
         check_ready(sock.recv(256))
         with open(source, 'rb') as src, open(output, 'w+b') as out:
-            send(sock, header(MODEL) + struct.pack('<64s64sIIQQQ', b'test', b'', 0, 0, 0, 0, 0),
+            send(sock, header(MODEL) + struct.pack(
+                '<64s64sIIQQQII', b'test', b'', 0, 0, 0, 0, 0, UID, 0),
                  src.fileno())
             send(sock, header(PACK_OUTPUT) + struct.pack('<QII', size, 0, 0), out.fileno())
             data = sock.recv(256)
@@ -95,12 +97,14 @@ def check_ready(data):
 
 
 class FakeBroker:
-    def __init__(self, binary, models, limits=None, threads=2):
-        """models: {name: path of a packed file}; the first is the default."""
+    def __init__(self, binary, models, limits=None, threads=2, shared=False):
+        """models: {name: path of a packed file}; the first is the default. shared: users other
+        than UID come with set_limits."""
         self.models = models
         self.lock = threading.Lock()
         self.done, self.progress, self.closed, self.admits = {}, [], [], []
-        self.resident, self.wanted = [], []
+        self.resident, self.wanted, self.shares = [], [], []
+        self.refused_models = set()  # (uid, name)
         self.refusals = [0] * 48  # by error code
         self.sessions = {}  # what was said of each, in order
         self.model_errors = {}
@@ -110,7 +114,7 @@ class FakeBroker:
         self.leasing = True
         self.model_delay = 0
         self.proc, self.sock = start_worker(binary)
-        send(self.sock, hello(1, threads, 0xffffffff, 0, dict(LIMITS, **(limits or {}))))
+        send(self.sock, hello(1, threads, 0xffffffff, 0, dict(LIMITS, **(limits or {})), shared))
         self.ready = check_ready(self.sock.recv(256))
         self.send_catalog()
         self.wake_r, self.wake_w = os.pipe()
@@ -139,8 +143,9 @@ class FakeBroker:
 
     def handle(self, kind, body):
         if kind == WANT_MODEL:
-            self.wanted.append(body.rstrip(b'\0').decode())
-            self.answer_model(self.wanted[-1])
+            name, uid, _ = struct.unpack('<64sII', body)
+            self.wanted.append(name.rstrip(b'\0').decode())
+            self.answer_model(self.wanted[-1], uid)
         elif kind == ADMIT:
             self.answer_admit(body)
         elif kind == USED:
@@ -167,6 +172,9 @@ class FakeBroker:
             self.sessions.setdefault(f[0], []).append(dict(
                 event=f[1], error=f[2], value=f[3], limit=f[4], tokens=f[5], tokens_max=f[6],
                 turns=f[7], kv=f[8]))
+        elif kind == SHARES:
+            n, _ = struct.unpack('<II', body[:8])
+            self.shares += [struct.unpack_from('<II', body, 8 + 8 * i) for i in range(n)]
         elif kind == CONN_CLOSED:
             self.closed.append(struct.unpack('<Q', body)[0])
 
@@ -174,12 +182,14 @@ class FakeBroker:
         self.seq += 1
         send(self.sock, header(LEASE) + struct.pack('<QQ', self.seq, 100000))
 
-    def answer_model(self, asked):
+    def answer_model(self, asked, uid=UID):
         time.sleep(self.model_delay)
         name = asked or next(iter(self.models))
         error = self.model_errors.get(name, ERROR_NONE)
-        body = header(MODEL) + struct.pack('<64s64sIIQQQ', name.encode(), asked.encode(), error, 0,
-                                           0, 0, 0)
+        if (uid, name) in self.refused_models:
+            error = ERROR_NOT_AUTHORIZED
+        body = header(MODEL) + struct.pack('<64s64sIIQQQII', name.encode(), asked.encode(), error,
+                                           0, 0, 0, 0, uid, 0)
         if error:
             send(self.sock, body)
             return
@@ -234,18 +244,22 @@ class FakeBroker:
 
     def rates(self, requests, tokens):
         """Each: (per minute, left, owed) in sixty-millionths."""
-        send(self.sock, header(RATES) + struct.pack('<QQQQQQ', *requests, *tokens))
+        send(self.sock, header(RATES) + struct.pack('<QQQQQQII', *requests, *tokens, UID, 0))
 
-    def set_limits(self, limits):
-        send(self.sock, header(SET_LIMITS) + pack_limits(limits))
+    def set_limits(self, limits, uid=UID, default=''):
+        send(self.sock, header(SET_LIMITS) + pack_limits(limits) +
+             struct.pack('<64sII', default.encode(), uid, 0))
 
-    def prepare(self, name, keep):
-        send(self.sock, header(PREPARE) + struct.pack('<64sII', name.encode(), int(keep), 0))
+    def user_gone(self, uid):
+        send(self.sock, header(USER_GONE) + struct.pack('<II', uid, 0))
+
+    def prepare(self, name, keep, uid=UID):
+        send(self.sock, header(PREPARE) + struct.pack('<64sII', name.encode(), int(keep), uid))
 
     def drop_caches(self):
         send(self.sock, header(DROP_CACHES))
 
-    def connect(self, bufsize=None):
+    def connect(self, bufsize=None, uid=UID):
         """A client's end of a connection that the worker serves. Returns (socket, id)."""
         ours, theirs = socket.socketpair()
         if bufsize:
@@ -253,7 +267,7 @@ class FakeBroker:
                 s.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, bufsize)
         with self.lock:
             self.next_conn += 1
-            send(self.sock, header(CONN) + struct.pack('<QII', self.next_conn, 1000, 0),
+            send(self.sock, header(CONN) + struct.pack('<QII', self.next_conn, uid, 0),
                  theirs.fileno())
             theirs.close()
             ours.settimeout(60)
@@ -261,19 +275,19 @@ class FakeBroker:
 
     def bus_job(self, job, verb, input_fd, output_fd, input_format=TEXT, events=False, model='',
                 max_tokens=0, temperature=-1.0, summary=(0, 0, 0), deadline=0, session=0,
-                keep=0):
+                keep=0, uid=UID):
         with self.lock:
             send(self.sock, header(JOB) + struct.pack(
-                '<Q64sIIIIIIIIdddIIQQQQQ', job, model.encode(), verb, 0, input_format, int(events),
-                *summary, max_tokens, temperature, -1.0, -1.0, 0xffffffff, 0, 0,
-                deadline, session, keep, 0), input_fd)
+                '<Q64sIIIIIIIIdddIIQQQQQII', job, model.encode(), verb, 0, input_format,
+                int(events), *summary, max_tokens, temperature, -1.0, -1.0, 0xffffffff, 0, 0,
+                deadline, session, keep, 0, uid, 0), input_fd)
             send(self.sock, header(JOB_OUTPUT) + struct.pack('<Q', job), output_fd)
 
-    def session(self, kind, session, model='', fd=None, initial=0):
+    def session(self, kind, session, model='', fd=None, initial=0, uid=UID):
         """Ask something of a session; the answer if there is one to this."""
         body = struct.pack('<Q', session)
         if kind == SESSION_OPEN:
-            body += struct.pack('<64s', model.encode())
+            body += struct.pack('<64sII', model.encode(), uid, 0)
         elif kind == SESSION_APPEND:
             body += struct.pack('<II', initial, 0)
         with self.lock:

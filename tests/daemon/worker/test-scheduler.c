@@ -691,8 +691,8 @@ static void bad_requests(void **state) {
         struct result r = {0};
 
         (void)state;
-        assert_int_equal(scheduler_max_tokens(s, model), 256);
-        assert_int_equal(scheduler_max_tokens(s, &other), 0);
+        assert_int_equal(scheduler_max_tokens(s, model, NULL), 256);
+        assert_int_equal(scheduler_max_tokens(s, &other, NULL), 0);
         assert_int_equal(submit(s, &r, "A", model->hp.n_ctx, false), -E2BIG);
         assert_int_equal(submit(s, &r, "A", 300, false), -ENOMEM);
         assert_int_equal(submit(s, &r, "A", 0, false), -EINVAL);
