@@ -41,7 +41,10 @@ void bucket_resize(struct bucket *b, uint64_t per_minute, uint64_t now) {
         if (b->per_minute == per_minute)
                 return;
         if (b->per_minute == QUOTA_INFINITY || per_minute == QUOTA_INFINITY) {
+                uint32_t era = b->era + 1;
+
                 bucket_init(b, per_minute);
+                b->era = era;
                 return;
         }
         refill(b, now);

@@ -19,11 +19,12 @@ struct bucket {
         uint64_t level;      /* units, at most per_minute * BUCKET_UNIT */
         uint64_t debt;       /* units; 0 unless level is 0 */
         uint64_t at;         /* when that was so */
+        uint32_t era;        /* another one: what was taken before is not known any more */
 };
 
 /* Full. */
 void bucket_init(struct bucket *b, uint64_t per_minute);
-/* Another size: what is in it stays, as far as it fits. */
+/* Another size: what is in it stays, as far as it fits. From or to no limit, it begins anew. */
 void bucket_resize(struct bucket *b, uint64_t per_minute, uint64_t now);
 
 /* Microseconds until n may be taken, 0: now. */

@@ -1,5 +1,6 @@
 /* Invariants: the tokens of live reservations of this day add up to tokens_reserved; a reservation
- * of an earlier day no longer counts, neither when it is settled; used only grows within a day. */
+ * of an earlier day no longer counts, neither when it is settled; used only grows within a day; a
+ * bucket gets back no more than was taken from it. */
 #include <assert.h>
 
 #include "engine/base/macro.h"
@@ -31,8 +32,8 @@ void quota_turn(struct quota *q, struct quota_clock now) {
         q->tokens_used = q->tokens_reserved = q->cpu_used = 0;
 }
 
-uint64_t quota_day_end(struct quota_clock now) {
-        return (now.realtime / QUOTA_DAY_USEC + 1) * QUOTA_DAY_USEC;
+uint64_t quota_day_end(const struct quota *q, struct quota_clock now) {
+        return (MAX(q->day, now.realtime / QUOTA_DAY_USEC) + 1) * QUOTA_DAY_USEC;
 }
 
 void quota_init(struct quota *q, const struct limits *l) {
@@ -78,7 +79,7 @@ static bool check_day(struct quota *q, const struct limits *l, uint64_t tokens,
                       struct quota_clock now, struct refusal *ret) {
         uint64_t most = l->v[QUOTA_TOKENS_PER_DAY], cpu = l->v[QUOTA_CPU_TIME_PER_DAY];
         uint64_t sum = q->tokens_used + q->tokens_reserved + tokens;
-        uint64_t wait = quota_day_end(now) - now.realtime;
+        uint64_t wait = quota_day_end(q, now) - now.realtime;
 
         if (q->cpu_used >= cpu)
                 return refuse(ret, ERROR_BUDGET_CPU, q->cpu_used / 1000000, cpu / 1000000, wait);
@@ -104,7 +105,8 @@ bool quota_reserve(struct quota *q, const struct limits *l, uint64_t tokens,
         bucket_take(&q->tokens, tokens, now.monotonic);
         q->tokens_reserved += tokens;
         q->reservations++;
-        *ret = (struct reservation){ .quota = q, .tokens = tokens, .day = q->day };
+        *ret = (struct reservation){ .quota = q, .tokens = tokens, .day = q->day,
+                                     .era = q->tokens.era };
         return true;
 }
 
@@ -122,6 +124,8 @@ void quota_settle(struct reservation *r, uint64_t tokens, struct quota_clock now
                 q->tokens_reserved -= r->tokens;
                 q->tokens_used = MIN(q->tokens_used + tokens, MOST_OF_A_DAY);
         }
+        if (r->era != q->tokens.era)
+                tokens = r->tokens; /* none of this bucket's */
         if (tokens < r->tokens)
                 bucket_give(&q->tokens, r->tokens - tokens, now.monotonic);
         else
@@ -137,6 +141,8 @@ void quota_add_cpu(struct quota *q, uint64_t usec, struct quota_clock now) {
 void quota_restore(struct quota *q, uint64_t day, uint64_t tokens, uint64_t cpu_usec,
                    struct quota_clock now) {
         quota_turn(q, now);
+        if (day == q->day + 1)
+                q->day = day;
         if (q->day != day)
                 return;
         q->tokens_used = MIN(tokens, MOST_OF_A_DAY);
@@ -157,6 +163,6 @@ uint64_t quota_next_allowed(struct quota *q, const struct limits *l, struct quot
         quota_turn(q, now);
         if (q->cpu_used >= l->v[QUOTA_CPU_TIME_PER_DAY] ||
             q->tokens_used + q->tokens_reserved >= l->v[QUOTA_TOKENS_PER_DAY])
-                return quota_day_end(now);
+                return quota_day_end(q, now);
         return wait > 0 ? now.realtime + wait : 0;
 }

@@ -46,6 +46,7 @@ struct reservation {
         struct quota *quota;
         uint64_t tokens;
         uint64_t day;
+        uint32_t era; /* of the bucket that they were taken from */
 };
 
 void quota_init(struct quota *q, const struct limits *l);
@@ -66,7 +67,8 @@ bool quota_reserve(struct quota *q, const struct limits *l, uint64_t tokens,
 void quota_settle(struct reservation *r, uint64_t tokens, struct quota_clock now);
 void quota_add_cpu(struct quota *q, uint64_t usec, struct quota_clock now);
 
-/* What was used on a day, before a restart; of another day nothing. */
+/* What was used on a day, before a restart; of another day nothing, unless it is tomorrow: then the
+ * clock was set back over midnight, and it is still that day (quota_turn). */
 void quota_restore(struct quota *q, uint64_t day, uint64_t tokens, uint64_t cpu_usec,
                    struct quota_clock now);
 
@@ -74,7 +76,7 @@ void quota_restore(struct quota *q, uint64_t day, uint64_t tokens, uint64_t cpu_
 bool quota_is_blank(struct quota *q, struct quota_clock now);
 /* Real time from which on a small request is not refused; 0: from now on. */
 uint64_t quota_next_allowed(struct quota *q, const struct limits *l, struct quota_clock now);
-/* Real time at which the budgets of the day begin anew. */
-uint64_t quota_day_end(struct quota_clock now);
+/* Real time at which the budgets of the day begin anew, of a quota that is up to date or blank. */
+uint64_t quota_day_end(const struct quota *q, struct quota_clock now);
 /* Brings everything up to date, for who reads the numbers. */
 void quota_turn(struct quota *q, struct quota_clock now);

@@ -47,6 +47,7 @@ static void read_account(struct quota_view *v, struct account *a) {
         count_bucket(v, QUOTA_TOKENS_PER_MINUTE, &q->tokens);
         set(v, QUOTA_TOKENS_PER_DAY, q->tokens_used + q->tokens_reserved);
         set(v, QUOTA_CPU_TIME_PER_DAY, q->cpu_used);
+        v->reset_usec = quota_day_end(q, accounts_now(a->owner));
         v->next_allowed_usec = account_next_allowed(a);
         v->virtual_counter = a->virtual_counter;
 }
@@ -55,8 +56,8 @@ void quota_view_read(struct broker *b, const struct account_id *id, struct quota
         struct account *account = NULL;
         const struct member *m;
 
-        *ret = (struct quota_view){ .id = *id,
-                                    .reset_usec = quota_day_end(accounts_now(b->accounts)) };
+        *ret = (struct quota_view){ .id = *id };
+        ret->reset_usec = quota_day_end(&(struct quota){}, accounts_now(b->accounts));
         accounts_limits(b->accounts, id, &ret->limits);
         ret->weight = (uint32_t)ret->limits.v[QUOTA_WEIGHT];
         workers_bill(b->workers);

@@ -204,6 +204,51 @@ static void test_who_sees_what(void **state) {
         daemon_stop(&d);
 }
 
+/* quota/UID/SLICE; NULL: it is as if there were none. */
+static void in_slice(sd_bus *bus, const char *name, const char *slice) {
+        sd_bus_error e = SD_BUS_ERROR_NULL;
+        char *value = NULL, path[160];
+        int r;
+
+        snprintf(path, sizeof(path), ROOT "/quota/%s", name);
+        r = sd_bus_get_property_string(bus, NAME, path, NAME ".Quota", "Slice", &e, &value);
+        if (slice) {
+                assert_true(r >= 0);
+                assert_string_equal(value, slice);
+        } else
+                assert_string_equal(e.name, ERROR_NAME("NoSuchObject"));
+        sd_bus_error_free(&e);
+        free(value);
+}
+
+/* What a uid has in a slice; here no section names one. */
+static void test_slices_have_paths(void **state) {
+        struct daemon d;
+        sd_bus *bus;
+
+        daemon_start(&d, NULL, "[User 5]\nWeight = 77\n");
+        bus = connect_as(&d, 5);
+        in_slice(bus, "5", "");
+        in_slice(bus, "5/user_2eslice", "user.slice");
+        in_slice(bus, "5/user_2d5_2eslice", "user-5.slice");
+        in_slice(bus, "5/a_5cx2db_2eslice", "a\\x2db.slice");
+        in_slice(bus, "6/user_2eslice", NULL);
+        in_slice(bus, "5/user", NULL);
+        in_slice(bus, "5/_2eslice", NULL);
+        in_slice(bus, "5/a_2fb_2eslice", NULL);
+        in_slice(bus, "5/a_00_2eslice", NULL);
+        in_slice(bus, "5/_", NULL);
+        in_slice(bus, "5/user_2eslice/x", NULL);
+        in_slice(bus, "4294967295/user_2eslice", NULL);
+        in_slice(bus, "999999999999999999999999999999/user_2eslice", NULL);
+        in_slice(bus, "5/aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa_2eslice", NULL); /* 40 bytes */
+        sd_bus_flush_close_unref(bus);
+        bus = connect_as(&d, 0);
+        in_slice(bus, "5/user_2eslice", "user.slice");
+        sd_bus_flush_close_unref(bus);
+        daemon_stop(&d);
+}
+
 static void assert_origin(sd_bus *bus, uid_t uid, const char *key, const char *section,
                           const char *file, unsigned line) {
         sd_bus_message *m = NULL;
@@ -333,6 +378,7 @@ int main(void) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(test_refusals_have_names),
                 cmocka_unit_test(test_who_sees_what),
+                cmocka_unit_test(test_slices_have_paths),
                 cmocka_unit_test(test_set_and_reload),
                 cmocka_unit_test(test_availability),
         };

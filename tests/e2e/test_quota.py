@@ -88,7 +88,7 @@ class Rates(Case):
             self.assertEqual(self.complete(d, 4)[0], 200)
             self.assertEqual(self.complete(d, 4)[0], 429)  # now the requests
             self.assertEqual([line for line in scrape(d)[1].splitlines() if "{code=" in line],
-                             ['bitnetd_refusals_total{code="rate_limit_exceeded"} 2'])
+                             ['bitnetd_refusals_total{code="rate_limit_exceeded",by="broker"} 2'])
 
 
 class Budgets(Case):

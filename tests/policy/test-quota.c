@@ -282,6 +282,69 @@ static void test_restore(void **state) {
 
 /* Many jobs at once, clocks that run, limits that change: the sums are those of the live jobs, no
  * limit of the day is passed by what was admitted, and at the end nothing is left. */
+/* What was not taken from a bucket is not given back to it. */
+static void test_a_limit_that_comes_while_jobs_run(void **state) {
+        struct limits free = limits_default(),
+                      l = limits_with(QUOTA_TOKENS_PER_MINUTE, 1000);
+        struct quota_clock now = { 1000 * SEC, NOON };
+        struct reservation before = {}, after = {}, early = {};
+        struct refusal refusal;
+        struct quota q;
+
+        quota_init(&q, &free);
+        assert_true(quota_reserve(&q, &free, 4000, now, &before, &refusal));
+        quota_set_limits(&q, &l, now);
+        assert_true(quota_reserve(&q, &l, 1000, now, &after, &refusal));
+        assert_int_equal(bucket_left(&q.tokens, now.monotonic), 0);
+        quota_settle(&before, 10, now); /* it uses 3990 less than it might have */
+        assert_int_equal(bucket_left(&q.tokens, now.monotonic), 0);
+        quota_settle(&after, 400, now);
+        assert_int_equal(bucket_left(&q.tokens, now.monotonic), 600);
+
+        /* There and back again: the bucket is another one. */
+        assert_true(quota_reserve(&q, &l, 600, now, &early, &refusal));
+        quota_set_limits(&q, &free, now);
+        quota_set_limits(&q, &l, now);
+        assert_true(quota_reserve(&q, &l, 1000, now, &after, &refusal));
+        quota_settle(&early, 0, now);
+        assert_int_equal(bucket_left(&q.tokens, now.monotonic), 0);
+        quota_settle(&after, 1000, now);
+        quota_turn(&q, now);
+        quota_done(&q);
+}
+
+/* Set back over midnight, in the middle of a day or while nobody looked. */
+static void test_a_clock_that_is_set_back(void **state) {
+        struct limits l = limits_with(QUOTA_TOKENS_PER_DAY, 100);
+        struct quota_clock now = { 1000 * SEC, 20000 * QUOTA_DAY_USEC + SEC };
+        struct quota_clock back = { 1001 * SEC, 20000 * QUOTA_DAY_USEC - 3600 * SEC };
+        struct reservation r = {};
+        struct refusal refusal;
+        struct quota q;
+
+        quota_init(&q, &l);
+        assert_true(quota_reserve(&q, &l, 100, now, &r, &refusal));
+        quota_settle(&r, 100, now);
+        assert_false(quota_reserve(&q, &l, 1, back, &r, &refusal));
+        /* not at the next midnight, which was already */
+        assert_int_equal(refusal.retry_after_ms, (24 * 3600 + 3600) * 1000);
+        assert_int_equal(quota_next_allowed(&q, &l, back), 20001 * QUOTA_DAY_USEC);
+        assert_int_equal(quota_day_end(&q, back), 20001 * QUOTA_DAY_USEC);
+
+        quota_init(&q, &l);
+        quota_restore(&q, 20000, 100, 7, back);
+        assert_false(quota_reserve(&q, &l, 1, back, &r, &refusal));
+        assert_int_equal(q.cpu_used, 7);
+        assert_false(quota_reserve(&q, &l, 1, now, &r, &refusal));
+        back.realtime = 20001 * QUOTA_DAY_USEC;
+        assert_true(quota_reserve(&q, &l, 100, back, &r, &refusal));
+        quota_settle(&r, 0, back);
+
+        quota_init(&q, &l);
+        quota_restore(&q, 20002, 100, 7, now); /* a day that would not come for long */
+        assert_int_equal(q.tokens_used, 0);
+}
+
 static void test_jobs_at_random(void **state) {
         struct job {
                 struct reservation r;
@@ -354,6 +417,8 @@ int main(void) {
                 cmocka_unit_test(test_refusals_in_numbers),
                 cmocka_unit_test(test_midnight),
                 cmocka_unit_test(test_restore),
+                cmocka_unit_test(test_a_limit_that_comes_while_jobs_run),
+                cmocka_unit_test(test_a_clock_that_is_set_back),
                 cmocka_unit_test(test_jobs_at_random),
         };
 
