@@ -29,6 +29,7 @@ int cmd_install(struct options *o);
 int cmd_remove(struct options *o);
 int cmd_verify(struct options *o);
 int cmd_replay(struct options *o);
+int cmd_completion(struct options *o);
 
 /* The work of ask and summarize for replay: the same request, nothing printed. The prompt and the
  * text come from where they always do. *ret_receipt is a new reference. 0 or an exit status. */

@@ -191,6 +191,10 @@ static const struct verb verbs[] = {
          "A file with a mistake changes nothing, and the message names its line.\n", "", 0,
          cmd_reload},
         {"status", "status", "Show the daemon's state", JSON_HELP, "json", 0, cmd_status},
+        {"completion", "completion SHELL [-- WORD...]", "Complete command lines in a shell",
+         "SHELL is bash, zsh or fish; prints what it has to read. An installed bnctl has brought\n"
+         "its files. With words, those after bnctl, prints what the last of them could become.\n\n"
+         "  . <(bnctl completion bash)\n", "", -1, cmd_completion},
 };
 
 int main(int argc, char **argv) {

@@ -199,10 +199,10 @@ bool options_word(const char *name, const char *value, const char *const *words,
         return false;
 }
 
-static const struct verb *find_verb(const struct verb *verbs, size_t n, const char *name) {
-        for (size_t i = 0; i < n; i++)
-                if (strcmp(verbs[i].name, name) == 0)
-                        return &verbs[i];
+const struct verb *options_verb(const struct options *o, const char *name) {
+        for (size_t i = 0; i < o->n_verbs; i++)
+                if (strcmp(o->verbs[i].name, name) == 0)
+                        return &o->verbs[i];
         return NULL;
 }
 
@@ -215,6 +215,15 @@ static bool has_word(const char *words, const char *word) {
         return false;
 }
 
+const struct option *options_table(void) {
+        return long_options;
+}
+
+bool options_takes(const struct verb *verb, const struct option *option) {
+        return has_word("help socket quiet", option->name) ||
+               has_word(verb->options, option->name);
+}
+
 /* An option that the verb would not honour is refused: nothing that was asked for is ignored. */
 static bool takes(const struct verb *verb, int c) {
         const struct option *o = long_options;
@@ -223,7 +232,7 @@ static bool takes(const struct verb *verb, int c) {
                 o++;
         if (!o->name) /* getopt_long has said why */
                 return false;
-        if (has_word("help socket quiet", o->name) || has_word(verb->options, o->name))
+        if (options_takes(verb, o))
                 return true;
         fprintf(stderr, "bnctl: %s does not take --%s (bnctl %s --help)\n", verb->name, o->name,
                 verb->name);
@@ -261,6 +270,8 @@ const struct verb *options_parse(struct options *o, const struct verb *verbs, si
         const struct verb *verb;
 
         *ret_status = 0;
+        o->verbs = verbs;
+        o->n_verbs = n_verbs;
         if (argc < 2 || strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0 ||
             strcmp(argv[1], "help") == 0) {
                 print_overview(verbs, n_verbs);
@@ -271,7 +282,7 @@ const struct verb *options_parse(struct options *o, const struct verb *verbs, si
                 puts("bnctl " BITNETD_VERSION);
                 return NULL;
         }
-        verb = find_verb(verbs, n_verbs, argv[1]);
+        verb = options_verb(o, argv[1]);
         if (!verb) {
                 fprintf(stderr, "bnctl: there is no verb \"%s\"; bnctl --help lists them\n",
                         argv[1]);

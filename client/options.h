@@ -1,6 +1,7 @@
 /* Command line of bnctl: one table of options for all verbs. */
 #pragma once
 
+#include <getopt.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -21,6 +22,8 @@ struct options {
         bool json, quiet, verbose, no_stream, raw, all, persistent, once, workers,
                 detach, background, diff, lines;
         bool replay;             /* no option: nothing of the answer is printed */
+        const struct verb *verbs; /* all there are */
+        size_t n_verbs;
         char **args;             /* what is left, NULL-terminated */
         int n_args;
 };
@@ -41,6 +44,12 @@ int options_usec(const char *name, const char *text, double min, double max, uin
 
 /* Is the value of an option absent or one of these words? Otherwise says so. */
 bool options_word(const char *name, const char *value, const char *const *words, size_t n);
+
+/* All options, ended by one without a name; which of them a verb takes. */
+const struct option *options_table(void);
+bool options_takes(const struct verb *verb, const struct option *option);
+/* NULL: there is none of this name. */
+const struct verb *options_verb(const struct options *o, const char *name);
 
 /* The verb that the command line names, or NULL with *ret_status the exit status (help, version,
  * usage errors are printed here). */
