@@ -141,6 +141,7 @@ typedef void f32_to_f16_fn(uint16_t *y, const float *x, size_t n);
 
 /* How keys and values are kept. */
 enum kv_form {
+        KV_S16, /* as exact as f16, twice as fast */
         KV_F16,
         KV_S8, /* half the memory, a little less exact */
         _KV_FORM_MAX,
@@ -189,21 +190,38 @@ static inline size_t attention_partial(size_t head_dim) {
  * Keys past the end of a query add 0 to the partial sums of l and nothing to o. */
 typedef void attention_fn(const struct attention_block *a);
 
-/* K and V in 8 bits, each with one float per token: what a step of its codes is worth. A page of K
- * lies in pairs of dimensions, k[(d / 2) * 64 + token * 2 + d % 2], one of V in pairs of tokens,
+/* K and V as integers of 8 or 16 bits, each with one float per token: what a step of its codes is
+ * worth, not negative. A page of K lies in pairs of dimensions,
+ * k[(d / 2) * 64 + token * 2 + d % 2], one of V in pairs of tokens,
  * v[(token / 2) * 2 * head_dim + d * 2 + token % 2], both followed by KV_PAGE floats, ks and vs. */
-static inline size_t attention_s8_page(size_t head_dim) {
-        return KV_PAGE * (head_dim + sizeof(float));
+static inline size_t kv_page_bytes_of(enum kv_form form, size_t head_dim) {
+        return form == KV_F16   ? KV_PAGE * head_dim * 2
+               : form == KV_S16 ? KV_PAGE * (head_dim * 2 + sizeof(float))
+                                : KV_PAGE * (head_dim + sizeof(float));
 }
 
-/* The same as attention_fn with K and V in 8 bits; the products are exact integers. With
+/* K and V of one token and KV head. */
+static inline size_t kv_token_bytes_of(enum kv_form form, size_t head_dim) {
+        return 2 * kv_page_bytes_of(form, head_dim) / KV_PAGE;
+}
+
+/* The same as attention_fn with K and V as such integers; the products are exact. With
  * q16(x, m) = round half to even(x * (32767.0f / m)), clamped to +-32767:
- *   M = max|q|;  a(d) = q16(q[d], M);  I(j) = sum of a(d) * k[d][j]
+ *   M = norm16(q);  a(d) = q16(q[d], M);  I(j) = sum of a(d) * k[d][j]
  *   s(j) = ((float)I(j) * ((M / 32767.0f) * scale)) * ks[j];   m, p(j) and l as above
- *   w(j) = p(j) * vs[j];  W = max w
+ *   w(j) = p(j) * vs[j], or 0 where p(j) is;   S = sum of w in 16 partial sums, added as l is;
+ *   W = max(max w, S * 0.0629f)
  *   o[d] = (float)(sum of q16(w(j), W) * v[j][d]) * (W / 32767.0f)
- * A maximum below 1e-30 counts as 0: all its codes are 0 and so is what they are worth. */
-typedef attention_fn attention_s8_fn;
+ * A maximum below 1e-30 counts as 0: all its codes are 0 and so is what they are worth. Sums stay
+ * below 2^31 with the codes that quantize_key16 and quantize_value16 make; others wrap. */
+typedef attention_fn attention_int_fn;
+
+/* norm16(x) = max(max|x|, N * 0.7124f), N = (float)sqrt(sum of squares), in double and added as in
+ * rms_norm: then codes q16(x, norm16(x)) are, as a vector, not longer than 46,000.
+ * Codes of one head of K:  q = q16(x, M), scale = M / 32767.0f with M = norm16(x);
+ * of V:  q = round half to even(x * (4095.0f / m)), clamped to +-4095, scale = m / 4095.0f with
+ * m = max|x|.  Below 1e-30 scale 0 and zeros. */
+typedef void quantize_head16_fn(int16_t *q, float *scale, const float *x, size_t n);
 
 /* Codes of one head of K or V: m = max|x|; below 1e-30 scale 0 and zeros; otherwise
  * scale = m / 127.0f, q = round half to even(x * (127.0f / m)), clamped to +-127. */
@@ -231,8 +249,9 @@ struct kernel_ops {
         rope_fn *rope_neox, *rope_norm;
         f32_to_f16_fn *f32_to_f16;
         attention_fn *attention;
-        attention_s8_fn *attention_s8;
+        attention_int_fn *attention_s16, *attention_s8;
         quantize_head_fn *quantize_head;
+        quantize_head16_fn *quantize_key16, *quantize_value16;
         attention_merge_fn *attention_merge;
         attention_finish_fn *attention_finish;
 };

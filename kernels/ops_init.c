@@ -30,7 +30,10 @@ void kernel_ops_init(struct kernel_ops *ops, unsigned cpu_flags) {
                 .f32_to_f16 = f32_to_f16_c,
                 .attention = attention_c,
                 .attention_s8 = attention_s8_c,
+                .attention_s16 = attention_s16_c,
                 .quantize_head = quantize_head_c,
+                .quantize_key16 = quantize_key16_c,
+                .quantize_value16 = quantize_value16_c,
                 .attention_merge = attention_merge_c,
                 .attention_finish = attention_finish_c,
         };

@@ -94,9 +94,15 @@ int config_cpu_level(const char *name, enum cpu_level *ret) {
         return -EINVAL;
 }
 
-int config_kv_type(const char *name, bool *ret_s8) {
-        *ret_s8 = strcmp(name, "s8") == 0;
-        return *ret_s8 || strcmp(name, "f16") == 0 ? 0 : -EINVAL;
+int config_kv_type(const char *name, enum kv_type *ret) {
+        static const char *const names[_KV_TYPE_MAX] = { "s16", "f16", "s8" };
+
+        for (enum kv_type i = 0; i < _KV_TYPE_MAX; i++)
+                if (strcmp(name, names[i]) == 0) {
+                        *ret = i;
+                        return 0;
+                }
+        return -EINVAL;
 }
 
 static int refuse(struct reading *r, const char *reason) {
@@ -241,7 +247,7 @@ static int set_broker(struct reading *r, const char *name, const char *value) {
         if (strcmp(name, "CPU") == 0)
                 return config_cpu_level(value, &b->cpu) < 0 ? refuse(r, "not a CPU level") : 1;
         if (strcmp(name, "KVType") == 0)
-                return config_kv_type(value, &b->kv_s8) < 0 ? refuse(r, "not f16 or s8") : 1;
+                return config_kv_type(value, &b->kv) < 0 ? refuse(r, "not s16, f16 or s8") : 1;
         if (strcmp(name, "IsolationDomain") == 0)
                 return set_isolation(r, value);
         if (strcmp(name, "Threads") != 0 && strcmp(name, "IdleExitSec") != 0)

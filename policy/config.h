@@ -18,13 +18,14 @@
 enum cpu_level { CPU_LEVEL_C, CPU_LEVEL_AVX2, CPU_LEVEL_AVXVNNI, CPU_LEVEL_AVX512VL,
                  CPU_LEVEL_AVX512VNNI, CPU_LEVEL_AVX512VBMI, CPU_LEVEL_ALL, _CPU_LEVEL_MAX };
 
+enum kv_type { KV_TYPE_S16, KV_TYPE_F16, KV_TYPE_S8, _KV_TYPE_MAX };
 /* Whom one worker serves: a uid, the users of a primary group, or everybody. */
 enum isolation { ISOLATION_UID, ISOLATION_GROUP, ISOLATION_HOST, _ISOLATION_MAX };
 
 struct config_broker {
         uint32_t threads;       /* 0 = one per CPU */
         enum cpu_level cpu;     /* the most that kernels may use */
-        bool kv_s8;             /* keys and values in 8 bits, not in f16 */
+        enum kv_type kv;        /* how keys and values are kept */
         enum isolation isolation;
         const char *isolation_path; /* where that is said; NULL: nowhere */
         unsigned isolation_line;
@@ -96,7 +97,6 @@ void config_resolve(const struct config *c, const struct identity *who, struct l
 
 /* "c", "avx2", "avxvnni", "avx512vl", "avx512vnni", "avx512vbmi" or "all". 0 or -EINVAL. */
 int config_cpu_level(const char *name, enum cpu_level *ret);
+int config_kv_type(const char *name, enum kv_type *ret);
 /* "uid", "group" or "host". */
 const char *isolation_name(enum isolation i);
-/* "f16" or "s8"; -EINVAL: neither. */
-int config_kv_type(const char *name, bool *ret_s8);

@@ -224,6 +224,10 @@ static void add_models(struct broker *b) {
         store_start(b->store);
 }
 
+static enum wire_kv wire_kv(enum kv_type type) {
+        return type == KV_TYPE_S8 ? WIRE_KV_S8 : type == KV_TYPE_F16 ? WIRE_KV_F16 : WIRE_KV_S16;
+}
+
 static int build_modules(struct broker *b) {
         const struct config_broker *config = config_broker(b->settings.config);
         const struct options *o = &b->options;
@@ -236,7 +240,7 @@ static int build_modules(struct broker *b) {
                 .changed = on_models_changed, .userdata = b };
         struct workers_settings workers = {
                 .spawn = &b->spawn, .threads = threads, .cpu_mask = mask,
-                .kv = (o->kv_given ? o->kv_s8 : config->kv_s8) ? WIRE_KV_S8 : WIRE_KV_F16,
+                .kv = wire_kv(o->kv_given ? o->kv : config->kv),
                 .domain = domain_of, .limits = limits_of_domain,
                 .unavailable = on_unavailable, .exhausted = on_exhausted,
                 .all_gone = on_all_gone, .userdata = b };

@@ -46,8 +46,8 @@ static void help(void) {
              "  --threads N         threads of a worker (default: one per CPU)\n"
              "  --cpu LEVEL         c, avx2, avxvnni, avx512vl, avx512vnni, avx512vbmi or\n"
              "                      all\n"
-             "  --kv TYPE           keys and values as f16 (default) or s8: half the memory,\n"
-             "                      faster with a long context, a little less exact\n"
+             "  --kv TYPE           keys and values as s16 (default), f16 (slower) or s8: half\n"
+             "                      the memory, faster with a long context, a little less exact\n"
              "  --i2s-layout L      how I2_S weights lie in their file: 128/32 (default),\n"
              "                      64/16 (made on ARM since 2025-11), 1x4\n"
              "  --packing P         bits of a ternary weight: 2, 1.6, or auto (measured when a\n"
@@ -144,8 +144,8 @@ static int parse_one(int c, struct options *o) {
                 return 0;
         case OPT_KV:
                 o->kv_given = true;
-                if (config_kv_type(optarg, &o->kv_s8) < 0)
-                        return usage("--kv is f16 or s8");
+                if (config_kv_type(optarg, &o->kv) < 0)
+                        return usage("--kv is s16, f16 or s8");
                 return 0;
         case OPT_I2S:
                 return parse_i2s(optarg, &o->i2s);

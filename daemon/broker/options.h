@@ -23,7 +23,8 @@ struct options {
         uint32_t threads;       /* 0: not given */
         enum cpu_level cpu;
         bool cpu_given;
-        bool kv_s8, kv_given;
+        enum kv_type kv;
+        bool kv_given;
         enum wire_i2s i2s;
         enum wire_packing packing;
         mode_t socket_mode;     /* 0: not given */

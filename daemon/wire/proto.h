@@ -72,7 +72,7 @@ enum wire_type {
 };
 
 enum wire_mode { WIRE_MODE_SERVE = 1, WIRE_MODE_PACK = 2 };
-enum wire_kv { WIRE_KV_F16 = 0, WIRE_KV_S8, _WIRE_KV_MAX }; /* keys and values */
+enum wire_kv { WIRE_KV_S16 = 0, WIRE_KV_F16, WIRE_KV_S8, _WIRE_KV_MAX }; /* keys and values */
 enum wire_verb { WIRE_VERB_CHAT = 1, WIRE_VERB_COMPLETE, WIRE_VERB_SUMMARIZE,
                  WIRE_VERB_EMBED, WIRE_VERB_REWRITE, WIRE_VERB_PROOFREAD, WIRE_VERB_EXTRACT,
                  WIRE_VERB_CLASSIFY, _WIRE_VERB_MAX };

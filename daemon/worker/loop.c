@@ -67,11 +67,12 @@ static bool stopped(const struct worker *w) {
 
 int loop_run(int link_fd, const struct wire_hello *hello, struct scheduler *scheduler,
              uint64_t seed) {
+        static const char *const kv_names[_WIRE_KV_MAX] = { "s16", "f16", "s8" };
         const struct wire_set_limits first = { .uid = hello->uid, .limits = hello->limits };
         struct worker w = { .scheduler = scheduler, .limits = hello->limits,
                             .shared = hello->shared, .seed_state = seed,
                             .isa = cpu_level_name(cpu_flags(hello->cpu_mask)),
-                            .kv_s8 = hello->kv == WIRE_KV_S8 };
+                            .kv = kv_names[hello->kv] };
         struct poller p = {};
         int r = link_new(&w.link, &w, link_fd);
 

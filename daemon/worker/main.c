@@ -91,7 +91,9 @@ static int serve(const struct wire_hello *hello, unsigned landlock, uint64_t see
 
         if (scheduler_new(&scheduler, hello->threads, flags, MAX(sequences, 1U)) < 0)
                 return EXIT_MEMORY;
-        scheduler_set_kv_form(scheduler, hello->kv == WIRE_KV_S8 ? KV_S8 : KV_F16);
+        scheduler_set_kv_form(scheduler, hello->kv == WIRE_KV_S8    ? KV_S8
+                                         : hello->kv == WIRE_KV_F16 ? KV_F16
+                                                                    : KV_S16);
         seccomp = sandbox_enter(SANDBOX_SERVE, 0, (unsigned)MIN(fds, UINT64_C(65536)));
         r = say_ready(flags, hello->threads, landlock, seccomp);
         if (r == 0)

@@ -132,7 +132,7 @@ json_t *receipt_json(struct receipt *r, const struct worker *w, const struct job
         return json_pack("{s:i,s:s,s:{s:s,s:s},s:{s:s,s:s,s:s},s:o,s:s,s:s,s:s,s:{s:I,s:I}}",
                          "version", RECEIPT_VERSION, "verb", quota_verbs[spec->verb - 1], "model",
                          "name", model, "digest", hex(r->model, weights), "engine", "version",
-                         BITNETD_VERSION, "isa", w->isa, "kv", w->kv_s8 ? "s8" : "f16",
+                         BITNETD_VERSION, "isa", w->isa, "kv", w->kv,
                          "parameters", parameters(spec, max_tokens), "input",
                          keyed_hex(r, r->input, input), "output", keyed_hex(r, text, output),
                          "finish_reason", result_finish(result), "usage", "tokens_in",

@@ -91,7 +91,7 @@ struct scheduler *scheduler_free(struct scheduler *s);
 /* For the generations admitted from now on; 1..SCHEDULER_MAX_SEQUENCES, else nothing happens. */
 void scheduler_set_max_sequences(struct scheduler *s, uint32_t max_sequences);
 
-/* How models added from now on keep keys and values; f16 otherwise. */
+/* How models added from now on keep keys and values; KV_S16 otherwise. */
 void scheduler_set_kv_form(struct scheduler *s, enum kv_form form);
 /* Give a model an engine with a KV budget. The model is borrowed. */
 int scheduler_add_model(struct scheduler *s, const struct model *model, size_t kv_bytes);

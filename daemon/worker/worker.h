@@ -35,7 +35,7 @@ struct worker {
         struct resident resident;  /* what the broker was told of memory */
         struct refusals refusals;  /* what it was not told yet */
         const char *isa;           /* of the kernels, for receipts */
-        bool kv_s8;                /* keys and values in 8 bits */
+        const char *kv;            /* how keys and values are kept, for receipts */
         uint64_t next_ref;         /* for jobs from HTTP, without the top bit */
         uint64_t seed_state;       /* for default_sampling */
         uint64_t now;              /* CLOCK_MONOTONIC, microseconds, taken once per loop pass */

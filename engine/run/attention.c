@@ -149,7 +149,9 @@ static uint32_t attend_queries(const struct task *t, struct attention_block *b, 
                                 : fresh ? t->ts->fresh + i * partial
                                         : t->ts->known + (first + i) * partial;
         }
-        if (e->kv.form == KV_S8)
+        if (e->kv.form == KV_S16)
+                e->ops->attention_s16(b);
+        else if (e->kv.form == KV_S8)
                 e->ops->attention_s8(b);
         else
                 e->ops->attention(b);

@@ -25,7 +25,7 @@ enum { ENGINE_MAX_ROWS = 512 }; /* rows in one step */
 #define ENGINE_OWNER_LASTING (UINT64_C(1) << 63)
 
 /* model, ops and pool are borrowed and must outlive the engine. kv_form: how keys and values are
- * kept (KV_F16 unless memory or bandwidth is short); kv_bytes: budget for all sequences. Scratch
+ * kept (KV_S16 unless memory or bandwidth is short); kv_bytes: budget for all sequences. Scratch
  * for ENGINE_MAX_ROWS rows is taken here, nothing per token. */
 int engine_new(struct engine **ret, const struct model *model, const struct kernel_ops *ops,
                struct pool *pool, enum kv_form kv_form, size_t kv_bytes);

@@ -21,8 +21,7 @@ int kv_pool_init(struct kv_pool *kv, const struct hparams *hp, enum kv_form form
         int r;
 
         *kv = (struct kv_pool){.n_head_kv = hp->n_head_kv, .form = form};
-        kv->head_bytes = form == KV_S8 ? attention_s8_page(hp->head_dim)
-                                       : KV_PAGE * hp->head_dim * sizeof(uint16_t);
+        kv->head_bytes = kv_page_bytes_of(form, hp->head_dim);
         kv->page_bytes = (size_t)hp->n_layer * hp->n_head_kv * 2 * kv->head_bytes;
         kv->n_pages = kv->n_free = kv->least_free = bytes / kv_page_bytes(kv);
         (void)arena_take(&kv->arena, kv->n_pages, kv_page_bytes(kv));

@@ -1,8 +1,9 @@
 /* Keys and values of all sequences: pages of KV_PAGE tokens from one fixed budget.
  *
- * A page holds its tokens for every layer and KV head: [layer][kv head][K, V], in f16 or in 8 bits
- * with a scale for each token, KV head and half (kernels.h says how K and V lie). Not thread-safe,
- * except that the pages of a sequence may be written by several threads in different places. */
+ * A page holds its tokens for every layer and KV head: [layer][kv head][K, V], in f16, or in 16 or
+ * 8 bits with a scale for each token, KV head and half (kernels.h says how K and V lie). Not
+ * thread-safe, except that the pages of a sequence may be written by several threads in different
+ * places. */
 #pragma once
 
 #include <stdbool.h>

@@ -28,6 +28,21 @@ static void store_f16(const struct step *s, uint32_t row, uint8_t *page, const f
         e->ops->f32_to_f16(v, value, head_dim);
 }
 
+static void store_s16(const struct step *s, uint32_t row, uint8_t *page, const float *key,
+                      const float *value) {
+        const struct engine *e = s->e;
+        size_t head_dim = e->model->hp.head_dim, at = s->positions[row] % KV_PAGE;
+        int16_t codes[ATTENTION_DIM_MAX], *k = (int16_t *)page,
+                *v = (int16_t *)(page + e->kv.head_bytes);
+
+        e->ops->quantize_key16(codes, (float *)(k + KV_PAGE * head_dim) + at, key, head_dim);
+        for (size_t d = 0; d < head_dim; d++)
+                k[d / 2 * 2 * KV_PAGE + at * 2 + d % 2] = codes[d];
+        e->ops->quantize_value16(codes, (float *)(v + KV_PAGE * head_dim) + at, value, head_dim);
+        for (size_t d = 0; d < head_dim; d++)
+                v[at / 2 * 2 * head_dim + d * 2 + at % 2] = codes[d];
+}
+
 static void store_s8(const struct step *s, uint32_t row, uint8_t *page, const float *key,
                      const float *value) {
         const struct engine *e = s->e;
@@ -68,7 +83,9 @@ void rotate_and_store(struct step *s, unsigned thread, uint32_t layer) {
                 k = run->k + row * kv_stride + head * hp->head_dim;
                 v = run->v + row * kv_stride + head * hp->head_dim;
                 rotate(k, c, sn, half);
-                if (e->kv.form == KV_S8)
+                if (e->kv.form == KV_S16)
+                        store_s16(s, row, row_page(s, row, layer, head), k, v);
+                else if (e->kv.form == KV_S8)
                         store_s8(s, row, row_page(s, row, layer, head), k, v);
                 else
                         store_f16(s, row, row_page(s, row, layer, head), k, v);

@@ -1,5 +1,7 @@
 /* Float activations to 8 bits. The rest of the last group is filled with zeros, so that matrix
  * kernels only ever see whole groups. Writes q, scale, sum (and inverse); owns nothing. */
+#include <math.h>
+
 #include "kernels/ref/quantize.h"
 #include "kernels/ref/ref.h"
 
@@ -48,6 +50,34 @@ void quantize_group_c(int8_t *q, float *scale, int32_t *sum, const float *x, uin
                 scale[g] = m / 127.0f;
                 sum[g] = quantize_cols(q, x, n, g, 127.0f / m);
         }
+}
+
+float norm_bound_c(const float *x, size_t n) {
+        float m = 0;
+
+        for (size_t i = 0; i < n; i++)
+                m = quantize_max(m, x[i]);
+        return quantize_bound(m, (float)sqrt(sum_squares_c(x, n)), QUANT16_NORM);
+}
+
+void quantize_key16_c(int16_t *q, float *scale, const float *x, size_t n) {
+        struct quant_scale s = quantize_scale(norm_bound_c(x, n), QUANT16_MAX);
+
+        *scale = s.step;
+        for (size_t i = 0; i < n; i++)
+                q[i] = quantize16_value(x[i], s.factor);
+}
+
+void quantize_value16_c(int16_t *q, float *scale, const float *x, size_t n) {
+        struct quant_scale s;
+        float m = 0;
+
+        for (size_t i = 0; i < n; i++)
+                m = quantize_max(m, x[i]);
+        s = quantize_scale(m, QUANT_VALUE_MAX);
+        *scale = s.step;
+        for (size_t i = 0; i < n; i++)
+                q[i] = quantize16_below(x[i], s.factor, QUANT_VALUE_MAX);
 }
 
 void quantize_head_c(int8_t *q, float *scale, const float *x, size_t n) {

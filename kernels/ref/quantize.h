@@ -1,6 +1,7 @@
 /* The scalar steps of activation quantisation, shared by the reference and the vector versions. */
 #pragma once
 
+#include <stddef.h>
 #include <stdint.h>
 
 #define QUANT_MAX 127.0f
@@ -34,6 +35,24 @@ static inline float quantize_inverse(float max) {
 #define QUANT_TINY 1e-30f
 #define QUANT16_MAX 32767.0f
 
+/* Products of 16-bit codes must add up to less than 2^31. Those of two heads do if neither is
+ * longer than 46,000: so largest magnitudes are raised to this share of the length. Values have
+ * 4,095 steps, so weights may add up to 521,000: theirs are raised to this share of the sum. */
+#define QUANT16_NORM 0.7124f
+#define QUANT16_SUM 0.0629f
+#define QUANT_VALUE_MAX 4095.0f
+
+/* The largest magnitude, or a share of something larger. A NaN does not count. */
+static inline float quantize_bound(float max, float larger, float share) {
+        float m = larger * share;
+
+        return m > max ? m : max;
+}
+
+/* Of n elements, for the first purpose; the sum of their squares as rms_norm adds it. */
+float norm_bound_c(const float *x, size_t n);
+double sum_squares_c(const float *x, size_t n);
+
 /* What x is multiplied with so that the largest magnitude becomes `top`, and what a step is then
  * worth. */
 struct quant_scale {
@@ -46,10 +65,14 @@ static inline struct quant_scale quantize_scale(float max, float top) {
         return (struct quant_scale){top / max, max / top};
 }
 
-static inline int16_t quantize16_value(float x, float factor) {
+static inline int16_t quantize16_below(float x, float factor, float top) {
         float v = x * factor;
 
-        v = v < QUANT16_MAX ? v : QUANT16_MAX;
-        v = v > -QUANT16_MAX ? v : -QUANT16_MAX;
+        v = v < top ? v : top;
+        v = v > -top ? v : -top;
         return (int16_t)((v + QUANT_ROUND) - QUANT_ROUND);
+}
+
+static inline int16_t quantize16_value(float x, float factor) {
+        return quantize16_below(x, factor, QUANT16_MAX);
 }

@@ -23,9 +23,9 @@ enum {
 struct tile {
         const struct attention_block *block;
         float *q, *scores;
-        uint32_t n_keys[TILE_MAX];
-        const float *query[TILE_MAX];
-        float *out[TILE_MAX];
+        uint32_t n_keys[ATTENTION_QUERIES];
+        const float *query[ATTENTION_QUERIES];
+        float *out[ATTENTION_QUERIES];
         uint32_t most, common; /* keys that some query sees, that all see */
 };
 
@@ -93,18 +93,36 @@ INLINE void tile_scores(const struct tile *t, size_t rows, size_t vectors) {
         }
 }
 
-/* Turn n scores (a multiple of 32) into exp(s - max); the maximum and the sum go to ml. */
-static void softmax_weights(float *scores, size_t n, float ml[2]) {
-        vf max = vf_load(scores), sum[WEIGHT_VECTORS];
-        float lanes[16], m;
+static float max_lane(vf v) {
+        float lanes[LANES], m;
 
-        for (size_t j = LANES; j < n; j += LANES)
-                max = vf_max(vf_load(scores + j), max);
-        vf_store(lanes, max);
+        vf_store(lanes, v);
         m = lanes[0];
         for (size_t i = 1; i < LANES; i++)
                 m = lanes[i] > m ? lanes[i] : m;
+        return m;
+}
 
+/* The tree of rms_norm over the 16 lanes of these vectors. */
+static float sum_lanes(const vf v[WEIGHT_VECTORS]) {
+        float lanes[16];
+
+        for (size_t i = 0; i < WEIGHT_VECTORS; i++)
+                vf_store(lanes + i * LANES, v[i]);
+        for (size_t width = 8; width > 0; width /= 2)
+                for (size_t i = 0; i < width; i++)
+                        lanes[i] += lanes[i + width];
+        return lanes[0];
+}
+
+/* Turn n scores (a multiple of 32) into exp(s - max); the maximum and the sum go to ml. */
+static void softmax_weights(float *scores, size_t n, float ml[2]) {
+        vf max = vf_load(scores), sum[WEIGHT_VECTORS];
+        float m;
+
+        for (size_t j = LANES; j < n; j += LANES)
+                max = vf_max(vf_load(scores + j), max);
+        m = max_lane(max);
         UNROLL for (size_t i = 0; i < WEIGHT_VECTORS; i++)
                 sum[i] = vf_set1(0);
         for (size_t j = 0; j < n; j += 16)
@@ -115,13 +133,8 @@ static void softmax_weights(float *scores, size_t n, float ml[2]) {
                         vf_store(s, p);
                         sum[i] = vf_add(sum[i], p);
                 }
-        for (size_t i = 0; i < WEIGHT_VECTORS; i++)
-                vf_store(lanes + i * LANES, sum[i]);
-        for (size_t width = 8; width > 0; width /= 2)
-                for (size_t i = 0; i < width; i++)
-                        lanes[i] += lanes[i + width];
         ml[0] = m;
-        ml[1] = lanes[0];
+        ml[1] = sum_lanes(sum);
 }
 
 /* Add keys [from, to) of one page to `vectors` vectors of the outputs, from dimension d on. Row r

@@ -37,7 +37,10 @@
                 (ops)->f32_to_f16 = f32_to_f16_##isa;                                              \
                 (ops)->attention = attention_##isa;                                                \
                 (ops)->attention_s8 = attention_s8_##isa;                                          \
+                (ops)->attention_s16 = attention_s16_##isa;                                        \
                 (ops)->quantize_head = quantize_head_##isa;                                        \
+                (ops)->quantize_key16 = quantize_key16_##isa;                                      \
+                (ops)->quantize_value16 = quantize_value16_##isa;                                  \
                 (ops)->attention_merge = attention_merge_##isa;                                    \
                 (ops)->attention_finish = attention_finish_##isa;                                  \
         } while (0)

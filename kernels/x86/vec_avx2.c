@@ -6,4 +6,4 @@
 #include "kernels/x86/norm_tmpl.c"
 #include "kernels/x86/matmul_float_tmpl.c"
 #include "kernels/x86/attention_tmpl.c"
-#include "kernels/x86/attention_s8_tmpl.c"
+#include "kernels/x86/attention_int_tmpl.c"

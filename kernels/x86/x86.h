@@ -19,8 +19,9 @@ silu_mul_fn silu_mul_avx2;
 add_fn add_avx2;
 rope_fn rope_neox_avx2, rope_norm_avx2;
 f32_to_f16_fn f32_to_f16_avx2;
-attention_fn attention_avx2, attention_s8_avx2;
+attention_fn attention_avx2, attention_s8_avx2, attention_s16_avx2;
 quantize_head_fn quantize_head_avx2;
+quantize_head16_fn quantize_key16_avx2, quantize_value16_avx2;
 attention_merge_fn attention_merge_avx2;
 attention_finish_fn attention_finish_avx2;
 
@@ -56,8 +57,9 @@ silu_mul_fn silu_mul_avx512vnni;
 add_fn add_avx512vnni;
 rope_fn rope_neox_avx512vnni, rope_norm_avx512vnni;
 f32_to_f16_fn f32_to_f16_avx512vnni;
-attention_fn attention_avx512vnni, attention_s8_avx512vnni;
+attention_fn attention_avx512vnni, attention_s8_avx512vnni, attention_s16_avx512vnni;
 quantize_head_fn quantize_head_avx512vnni;
+quantize_head16_fn quantize_key16_avx512vnni, quantize_value16_avx512vnni;
 attention_merge_fn attention_merge_avx512vnni;
 attention_finish_fn attention_finish_avx512vnni;
 

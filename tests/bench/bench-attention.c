@@ -1,10 +1,11 @@
 /* How fast attention is, next to what the machine could do. Usage:
  *
- *   bench-attention [LEVEL]
+ *   bench-attention [LEVEL [f16|s16|s8]]
  *
  * One thread, head size 128. "decode": the heads of one group against blocks that come from memory,
  * in GB/s of K and V. "prefill": 8 queries against the same few blocks again and again, in
- * multiply-adds. Both as shares of the limits. "s8" is K and V in 8 bits. */
+ * multiply-adds. Both as shares of the limits. "s16" and "s8" are K
+ * and V as integers. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,9 +15,9 @@
 #include "kernels/kernels.h"
 #include "tests/bench/limits.h"
 
-enum { HEAD_DIM = 128, PAGE_VALUES = KV_PAGE * HEAD_DIM, BLOCK_PAGES = ATTENTION_BLOCK / KV_PAGE };
+enum { HEAD_DIM = 128, BLOCK_PAGES = ATTENTION_BLOCK / KV_PAGE };
 
-static const size_t pool_bytes = (size_t)256 << 20;
+static const size_t pool_bytes = (size_t)264 << 20;
 
 /* Blocks in memory: more than fit any cache in f16, still 128 MiB in 8 bits. */
 enum { N_BLOCKS = 2048 };
@@ -80,7 +81,7 @@ static double measure(struct data *d, attention_fn *fn, uint32_t queries, size_t
 
         d->block.n = queries;
         d->block.next = d->next;
-        for (unsigned round = 0; round < 5; round++) {
+        for (unsigned round = 0; round < 3; round++) {
                 double start = bench_now(), time;
 
                 for (size_t i = 0; i < N_BLOCKS; i++) {
@@ -104,27 +105,42 @@ static void bench_form(struct data *d, double bandwidth, const char *level, atte
                 double macs = 2.0 * n * ATTENTION_BLOCK * HEAD_DIM,
                        cold = measure(d, fn, n, N_BLOCKS), warm = measure(d, fn, n, 1);
 
-                printf("%-14s %u queries: memory %6.2f us %5.1f GB/s (%3.0f %%), cache %6.2f us"
+                printf("%-15s %u queries: memory %6.2f us %5.1f GB/s (%3.0f %%), cache %6.2f us"
                        " %5.1f GMAC/s\n", level, n, cold * 1e6, (double)block_bytes / cold * 1e-9,
                        100 * (double)block_bytes / cold / bandwidth, warm * 1e6,
                        macs / warm * 1e-9);
         }
 }
 
-static void bench_level(struct data *d, double bandwidth, unsigned flags) {
+static void bench_level(struct data *d, double bandwidth, unsigned flags, const char *only) {
         struct kernel_ops ops;
-        char name[32];
 
         kernel_ops_init(&ops, flags);
-        bench_form(d, bandwidth, cpu_level_name(flags), ops.attention,
-                   PAGE_VALUES * sizeof(uint16_t));
-        snprintf(name, sizeof(name), "%s s8", cpu_level_name(flags));
-        bench_form(d, bandwidth, name, ops.attention_s8, attention_s8_page(HEAD_DIM));
+        const struct {
+                const char *name;
+                attention_fn *fn;
+                enum kv_form form;
+        } forms[] = {
+                { "f16", ops.attention, KV_F16 },
+                { "s16", ops.attention_s16, KV_S16 },
+                { "s8", ops.attention_s8, KV_S8 },
+        };
+
+        for (size_t i = 0; i < sizeof(forms) / sizeof(forms[0]); i++) {
+                char name[32];
+
+                if (only && strcmp(only, forms[i].name) != 0)
+                        continue;
+                snprintf(name, sizeof(name), "%s %s", cpu_level_name(flags), forms[i].name);
+                bench_form(d, bandwidth, name, forms[i].fn,
+                           kv_page_bytes_of(forms[i].form, HEAD_DIM));
+        }
 }
 
 int main(int argc, char **argv) {
         static const char *const names[] = { "avx2", "avx512vnni" };
-        const char *level = argc > 1 ? argv[1] : NULL;
+        const char *level = argc > 1 ? argv[1] : "all";
+        bool every = strcmp(level, "all") == 0;
         double bandwidth;
         unsigned mask;
         struct data d;
@@ -139,8 +155,10 @@ int main(int argc, char **argv) {
         for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
                 unsigned one;
 
-                if (cpu_mask_parse(names[i], &one) == 0 && (mask & cpu_flags(one)))
-                        bench_level(&d, bandwidth, cpu_flags(one & mask));
+                if (cpu_mask_parse(names[i], &one) == 0 && (mask & cpu_flags(one)) &&
+                    (every || strcmp(level, names[i]) == 0))
+                        bench_level(&d, bandwidth, cpu_flags(one & mask),
+                                    argc > 2 ? argv[2] : NULL);
         }
         return 0;
 }

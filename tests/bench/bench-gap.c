@@ -126,7 +126,8 @@ int main(int argc, char **argv) {
         }
         if (optind + 1 != argc || prompt == 0 || open_model(&m, argv[optind]) < 0)
                 return 64;
-        kv = (size_t)m->hp.n_layer * m->hp.n_head_kv * m->hp.head_dim * 4 *
+        kv = (size_t)m->hp.n_layer * m->hp.n_head_kv *
+             kv_token_bytes_of(KV_S16, m->hp.head_dim) *
              (m->hp.n_ctx + prompt + 2 * KV_PAGE);
         if (scheduler_new(&s, (unsigned)threads, cpu_flags(CPU_ALL), 4) < 0 ||
             scheduler_add_model(s, m, kv) < 0)

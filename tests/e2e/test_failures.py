@@ -243,10 +243,10 @@ class BadModels(unittest.TestCase):
             Daemon("--packing", "3")
 
     def test_kv_type(self):
-        """Keys and values in 8 bits: another rounding, so some answer differs; the same again."""
+        """Keys and values in other forms: another rounding, so some answer differs; the same again."""
         state = os.path.join(BUILD, "e2e-state-bad")
         answers = {}
-        for n, kv in enumerate(("f16", "s8", "s8")):
+        for n, kv in enumerate(("s16", "s8", "s8", "f16")):
             with running("--kv", kv, model_dir=self.dir, state=state) as d:
                 answers[n] = []
                 for prompt in ("Once upon a time", "The little dog", "One day a girl"):
@@ -255,7 +255,8 @@ class BadModels(unittest.TestCase):
                     answers[n].append(answer["choices"][0]["message"]["content"])
         self.assertEqual(answers[1], answers[2])
         self.assertNotEqual(answers[0], answers[1])
-        with self.assertRaisesRegex(RuntimeError, "f16 or s8"):
+        self.assertNotEqual(answers[3], answers[1])
+        with self.assertRaisesRegex(RuntimeError, "s16, f16 or s8"):
             Daemon("--kv", "f32")
 
 

@@ -12,11 +12,21 @@ enum { MAX_PAGES = ATTENTION_BLOCK / KV_PAGE };
 struct form {
         const char *name;
         size_t offset; /* of the function in struct kernel_ops */
-        bool s8;
+        enum kv_form kv;
 };
 
-static const struct form f16 = { "attention", offsetof(struct kernel_ops, attention), false };
-static const struct form s8 = { "attention_s8", offsetof(struct kernel_ops, attention_s8), true };
+static const struct form forms[] = {
+        { "attention", offsetof(struct kernel_ops, attention), KV_F16 },
+        { "attention_s16", offsetof(struct kernel_ops, attention_s16), KV_S16 },
+        { "attention_s8", offsetof(struct kernel_ops, attention_s8), KV_S8 },
+};
+
+/* What the codes of the tokens of a page are worth; NULL for f16. */
+static float *page_scales(const struct form *form, void *page, size_t head_dim) {
+        if (form->kv == KV_F16)
+                return NULL;
+        return (float *)((int8_t *)page + kv_page_bytes_of(form->kv, head_dim)) - KV_PAGE;
+}
 
 static attention_fn *pick(const struct kernel_ops *ops, const struct form *form) {
         attention_fn *fn;
@@ -36,14 +46,14 @@ static uint16_t small_f16(struct checkasm *c) {
 }
 
 static void fill_page(struct checkasm *c, const struct form *form, void *page, size_t head_dim) {
-        float *scales = (float *)((int8_t *)page + KV_PAGE * head_dim);
+        float *scales = page_scales(form, page, head_dim);
 
-        if (!form->s8) {
+        if (!scales) {
                 for (size_t i = 0; i < KV_PAGE * head_dim; i++)
                         ((uint16_t *)page)[i] = small_f16(c);
                 return;
         }
-        rng_fill(c, page, KV_PAGE * head_dim);
+        rng_fill(c, page, (size_t)((uint8_t *)scales - (uint8_t *)page));
         for (size_t i = 0; i < KV_PAGE; i++)
                 scales[i] = rng_below(c, 20) ? fabsf(rng_float(c, 0.02f)) : 0;
 }
@@ -52,8 +62,7 @@ static void fill_page(struct checkasm *c, const struct form *form, void *page, s
  * so that neither neighbours nor order can help. */
 static void pages_init(struct checkasm *c, const struct form *form, struct pages *p, size_t n,
                        size_t head_dim, enum place place) {
-        size_t bytes = form->s8 ? attention_s8_page(head_dim)
-                                : KV_PAGE * head_dim * sizeof(uint16_t);
+        size_t bytes = kv_page_bytes_of(form->kv, head_dim);
 
         buffer_init(&p->memory, n * bytes, place);
         for (size_t i = 0; i < n; i++) {
@@ -71,9 +80,10 @@ static void spoil(const struct form *form, const struct pages *p, size_t from, s
                 void *page = p->page[j / KV_PAGE];
                 size_t t = j % KV_PAGE;
 
-                if (form->s8) {
-                        ((uint32_t *)((int8_t *)page + KV_PAGE * head_dim))[t] =
-                                (uint32_t)with << 16 | 0x7f0000;
+                if (form->kv != KV_F16) {
+                        uint32_t garbage = (uint32_t)with << 16 | 0x7f0000;
+
+                        memcpy(page_scales(form, page, head_dim) + t, &garbage, sizeof(garbage));
                         continue;
                 }
                 for (size_t d = 0; d < head_dim; d++)
@@ -272,6 +282,33 @@ static void check_quantize_head(struct checkasm *c, size_t n, enum place place) 
         buffer_done(&scale);
 }
 
+static void check_quantize_head16(struct checkasm *c, size_t n, enum place place, const char *name,
+                                  quantize_head16_fn *ref, quantize_head16_fn *new) {
+        static const float magnitudes[] = { 0, 1e-31f, 1e-30f, 1, 1e30f };
+        float magnitude = magnitudes[rng_below(c, 5)];
+        struct buffer x, q_expected, q, scale_expected, scale;
+
+        buffer_init(&x, n * sizeof(float), place);
+        buffer_init(&q_expected, n * sizeof(int16_t), place);
+        buffer_init(&q, n * sizeof(int16_t), place);
+        buffer_init(&scale_expected, sizeof(float), place);
+        buffer_init(&scale, sizeof(float), place);
+        for (size_t i = 0; i < n; i++)
+                ((float *)x.p)[i] = rng_float(c, magnitude);
+        if (rng_below(c, 2)) /* one that is longer than all others together */
+                ((float *)x.p)[rng_below(c, (uint32_t)n)] *= 100;
+        check_begin(c, "%s n %zu magnitude %g", name, n, (double)magnitude);
+        ref(q_expected.p, scale_expected.p, x.p, n);
+        new(q.p, scale.p, x.p, n);
+        check_equal(c, &q_expected, &q, sizeof(int16_t));
+        check_equal(c, &scale_expected, &scale, sizeof(float));
+        buffer_done(&x);
+        buffer_done(&q_expected);
+        buffer_done(&q);
+        buffer_done(&scale_expected);
+        buffer_done(&scale);
+}
+
 static void check_form(struct checkasm *c, const struct form *form) {
         static const uint32_t heads[] = { 2, 8, 16, 30, 32, 48, 64, 80, 96, 128, 130, 256 };
         static const uint32_t borders[] = { 1, 31, 32, 33, 63, 64, 65, 96, 127, 128, 129, 223, 224,
@@ -300,11 +337,15 @@ static void check_form(struct checkasm *c, const struct form *form) {
 void check_attention(struct checkasm *c) {
         if (c->new->attention == c->old->attention)
                 return;
-        check_form(c, &f16);
-        check_form(c, &s8);
+        for (size_t i = 0; i < sizeof(forms) / sizeof(forms[0]); i++)
+                check_form(c, &forms[i]);
         for (uint32_t head_dim = 2; head_dim <= ATTENTION_DIM_MAX; head_dim += 2)
                 for (unsigned place = 0; place < _PLACE_MAX; place++) {
                         check_merge(c, head_dim, (enum place)place);
                         check_quantize_head(c, head_dim, (enum place)place);
+                        check_quantize_head16(c, head_dim, (enum place)place, "quantize_key16",
+                                              c->ref->quantize_key16, c->new->quantize_key16);
+                        check_quantize_head16(c, head_dim, (enum place)place, "quantize_value16",
+                                              c->ref->quantize_value16, c->new->quantize_value16);
                 }
 }

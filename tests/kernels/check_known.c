@@ -385,51 +385,130 @@ static void check_fma(struct checkasm *c) {
         }
 }
 
-enum { KEYS = 300, HEAD_DIM = 40, KEY_PAGES = (KEYS + KV_PAGE - 1) / KV_PAGE };
+enum { KEYS = 300, HEADS_MAX = 256, KEY_PAGES = (KEYS + KV_PAGE - 1) / KV_PAGE };
 
-/* Two blocks of keys, put together, against a softmax in double precision. */
-static void check_attention_naive(struct checkasm *c) {
-        static uint16_t k[KEY_PAGES][HEAD_DIM * KV_PAGE], v[KEY_PAGES][KV_PAGE * HEAD_DIM];
-        _Alignas(64) static float scratch[ATTENTION_SCRATCH], partial[2][HEAD_DIM + 32];
-        float q[HEAD_DIM], out[HEAD_DIM];
-        double weight[KEYS], sum = 0;
+/* Keys and values as they were, and as a form keeps them. */
+struct heads {
+        enum kv_form form;
+        uint32_t head_dim;
+        float q[HEADS_MAX], key[KEYS][HEADS_MAX], value[KEYS][HEADS_MAX];
+        _Alignas(64) uint16_t k[KEY_PAGES][KV_PAGE * (HEADS_MAX + 2)],
+                v[KEY_PAGES][KV_PAGE * (HEADS_MAX + 2)];
+};
 
-        for (size_t d = 0; d < HEAD_DIM; d++)
-                q[d] = rng_float(c, 2);
+/* Where K and V of token j, dimension d lie in a page, in codes. */
+static size_t k_place(const struct heads *h, size_t j, size_t d) {
+        return h->form == KV_F16 ? d * KV_PAGE + j : d / 2 * 2 * KV_PAGE + j * 2 + d % 2;
+}
+
+static size_t v_place(const struct heads *h, size_t j, size_t d) {
+        return h->form == KV_F16 ? j * h->head_dim + d
+                                 : j / 2 * 2 * h->head_dim + d * 2 + j % 2;
+}
+
+static void put_head(const struct checkasm *c, const struct heads *h, uint16_t *page, size_t token,
+                     const float *x, bool values) {
+        float *scales = (float *)((uint8_t *)page + kv_page_bytes_of(h->form, h->head_dim));
+        int16_t wide[HEADS_MAX];
+        int8_t narrow[HEADS_MAX];
+
+        scales += (ptrdiff_t)token - KV_PAGE;
+        if (h->form == KV_S8)
+                c->new->quantize_head(narrow, scales, x, h->head_dim);
+        else if (h->form == KV_S16)
+                (values ? c->new->quantize_value16 : c->new->quantize_key16)(wide, scales, x,
+                                                                             h->head_dim);
+        for (size_t d = 0; d < h->head_dim; d++) {
+                size_t at = values ? v_place(h, token, d) : k_place(h, token, d);
+
+                if (h->form == KV_S8)
+                        ((int8_t *)page)[at] = narrow[d];
+                else
+                        page[at] = h->form == KV_S16 ? (uint16_t)wide[d] : f32_to_f16(x[d]);
+        }
+}
+
+/* Two blocks of keys, put together. */
+static void attend_heads(const struct checkasm *c, struct heads *h, float *out) {
+        _Alignas(64) static float scratch[ATTENTION_SCRATCH], partial[2][HEADS_MAX + 32];
+        attention_fn *attention = h->form == KV_S16   ? c->new->attention_s16
+                                  : h->form == KV_F16 ? c->new->attention
+                                                      : c->new->attention_s8;
+
         for (size_t j = 0; j < KEYS; j++) {
-                double s = 0;
-
-                for (size_t d = 0; d < HEAD_DIM; d++) {
-                        k[j / KV_PAGE][d * KV_PAGE + j % KV_PAGE] = f32_to_f16(rng_float(c, 2));
-                        v[j / KV_PAGE][j % KV_PAGE * HEAD_DIM + d] = f32_to_f16(rng_float(c, 2));
-                        s += (double)q[d] *
-                             (double)f16_to_f32(k[j / KV_PAGE][d * KV_PAGE + j % KV_PAGE]);
-                }
-                sum += weight[j] = exp(s * 0.25);
+                put_head(c, h, h->k[j / KV_PAGE], j % KV_PAGE, h->key[j], false);
+                put_head(c, h, h->v[j / KV_PAGE], j % KV_PAGE, h->value[j], true);
         }
         for (uint32_t b = 0; b < 2; b++) {
-                struct attention_block block = {.n = 1, .head_dim = HEAD_DIM, .scale = 0.25f,
-                                                .q = {q}, .partial = {partial[b]},
+                struct attention_block block = {.n = 1, .head_dim = h->head_dim, .scale = 0.25f,
+                                                .q = {h->q}, .partial = {partial[b]},
                                                 .scratch = scratch};
 
                 block.n_keys[0] = b == 0 ? ATTENTION_BLOCK : KEYS - ATTENTION_BLOCK;
                 for (size_t i = 0; i < ATTENTION_BLOCK / KV_PAGE; i++) {
                         size_t page = b * (ATTENTION_BLOCK / KV_PAGE) + i;
 
-                        block.k[i] = k[page < KEY_PAGES ? page : KEY_PAGES - 1];
-                        block.v[i] = v[page < KEY_PAGES ? page : KEY_PAGES - 1];
+                        block.k[i] = h->k[page < KEY_PAGES ? page : KEY_PAGES - 1];
+                        block.v[i] = h->v[page < KEY_PAGES ? page : KEY_PAGES - 1];
                 }
-                c->new->attention(&block);
+                attention(&block);
         }
-        c->new->attention_merge(partial[0], partial[1], HEAD_DIM);
-        c->new->attention_finish(out, partial[0], HEAD_DIM);
-        for (size_t d = 0; d < HEAD_DIM; d++) {
+        c->new->attention_merge(partial[0], partial[1], h->head_dim);
+        c->new->attention_finish(out, partial[0], h->head_dim);
+}
+
+/* Against a softmax in double precision. */
+static void check_attention_naive(struct checkasm *c, enum kv_form form, double tolerance) {
+        static struct heads h;
+        double weight[KEYS], sum = 0;
+        float out[HEADS_MAX];
+
+        h.form = form;
+        h.head_dim = 40;
+        for (size_t d = 0; d < h.head_dim; d++)
+                h.q[d] = rng_float(c, 2);
+        for (size_t j = 0; j < KEYS; j++) {
+                double s = 0;
+
+                for (size_t d = 0; d < h.head_dim; d++) {
+                        h.key[j][d] = f16_to_f32(f32_to_f16(rng_float(c, 2)));
+                        h.value[j][d] = f16_to_f32(f32_to_f16(rng_float(c, 2)));
+                        s += (double)h.q[d] * (double)h.key[j][d];
+                }
+                sum += weight[j] = exp(s * 0.25);
+        }
+        attend_heads(c, &h, out);
+        for (size_t d = 0; d < h.head_dim; d++) {
                 double exact = 0;
 
                 for (size_t j = 0; j < KEYS; j++)
-                        exact += weight[j] / sum *
-                                 (double)f16_to_f32(v[j / KV_PAGE][j % KV_PAGE * HEAD_DIM + d]);
-                expect(c, "attention", exact, (double)out[d], 2e-6);
+                        exact += weight[j] / sum * (double)h.value[j][d];
+                expect(c, "attention", exact, (double)out[d], tolerance);
+        }
+}
+
+/* The largest sums there can be: everything equal, or all in one dimension, for any head size. */
+static void check_attention_full(struct checkasm *c, enum kv_form form) {
+        static struct heads h;
+        float out[HEADS_MAX];
+
+        for (unsigned i = 0; i < 64; i++) {
+                float sign = i % 4 < 2 ? 1 : -1;
+
+                h.form = form;
+                h.head_dim = i < 7 ? (uint32_t)HEADS_MAX >> i : 2 + 2 * rng_below(c, HEADS_MAX / 2);
+                for (size_t d = 0; d < h.head_dim; d++) {
+                        bool full = i % 2 || d == 1;
+
+                        h.q[d] = full ? 0.25f : 0;
+                        for (size_t j = 0; j < KEYS; j++) {
+                                h.key[j][d] = full ? sign : 0;
+                                h.value[j][d] = sign;
+                        }
+                }
+                attend_heads(c, &h, out);
+                for (size_t d = 0; d < h.head_dim; d++)
+                        expect(c, "attention, all equal", (double)sign, (double)out[d], 1e-3);
         }
 }
 
@@ -447,6 +526,10 @@ void check_known(struct checkasm *c) {
         check_exp(c);
         check_f16_round_trip(c);
         check_fma(c);
-        check_attention_naive(c);
+        check_attention_naive(c, KV_F16, 2e-6);
+        check_attention_naive(c, KV_S16, 3e-4);
+        check_attention_naive(c, KV_S8, 2e-2);
+        for (enum kv_form form = 0; form < _KV_FORM_MAX; form++)
+                check_attention_full(c, form);
         check_f64_to_f16(c);
 }

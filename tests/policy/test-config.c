@@ -61,7 +61,7 @@ static void test_good(void **state) {
         assert_false(limits_allow_model(&l, "tiny2"));
         assert_int_equal(config_broker(c)->threads, 6);
         assert_int_equal(config_broker(c)->cpu, CPU_LEVEL_AVX2);
-        assert_true(config_broker(c)->kv_s8);
+        assert_int_equal(config_broker(c)->kv, KV_TYPE_S8);
         assert_int_equal(config_broker(c)->isolation, ISOLATION_GROUP);
         assert_int_equal(config_broker(c)->isolation_line, 19);
         config_free(c);
@@ -138,7 +138,7 @@ static void test_bad(void **state) {
                 { "[Default]\nDefaultModel=../../etc\n", "not a model name", 2 },
                 { "[Default]\nThreads=2\n", "unknown key", 2 },
                 { "[Broker]\nCPU=sse9\n", "not a CPU level", 2 },
-                { "[Broker]\nKVType=s4\n", "not f16 or s8", 2 },
+                { "[Broker]\nKVType=s4\n", "not s16, f16 or s8", 2 },
                 { "[Broker]\nIsolationDomain=user\n",
                   "IsolationDomain= is not uid, group or host: \"user\"", 2 },
                 { "[Broker]\n\nIsolationDomain=\n",
@@ -357,7 +357,7 @@ static void test_example(void **state) {
                                  quota_row((enum quota_key)i)->name);
         assert_int_equal(config_broker(c)->threads, 0);
         assert_int_equal(config_broker(c)->cpu, CPU_LEVEL_ALL);
-        assert_false(config_broker(c)->kv_s8);
+        assert_int_equal(config_broker(c)->kv, KV_TYPE_S16);
         assert_int_equal(config_broker(c)->isolation, ISOLATION_UID);
         config_free(c);
 }

@@ -204,7 +204,7 @@ static int open_runner(struct bench *b, size_t kv_tokens) {
         struct model *model;
         int r = open_model_as(&model, b->path, b->packing);
 
-        return r < 0 ? r : runner_start(&b->runner, model, b->threads, b->cpu, kv_tokens);
+        return r < 0 ? r : runner_start(&b->runner, model, b->threads, b->cpu, KV_S16, kv_tokens);
 }
 
 static int run_all(struct bench *b) {

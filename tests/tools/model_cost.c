@@ -23,8 +23,8 @@ struct model_cost model_cost(const struct model *m) {
         struct model_cost c = {
                 .weight_bytes = matrix_bytes(&m->output),
                 .head_macs = matrix_macs(&m->output),
-                .kv_bytes = (uint64_t)hp->n_layer * hp->n_head_kv * hp->head_dim * 2 *
-                            sizeof(uint16_t),
+                .kv_bytes = (uint64_t)hp->n_layer * hp->n_head_kv *
+                            kv_token_bytes_of(KV_S16, hp->head_dim),
         };
 
         for (uint32_t i = 0; i < hp->n_layer; i++) {

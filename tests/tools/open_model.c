@@ -72,13 +72,10 @@ int open_model(struct model **ret, const char *path) {
 }
 
 static size_t page_bytes(const struct hparams *hp, enum kv_form form) {
-        size_t head = form == KV_S8 ? attention_s8_page(hp->head_dim)
-                                    : KV_PAGE * hp->head_dim * sizeof(uint16_t);
-
-        return (size_t)hp->n_layer * hp->n_head_kv * 2 * head;
+        return (size_t)hp->n_layer * hp->n_head_kv * 2 * kv_page_bytes_of(form, hp->head_dim);
 }
 
-static int start(struct runner *r, struct model *model, unsigned threads, const char *cpu,
+int runner_start(struct runner *r, struct model *model, unsigned threads, const char *cpu,
                  enum kv_form form, size_t kv_tokens) {
         size_t pages = kv_tokens / KV_PAGE + 1;
         unsigned mask;
@@ -100,23 +97,18 @@ static int start(struct runner *r, struct model *model, unsigned threads, const 
         return k;
 }
 
-int runner_start(struct runner *r, struct model *model, unsigned threads, const char *cpu,
-                 size_t kv_tokens) {
-        return start(r, model, threads, cpu, KV_F16, kv_tokens);
-}
-
 int runner_open_kv(struct runner *r, const char *path, unsigned threads, const char *cpu,
                    enum kv_form form, size_t kv_tokens) {
         struct model *model;
         int k;
 
         k = open_model(&model, path);
-        return k < 0 ? k : start(r, model, threads, cpu, form, kv_tokens);
+        return k < 0 ? k : runner_start(r, model, threads, cpu, form, kv_tokens);
 }
 
 int runner_open(struct runner *r, const char *path, unsigned threads, const char *cpu,
                 size_t kv_tokens) {
-        return runner_open_kv(r, path, threads, cpu, KV_F16, kv_tokens);
+        return runner_open_kv(r, path, threads, cpu, KV_S16, kv_tokens);
 }
 
 void runner_done(struct runner *r) {

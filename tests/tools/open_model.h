@@ -25,12 +25,12 @@ struct runner {
  * kernels/cpu.h or NULL. The runner must not move. Complains on stderr as above. */
 int runner_open(struct runner *r, const char *path, unsigned threads, const char *cpu,
                 size_t kv_tokens);
-/* The same with keys and values in another form than f16. */
+/* The same with keys and values in another form than KV_S16. */
 int runner_open_kv(struct runner *r, const char *path, unsigned threads, const char *cpu,
                    enum kv_form form, size_t kv_tokens);
 /* The same around a model that is already open; the runner takes it over in any case. */
 int runner_start(struct runner *r, struct model *model, unsigned threads, const char *cpu,
-                 size_t kv_tokens);
+                 enum kv_form form, size_t kv_tokens);
 void runner_done(struct runner *r);
 
 /* Logits of every position of one sequence, at most `chunk` tokens in a step, handed to fn. */

@@ -1,6 +1,6 @@
 /* perplexity MODEL (--text FILE [--lines N] | --tokens-u16 FILE) [--chunk N] [--chunks FIRST,COUNT]
- * [--threads N] [--cpu LEVEL] [--kv f16|s8] [--expect P --within PERCENT]: exp of the mean surprise
- * per predicted token.
+ * [--threads N] [--cpu LEVEL] [--kv s16|f16|s8] [--expect P --within PERCENT]: exp of the mean
+ * surprise per predicted token.
  *
  * Token files are cut into chunks as they are. A text is cut into chunks of its tokens, each with
  * BOS where the vocabulary wants one; with --lines every non-empty line, up to N of them, is a
@@ -99,8 +99,7 @@ static int score_lines(struct job *j, char *text) {
 static int usage(void) {
         fprintf(stderr, "usage: perplexity MODEL (--text FILE [--lines N] | --tokens-u16 FILE)"
                         " [--chunk N] [--chunks FIRST,COUNT] [--threads N] [--cpu LEVEL]"
-                        " [--kv f16|s8]"
-                        " [--expect P --within PERCENT]\n");
+                        " [--kv s16|f16|s8] [--expect P --within PERCENT]\n");
         return 64;
 }
 
@@ -126,9 +125,12 @@ static bool parse_options(struct job *j, int argc, char **argv) {
                 case 't': j->threads = (unsigned)strtoul(optarg, NULL, 10); break;
                 case 'c': j->cpu = optarg; break;
                 case 'v':
-                        if (strcmp(optarg, "f16") != 0 && strcmp(optarg, "s8") != 0)
+                        j->kv = strcmp(optarg, "s16") == 0   ? KV_S16
+                                : strcmp(optarg, "f16") == 0 ? KV_F16
+                                : strcmp(optarg, "s8") == 0  ? KV_S8
+                                                             : _KV_FORM_MAX;
+                        if (j->kv == _KV_FORM_MAX)
                                 return false;
-                        j->kv = optarg[0] == 's' ? KV_S8 : KV_F16;
                         break;
                 case 'l': j->lines = strtoul(optarg, NULL, 10); break;
                 case 'e': j->expect = strtod(optarg, NULL); break;

@@ -50,7 +50,7 @@ static void start(struct runner *r, enum model_pooling pooling) {
 
         assert_int_equal(open_model(&m, model_path), 0);
         m->hp.pooling = pooling;
-        assert_int_equal(runner_start(r, m, 1, NULL, KV_TOKENS), 0);
+        assert_int_equal(runner_start(r, m, 1, NULL, KV_S16, KV_TOKENS), 0);
 }
 
 static struct outputs outputs_of(struct runner *r, const struct tokens *t, size_t width,
@@ -166,7 +166,8 @@ static struct scheduler *scheduler_of(const struct model *m, unsigned threads, u
 
         assert_int_equal(scheduler_new(&s, threads, cpu_flags(CPU_ALL), sequences), 0);
         assert_int_equal(scheduler_add_model(s, m, (size_t)KV_TOKENS * hp->n_layer *
-                                             hp->n_head_kv * hp->head_dim * 4), 0);
+                                             hp->n_head_kv *
+                                             kv_token_bytes_of(KV_S16, hp->head_dim)), 0);
         return s;
 }
 

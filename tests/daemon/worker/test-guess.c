@@ -145,7 +145,7 @@ static struct scheduler *new_scheduler(enum guessing guessing) {
 
         assert_int_equal(scheduler_new(&s, 2, cpu_flags(CPU_ALL), JOBS), 0);
         assert_int_equal(scheduler_add_model(s, model, (size_t)4096 * hp->n_layer * hp->n_head_kv *
-                                             hp->head_dim * 4), 0);
+                                             kv_token_bytes_of(KV_S16, hp->head_dim)), 0);
         scheduler_set_guessing(s, guessing);
         return s;
 }

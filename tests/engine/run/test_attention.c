@@ -48,7 +48,7 @@ static void start(struct setup *s, enum random_model_kind kind, enum kv_form for
         s->model = random_model_new(kind);
         s->model->hp.n_ctx = 1024;
         page = (size_t)KV_PAGE * s->model->hp.n_layer * s->model->hp.n_head_kv *
-               s->model->hp.head_dim * 4;
+               kv_token_bytes_of(form, s->model->hp.head_dim);
         assert_int_equal(cpu_mask_parse(cpu, &mask), 0);
         kernel_ops_init(&s->ops, cpu_flags(mask));
         assert_int_equal(pool_new(&s->pool, threads), 0);
@@ -169,6 +169,11 @@ static void test_bitnet_s8(void **state) {
         check_kind(RANDOM_BITNET, KV_S8);
 }
 
+static void test_bitnet_s16(void **state) {
+        (void)state;
+        check_kind(RANDOM_BITNET, KV_S16);
+}
+
 static void test_mixed(void **state) {
         (void)state;
         check_kind(RANDOM_MIXED, KV_F16);
@@ -198,20 +203,20 @@ static void check_old_keys(enum kv_form form) {
 static void test_old_keys_do_not_matter(void **state) {
         (void)state;
         check_old_keys(KV_F16);
+        check_old_keys(KV_S16);
         check_old_keys(KV_S8);
 }
 
-/* 8 bits change the logits a little, and only a little. */
-static void test_s8_is_close(void **state) {
+/* How far the logits are from those with f16, as a share of their size. */
+static double distance_from_f16(enum kv_form form) {
         static struct result exact, close;
         double difference = 0, size = 0;
         struct setup s;
 
-        (void)state;
         start(&s, RANDOM_BITNET, KV_F16, 2, "all");
         run_alone(&s, 90, &exact);
         finish(&s);
-        start(&s, RANDOM_BITNET, KV_S8, 2, "all");
+        start(&s, RANDOM_BITNET, form, 2, "all");
         run_alone(&s, 90, &close);
         finish(&s);
         for (size_t p = 0; p < PROBES; p++)
@@ -221,10 +226,17 @@ static void test_s8_is_close(void **state) {
                         difference += (a - b) * (a - b);
                         size += a * a;
                 }
-        assert_true(difference > 0);
-        if (difference > 0.05 * 0.05 * size)
-                fail_msg("8-bit keys and values change the logits by %g of their size",
-                         sqrt(difference / size));
+        return sqrt(difference / size);
+}
+
+/* Integers change the logits a little, and only a little. */
+static void test_integers_are_close(void **state) {
+        double s16 = distance_from_f16(KV_S16), s8 = distance_from_f16(KV_S8);
+
+        (void)state;
+        if (s16 <= 0 || s16 > 0.03 || s8 <= 0 || s8 > 0.05)
+                fail_msg("16-bit keys and values change the logits by %g of their size, 8-bit ones"
+                         " by %g", s16, s8);
 }
 
 /* Both ways of cutting up must have been taken, or the tests above say less than they claim. */
@@ -234,7 +246,7 @@ static void test_plans(void **state) {
         struct sequence *seq;
 
         (void)state;
-        start(&setup, RANDOM_BITNET, KV_F16, 2, "all");
+        start(&setup, RANDOM_BITNET, KV_S16, 2, "all");
         assert_int_equal(sequence_new(&seq, setup.engine, 1000), 0);
         for (uint32_t n = 1; n <= 400; n++) {
                 static struct engine_row rows[400];
@@ -264,10 +276,11 @@ int main(void) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(test_bitnet),
                 cmocka_unit_test(test_mixed),
+                cmocka_unit_test(test_bitnet_s16),
                 cmocka_unit_test(test_bitnet_s8),
                 cmocka_unit_test(test_mixed_s8),
                 cmocka_unit_test(test_old_keys_do_not_matter),
-                cmocka_unit_test(test_s8_is_close),
+                cmocka_unit_test(test_integers_are_close),
                 cmocka_unit_test(test_plans),
         };
 

@@ -29,7 +29,8 @@ struct setup {
 };
 
 static size_t page_bytes(const struct hparams *hp) {
-        return (size_t)KV_PAGE * hp->n_layer * hp->n_head_kv * hp->head_dim * 4;
+        return (size_t)KV_PAGE * hp->n_layer * hp->n_head_kv *
+                    kv_token_bytes_of(KV_S16, hp->head_dim);
 }
 
 static void start(struct setup *s, enum random_model_kind kind, unsigned threads, const char *cpu) {
@@ -39,7 +40,7 @@ static void start(struct setup *s, enum random_model_kind kind, unsigned threads
         assert_int_equal(cpu_mask_parse(cpu, &mask), 0);
         kernel_ops_init(&s->ops, cpu_flags(mask));
         assert_int_equal(pool_new(&s->pool, threads), 0);
-        assert_int_equal(engine_new(&s->engine, s->model, &s->ops, s->pool, KV_F16,
+        assert_int_equal(engine_new(&s->engine, s->model, &s->ops, s->pool, KV_S16,
                                     KV_TOKENS / KV_PAGE * page_bytes(&s->model->hp)), 0);
 }
 

@@ -118,7 +118,7 @@ static bool check_model(const char *dir, const struct golden_model *g, const cha
         snprintf(path, sizeof(path), "%s/%s.gguf", dir, g->name);
         f = fopen(list, "re");
         if (!f || open_model_as(&model, path, ternary) < 0 ||
-            runner_start(&r, model, 2, NULL, MAX_TOKENS) < 0) {
+            runner_start(&r, model, 2, NULL, KV_F16, MAX_TOKENS) < 0) {
                 perror(list);
                 return false;
         }

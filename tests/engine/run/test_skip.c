@@ -81,7 +81,7 @@ static void run(float zeros, unsigned threads, const char *cpu, size_t chunk, st
         assert_non_null(l->values);
         for (int32_t i = 0; i < LENGTH; i++)
                 ids[i] = i * 37 % (int32_t)m->hp.n_vocab;
-        assert_int_equal(runner_start(&r, m, threads, cpu, 64), 0);
+        assert_int_equal(runner_start(&r, m, threads, cpu, KV_S16, 64), 0);
         assert_int_equal(runner_logits(&r, ids, LENGTH, chunk, keep, l), 0);
         if (chunk == 1) {
                 double share = share_of_zero_gates(r.engine);
