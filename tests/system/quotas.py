@@ -225,6 +225,30 @@ def a_delegated_unit_cannot_fake_a_slice():
 
 
 @check
+def a_users_own_manager_decides_on_no_slice():
+    uid = uid_of("alice")
+    configure("70-user.conf", "[Slice user.slice]\nMaxQueuedJobs = 5\n"
+                              "[Slice app.slice]\nMaxQueuedJobs = 500\n"
+                              "[Slice user-vip.slice]\nMaxQueuedJobs = 500\n")
+    expect_success(command("bnctl", "reload"))
+    expect_success(command("systemctl", "start", f"user@{uid}.service"))
+    for name in ["app.slice", "user-vip.slice", "batch-vip.slice"]:
+        out = expect_success(command("env", f"XDG_RUNTIME_DIR=/run/user/{uid}", "systemd-run",
+                                     "--quiet", "--user", "--scope", f"--slice={name}",
+                                     "--setenv=BITNETD_SOCKET=/run/bitnetd/api.sock", "sh", "-c",
+                                     "cat /proc/self/cgroup; bnctl quota --json", user="alice"))
+        group, _, numbers = out.partition("{")
+        if f"/user@{uid}.service/" not in group or f"/{name}/" not in group:
+            fail(f"it did not run in {name}: {group}")
+        numbers = json.loads("{" + numbers)
+        expect(f"in {name}", (numbers["slice"], numbers["limits"]["MaxQueuedJobs"]),
+               ("user.slice", 5))
+    expect_success(command("systemctl", "stop", f"user@{uid}.service"))
+    configure("70-user.conf", None)
+    expect_success(command("bnctl", "reload"))
+
+
+@check
 def who_has_ended_is_in_no_slice():
     pid = int(command("systemctl", "show", "-P", "MainPID", "bitnetd.service").stdout)
     with tempfile.TemporaryDirectory() as folder:
