@@ -232,6 +232,41 @@ static void test_one_at_a_time_gets_half(void **state) {
         }
 }
 
+/* Who comes after a pause is next, before those who compute all the time, whoever of them it finds
+ * computing and wherever it stands in the list: that is what the slice of credit is for. */
+static void test_question_is_next(void **state) {
+        for (uint64_t at = 1050; at <= 1150; at += 100)
+                for (unsigned asking = 0; asking < 3; asking++) {
+                        struct sim m = sim_new(3);
+
+                        sim_add(&m);
+                        for (unsigned i = 0; i < m.n; i++)
+                                if (i != asking)
+                                        want(&m, i, true);
+                        run(&m, at); /* in the middle of a slice */
+                        want(&m, asking, true);
+                        run(&m, 55);
+                        assert_true(m.domains[asking].until > 0);
+                        run(&m, 1000);
+                        assert_in_range(m.domains[asking].computed, 300 * MS, 550 * MS);
+                }
+}
+
+/* A question of up to nine slices is answered before the background goes on. */
+static void test_question_before_the_background(void **state) {
+        struct sim m = sim_new(2);
+
+        m.domains[1].d.class = LEASE_BACKGROUND;
+        sim_add(&m);
+        want(&m, 1, true);
+        run(&m, 2000);
+        want(&m, 0, true);
+        run(&m, 805);
+        assert_in_range(m.domains[0].computed, 800 * MS, 805 * MS);
+        run(&m, 1000);
+        assert_in_range(m.domains[1].computed, 2080 * MS, 2210 * MS);
+}
+
 /* Interactive work that comes does not wait for the end of a background lease, and the background
  * keeps its tenth when that happens again and again. */
 static void test_background_is_cut_short(void **state) {
@@ -412,6 +447,8 @@ int main(void) {
                 cmocka_unit_test(test_lift_rule),
                 cmocka_unit_test(test_lift_after_all_were_idle),
                 cmocka_unit_test(test_one_at_a_time_gets_half),
+                cmocka_unit_test(test_question_is_next),
+                cmocka_unit_test(test_question_before_the_background),
                 cmocka_unit_test(test_background_is_cut_short),
                 cmocka_unit_test(test_background_has_a_tenth),
                 cmocka_unit_test(test_overrun_is_taken_back),
