@@ -54,7 +54,7 @@ enum {
         LIMIT_WAITERS_PER_JOB = 8,     /* calls of Wait() that are held */
         LIMIT_DETACHED_PER_UID = 16,   /* that run, or whose results are kept */
         LIMIT_COUNTS_PER_UID = 8,      /* inputs that are being counted */
-        LIMIT_KEPT_BYTES = 16 << 20,   /* results that one worker keeps */
+        LIMIT_KEPT_BYTES = 16 << 20,   /* results kept for one user */
         LIMIT_CONFIG_FILES = 1024,
         LIMIT_CONFIG_SETTINGS = 16384, /* assignments in all files */
 };

@@ -92,8 +92,6 @@ static void stop_keeping(struct bus_job *b) {
 
 /* What the client reads last. Nothing is written to a descriptor that could block. */
 static void write_end(struct bus_job *b, const struct job_result *r) {
-        if (r->error.code == ERROR_NONE && can_write(b))
-                bus_format_result(&b->out, r);
         if (b->message.output_format == WIRE_OUTPUT_EVENTS && can_write(b))
                 bus_format_end(&b->out, b->message.verb, r);
         b->step = BUS_WRITING;
@@ -166,12 +164,25 @@ static size_t kept_bytes(const struct user *user) {
         return n;
 }
 
+/* False with *e: with n bytes more too much would be kept. */
+static bool has_room(const struct bus_job *b, size_t n, struct request_error *e) {
+        size_t all = kept_bytes(b->user) + n;
+
+        if (!b->keep || all <= LIMIT_KEPT_BYTES)
+                return true;
+        request_fail_range(e, ERROR_OVERLOADED, NULL,
+                           "The results kept for you would take too much memory.", all,
+                           LIMIT_KEPT_BYTES);
+        return false;
+}
+
 static void on_text(void *userdata, const char *text, size_t n) {
         struct bus_job *b = userdata;
+        struct request_error e;
 
         b->text_came = true;
-        if (b->keep && kept_bytes(b->user) + n > LIMIT_KEPT_BYTES)
-                job_cancel(b->job, ERROR_OVERLOADED);
+        if (!has_room(b, n, &e))
+                job_cancel_with(b->job, &e);
         else if (b->message.output_format == WIRE_OUTPUT_EVENTS)
                 bus_format_text(&b->out, text, n);
         else
@@ -200,12 +211,27 @@ static void on_progress(void *userdata, const struct job_progress *p) {
         b->next_beat = b->w->now + BEAT_INTERVAL;
 }
 
+static bool on_result(void *userdata, const struct job_result *r, struct request_error *e) {
+        _cleanup_(secure_buf_done) struct secure_buf more = {};
+        struct bus_job *b = userdata;
+
+        if (!can_write(b))
+                return true;
+        bus_format_result(&more, r);
+        if (!has_room(b, more.n, e))
+                return false;
+        secure_buf_append(&b->out, more.p, more.n);
+        b->out.failed |= more.failed;
+        return true;
+}
+
 static void on_end(void *userdata, const struct job_result *r) {
         write_end(userdata, r);
 }
 
 static const struct job_events events = { .text = on_text, .correction = on_correction,
-                                          .progress = on_progress, .end = on_end };
+                                          .progress = on_progress, .result = on_result,
+                                          .end = on_end };
 
 /* --- input --- */
 

@@ -130,8 +130,13 @@ void job_finish(struct job *j) {
         const struct job_events *events = TAKE_PTR(j->events);
         bool unanswered = j->step == STEP_ADMIT && j->id == 0;
 
+        struct request_error e;
+
         if (j->step >= STEP_ZOMBIE)
                 return;
+        if (events && events->result && j->result.error.code == ERROR_NONE &&
+            !events->result(j->userdata, &j->result, &e))
+                j->result.error = e;
         j->step = unanswered ? STEP_ZOMBIE : STEP_ENDED;
         if (j->spec.session)
                 session_end_turn(j->w, j->spec.session, &j->result);
@@ -156,15 +161,15 @@ void job_fail(struct job *j, enum error_code code) {
         fail(j, &e);
 }
 
-void job_cancel(struct job *j, enum error_code reason) {
+void job_cancel_with(struct job *j, const struct request_error *e) {
         if (j->step >= STEP_ZOMBIE || j->ending == ENDING_ERROR)
                 return;
         if (!j->generation && !j->summarize && !j->embed && !j->task) {
-                job_fail(j, reason);
+                fail(j, e);
                 return;
         }
         j->ending = ENDING_ERROR;
-        j->result.error = (struct request_error){ .code = reason };
+        j->result.error = *e;
         if (j->generation)
                 scheduler_cancel(j->w->scheduler, j->generation);
         else if (j->embed)
@@ -173,6 +178,12 @@ void job_cancel(struct job *j, enum error_code reason) {
                 task_cancel(j->task);
         else
                 summarize_cancel(j->summarize);
+}
+
+void job_cancel(struct job *j, enum error_code reason) {
+        struct request_error e = { .code = reason };
+
+        job_cancel_with(j, &e);
 }
 
 void job_abandon(struct job *j) {

@@ -82,6 +82,9 @@ struct job_events {
         void (*correction)(void *userdata, uint64_t start, uint64_t end, const char *text,
                            size_t n);
         void (*progress)(void *userdata, const struct job_progress *progress);
+        /* A result that is no text, before the end; false: the job fails with *e. NULL: it is
+         * told at the end. */
+        bool (*result)(void *userdata, const struct job_result *result, struct request_error *e);
         void (*end)(void *userdata, const struct job_result *result); /* once, last */
 };
 
@@ -90,6 +93,7 @@ int job_start(struct worker *w, struct job_spec *spec, const struct job_events *
               void *userdata, struct job **ret);
 /* End with this error; events->end still comes (soon, or before this returns). */
 void job_cancel(struct job *j, enum error_code reason);
+void job_cancel_with(struct job *j, const struct request_error *e);
 /* The owner goes away: no events any more, and the job is cancelled. */
 void job_abandon(struct job *j);
 void job_pause(struct job *j, bool pause);

@@ -16,7 +16,7 @@ import unittest
 import fake_broker as fb
 from fake_broker import FakeBroker, pack_file
 
-WORKER, STORY, WIDE = sys.argv[1:4]
+WORKER, STORY, WIDE, MEAN = sys.argv[1:5]
 DIR = tempfile.mkdtemp(prefix='bitnetd-worker-test-')
 PACKED = {}
 STORY_PROMPT = 'Once upon a time'
@@ -24,7 +24,7 @@ STORY_PROMPT = 'Once upon a time'
 
 def setUpModule():
     os.chmod(DIR, 0o755)
-    for name, path in (('story', STORY), ('wide', WIDE)):
+    for name, path in (('story', STORY), ('wide', WIDE), ('mean', MEAN)):
         PACKED[name] = os.path.join(DIR, name)
         error, size = pack_file(WORKER, path, PACKED[name])
         assert error == 0, 'model error %d' % error
@@ -813,6 +813,7 @@ class Cancelling(Case):
 
 class Bus(Case):
     limits = dict(max_input_bytes=200000)
+    models = ('story', 'wide', 'mean')
 
     def job(self, verb, data, **options):
         """Input by memfd, output by socket. Returns (bytes, the DONE)."""
@@ -934,6 +935,20 @@ class Bus(Case):
         data, done = self.job(fb.COMPLETE, b'hi', model='none-such')
         self.assertEqual((data, done['error']), (b'', fb.ERROR_MODEL_NOT_FOUND))
 
+    def test_reader_gone_while_it_waits(self):
+        """For the model, and for its turn."""
+        self.b.admission = lambda a: 'queue'
+        self.b.model_delay = 1
+        for job in (22, 23):
+            out = self.start_job(job, self.long(), max_tokens=100, events=True)
+            if job == 22:
+                self.b.wait_for(lambda: self.b.wanted)
+            else:
+                self.b.wait_for(lambda: [a for a in self.b.admits if a['ref'] == 23])
+            out.close()
+            self.assertEqual(self.b.wait_for(lambda: self.b.done.get(job))['error'],
+                             fb.ERROR_CANCELLED)
+
     def test_reader_gone(self):
         for step in ('reading', 'running'):
             in_r, in_w = os.pipe()
@@ -998,6 +1013,42 @@ class Bus(Case):
         slow = self.start_job(6, self.long(), max_tokens=2000)
         self.b.wait_for(lambda: self.b.done.get(6), 60)
         self.assertEqual(read_all(slow), data)
+
+    def test_too_much_is_kept(self):
+        """A result that does not fit beside the others fails, says so, and leaves them alone."""
+        def embed(job):
+            fd = os.memfd_create('input')
+            os.write(fd, json.dumps({'input': ['a'] * 1500}).encode())
+            out, theirs = socket.socketpair()
+            out.settimeout(60)
+            self.b.bus_job(job, fb.EMBED, fd, theirs.fileno(), input_format=fb.REQUEST_JSON,
+                           model='mean', events=True, keep=1)
+            theirs.close()
+            os.close(fd)
+            with out:
+                lines = read_all(out).splitlines(True)
+            self.assertTrue(b'"done":true' in lines[-1], lines[-1])
+            vectors = [line for line in lines if line.startswith(b'{"index"')]
+            return vectors, json.loads(lines[-1]), self.b.wait_for(lambda: self.b.done.get(job))
+
+        vectors, _, done = embed(40)
+        self.assertEqual((done['error'], len(vectors)), (0, 1500))
+        self.assertIn(sum(len(v) for v in vectors), range(6 << 20, 16 << 20))
+        for job in (41, 42, 43):
+            again, last, done = embed(job)
+            if done['error'] != 0:
+                break
+            self.assertEqual(again, vectors)
+        self.assertEqual((done['error'], done['limit']), (fb.ERROR_OVERLOADED, 16 << 20))
+        self.assertGreater(done['value'], 16 << 20)
+        self.assertEqual((again, last['result'], last['error']['code']),
+                         ([], 'failed', 'overloaded'))
+        self.assertIn('too much memory', last['error']['message'])
+        kept = read_all(self.b.take_output(40)).splitlines(True)
+        self.assertEqual([line for line in kept if line in vectors], vectors)
+        self.b.discard(40)
+        again, _, done = embed(50)
+        self.assertEqual((again, done['error']), (vectors, 0))
 
     def test_detached(self):
         """It ends without a reader and without a pause; whoever comes gets all of it."""
@@ -1079,4 +1130,4 @@ class Packing(unittest.TestCase):
 
 
 if __name__ == '__main__':
-    unittest.main(argv=sys.argv[:1] + sys.argv[4:])
+    unittest.main(argv=sys.argv[:1] + sys.argv[5:])
