@@ -173,6 +173,8 @@ int bus_get_job(sd_bus *bus, struct bus_job *j) {
                 {"ProgressValid", 'b', &j->progress_valid, 0},
                 {"Progress", 'd', &j->progress, 0},
                 {"Detached", 'b', &j->detached, 0},
+                {"BytesIn", 't', &j->bytes_in, 0},
+                {"BytesCovered", 't', &j->bytes_covered, 0},
         };
         sd_bus_error error = SD_BUS_ERROR_NULL;
         sd_bus_message *m = NULL;

@@ -33,6 +33,7 @@ struct bus_job {
         uint32_t uid, queue_position;
         uint64_t created_usec, tokens_in, tokens_out;
         uint64_t estimated_start_usec;
+        uint64_t bytes_in, bytes_covered;
         int progress_valid, detached;
         double progress;
 };
@@ -43,6 +44,9 @@ int bus_get_job(sd_bus *bus, struct bus_job *j);
 const char *bus_job_id(const char *path);
 /* The path of a job by its id. 0, or an exit status with the message printed. */
 int bus_job_path(const char *id, char *path, size_t size);
+
+/* Until the job has ended (progress on a terminal). Its exit status, or EXIT_INTERRUPTED. */
+int wait_for_job(const struct options *o, sd_bus *bus, const char *path);
 
 /* Call each(job) for the jobs that Manager.ListJobs names. Returns 0 or an exit status. */
 int bus_each_job(sd_bus *bus, int all, void (*each)(void *userdata, const struct bus_job *job),

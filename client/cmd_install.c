@@ -1,13 +1,12 @@
 /* bnctl install, remove and verify: models for all users. The file goes as a descriptor, so the
- * daemon needs no access to where it lies; what it then does can take minutes, and is looked at
- * until it is over. */
+ * daemon needs no access to where it lies; what it then does is a job, which can take minutes and
+ * is waited for. */
 
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "client/bus.h"
@@ -18,7 +17,7 @@
 
 #define BUS_MODEL "org.bitnetd.Bitnetd1.Model"
 
-enum { EXIT_USAGE = 2, EXIT_NO_INPUT = 66, LOOK_MS = 100, NAME_SIZE = 64 };
+enum { EXIT_USAGE = 2, EXIT_NO_INPUT = 66, NAME_SIZE = 64 };
 
 /* "Dir/Falcon3.gguf" gives "falcon3"; whether it is a legal name the daemon says. */
 static void name_of_file(const char *path, char ret[NAME_SIZE]) {
@@ -33,41 +32,48 @@ static void name_of_file(const char *path, char ret[NAME_SIZE]) {
                         *p = (char)(*p - 'A' + 'a');
 }
 
-static char *word(sd_bus *bus, const char *path, const char *property) {
-        char *value = NULL;
+/* Why a model was refused, if it is still there to say so. */
+static void print_problem(sd_bus *bus, const char *name) {
+        _cleanup_free_ char *path = NULL, *problem = NULL;
 
-        if (sd_bus_get_property_string(bus, BUS_NAME, path, BUS_MODEL, property, NULL, &value) < 0)
-                return NULL;
-        return value;
+        if (sd_bus_path_encode(BUS_ROOT "/model", name, &path) >= 0 &&
+            sd_bus_get_property_string(bus, BUS_NAME, path, BUS_MODEL, "Problem", NULL,
+                                       &problem) >= 0 &&
+            *problem)
+                term_error(problem);
 }
 
-/* Until the model is ready or bad. */
-static int wait_until_settled(sd_bus *bus, const char *path, const struct options *o) {
-        _cleanup_free_ char *state = NULL, *problem = NULL;
+/* Ctrl-C takes back what was begun, and waits until nothing of it is left. */
+static int cancel(const struct options *o, sd_bus *bus, const char *job) {
+        sd_bus_error error = SD_BUS_ERROR_NULL;
+        int r = sd_bus_call_method(bus, BUS_NAME, job, BUS_JOB, "Cancel", &error, NULL, "");
 
-        if (!o->quiet)
-                fputs("bnctl: preparing the model\n", stderr);
-        while ((state = word(bus, path, "State")) && strcmp(state, "loading") == 0) {
-                if (interrupted())
-                        return error_row(ERROR_CANCELLED)->exit_status; /* it goes on */
-                free(state);
-                nanosleep(&(struct timespec){ .tv_nsec = LOOK_MS * 1000000L }, NULL);
-        }
-        if (state && strcmp(state, "ready") == 0) {
+        if (r >= 0)
+                r = sd_bus_call_method(bus, BUS_NAME, job, BUS_JOB, "Wait", &error, NULL, "");
+        if (r < 0)
+                bus_failed(&error, r);
+        else if (!o->quiet)
+                fputs("bnctl: cancelled, nothing was changed\n", stderr);
+        sd_bus_error_free(&error);
+        return EXIT_INTERRUPTED;
+}
+
+/* A reply with a job, which is waited for. */
+static int finish(const struct options *o, sd_bus *bus, sd_bus_message *reply, const char *name,
+                  bool says_ready) {
+        const char *job;
+        int status, r = sd_bus_message_read(reply, "o", &job);
+
+        if (r < 0)
+                return bus_failed(NULL, r);
+        status = wait_for_job(o, bus, job);
+        if (status == EXIT_INTERRUPTED && interrupted())
+                return cancel(o, bus, job);
+        if (status == error_row(ERROR_MODEL_BAD)->exit_status)
+                print_problem(bus, name);
+        else if (status == 0 && says_ready)
                 puts("ready");
-                return 0;
-        }
-        problem = word(bus, path, "Problem");
-        term_error(problem && *problem ? problem : "the model is not there any more");
-        return error_row(ERROR_MODEL_BAD)->exit_status;
-}
-
-/* A reply with the model's path; it is then looked at until it is settled. */
-static int finish(sd_bus *bus, sd_bus_message *reply, const struct options *o) {
-        const char *path;
-        int r = sd_bus_message_read(reply, "o", &path);
-
-        return r < 0 ? error_row(ERROR_FAILED)->exit_status : wait_until_settled(bus, path, o);
+        return status;
 }
 
 int cmd_install(struct options *o) {
@@ -88,12 +94,14 @@ int cmd_install(struct options *o) {
                 return EXIT_NO_INPUT;
         }
         name_of_file(o->args[0], name);
+        if (!o->name)
+                o->name = name;
         status = bus_open_admin(o, &bus);
         if (status)
                 return status;
         r = sd_bus_call_method(bus, BUS_NAME, BUS_ROOT, BUS_MANAGER, "InstallModel", &error,
-                               &reply, "ha{sv}", fd, 1, "name", "s", o->name ? o->name : name);
-        status = r < 0 ? bus_failed(&error, r) : finish(bus, reply, o);
+                               &reply, "ha{sv}", fd, 1, "name", "s", o->name);
+        status = r < 0 ? bus_failed(&error, r) : finish(o, bus, reply, o->name, true);
         sd_bus_error_free(&error);
         sd_bus_message_unref(reply);
         sd_bus_flush_close_unref(bus);
@@ -101,7 +109,7 @@ int cmd_install(struct options *o) {
 }
 
 /* A method that takes the name of a model. */
-static int call_with_name(struct options *o, const char *method, bool settles) {
+static int call_with_name(struct options *o, const char *method, bool says_ready) {
         sd_bus_error error = SD_BUS_ERROR_NULL;
         sd_bus_message *reply = NULL;
         sd_bus *bus = NULL;
@@ -116,10 +124,7 @@ static int call_with_name(struct options *o, const char *method, bool settles) {
                 return status;
         r = sd_bus_call_method(bus, BUS_NAME, BUS_ROOT, BUS_MANAGER, method, &error, &reply, "s",
                                o->args[0]);
-        if (r < 0)
-                status = bus_failed(&error, r);
-        else if (settles)
-                status = finish(bus, reply, o);
+        status = r < 0 ? bus_failed(&error, r) : finish(o, bus, reply, o->args[0], says_ready);
         sd_bus_error_free(&error);
         sd_bus_message_unref(reply);
         sd_bus_flush_close_unref(bus);

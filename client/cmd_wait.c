@@ -61,6 +61,11 @@ static int on_end(sd_bus_message *m, void *userdata, sd_bus_error *unused) {
         return 0;
 }
 
+/* A job of the daemon itself, not of a model. */
+static bool is_about_bytes(const struct bus_job *job) {
+        return strcmp(job->verb, "install") == 0 || strcmp(job->verb, "verify") == 0;
+}
+
 static void show(sd_bus *bus, const char *path) {
         struct bus_job job = {0};
         char line[160], rest[64] = "";
@@ -72,8 +77,12 @@ static void show(sd_bus *bus, const char *path) {
                 snprintf(rest, sizeof(rest), ", position %" PRIu32, job.queue_position);
         else if (job.progress_valid)
                 snprintf(rest, sizeof(rest), ", %.0f %%", job.progress * 100);
-        snprintf(line, sizeof(line), "%s%s, %" PRIu64 " tokens written", job.state, rest,
-                 job.tokens_out);
+        if (is_about_bytes(&job))
+                snprintf(line, sizeof(line), "%s%s, %.1f of %.1f MB", job.state, rest,
+                         (double)job.bytes_covered / 1e6, (double)job.bytes_in / 1e6);
+        else
+                snprintf(line, sizeof(line), "%s%s, %" PRIu64 " tokens written", job.state, rest,
+                         job.tokens_out);
         term_progress(line);
 }
 
@@ -88,8 +97,7 @@ static int call_wait(sd_bus *bus, const char *path, struct ending *ending) {
         return r;
 }
 
-/* Until the job has ended. Returns its exit status, or that of an interrupt. */
-static int wait_for_end(const struct options *o, sd_bus *bus, const char *path) {
+int wait_for_job(const struct options *o, sd_bus *bus, const char *path) {
         struct ending ending = {0};
         int r = call_wait(bus, path, &ending);
 
@@ -175,7 +183,7 @@ static int take_output(const struct options *o, sd_bus *bus, const char *path) {
 static int output_and_wait(const struct options *o, sd_bus *bus, const char *path) {
         int status = take_output(o, bus, path);
 
-        return status ? status : wait_for_end(o, bus, path);
+        return status ? status : wait_for_job(o, bus, path);
 }
 
 static int for_job(struct options *o,
@@ -193,7 +201,7 @@ static int for_job(struct options *o,
 }
 
 int cmd_wait(struct options *o) {
-        return for_job(o, wait_for_end);
+        return for_job(o, wait_for_job);
 }
 
 int cmd_output(struct options *o) {

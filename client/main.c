@@ -180,7 +180,9 @@ static const struct verb verbs[] = {
          "uid slice persistent json", -1, cmd_quota},
         {"install", "install FILE", "Install a model for all users (administrators)",
          "FILE is a GGUF file. It is copied, packed and kept until bnctl remove; --name is how\n"
-         "requests name it (default: the name of the file, without .gguf).\n\n"
+         "requests name it (default: the name of the file, without .gguf). Ctrl-C takes it back.\n"
+         "The copy stays beside the packed form, which is made from it anew when a later version\n"
+         "of the daemon packs otherwise.\n\n"
          "      --name=NAME         a-z, 0-9, dot, underscore and hyphen\n", "name", 1,
          cmd_install},
         {"remove", "remove MODEL", "Take away an installed model (administrators)",

@@ -5,7 +5,8 @@
 #include <string.h>
 
 #include "daemon/broker/control.h"
-
+#include "daemon/broker/tasks.h"
+#include "dbus/options.h"
 #include "dbus/peer.h"
 #include "engine/base/macro.h"
 #include "engine/base/model_error.h"
@@ -99,22 +100,41 @@ static const sd_bus_vtable vtable[] = {
         SD_BUS_VTABLE_END,
 };
 
-/* The one option, which must be there: name s. */
-static int read_name(sd_bus_message *m, const char **ret) {
+struct install_options {
+        const char *name;        /* must be given */
+        const char *token;
+        int detach;
+};
+
+static int read_option(sd_bus_message *m, struct install_options *o) {
+        const char *key;
+        int r = sd_bus_message_read(m, "s", &key);
+
+        if (r <= 0)
+                return -EINVAL;
+        if (strcmp(key, "name") == 0 && !o->name)
+                r = sd_bus_message_read(m, "v", "s", &o->name);
+        else if (strcmp(key, "token") == 0)
+                r = options_read_token(m, &o->token) == ERROR_NONE ? 1 : -EINVAL;
+        else if (strcmp(key, "detach") == 0)
+                r = sd_bus_message_read(m, "v", "b", &o->detach);
+        else
+                r = -EINVAL;
+        return r > 0 ? 0 : -EINVAL;
+}
+
+static int read_options(sd_bus_message *m, struct install_options *ret) {
         int r = sd_bus_message_enter_container(m, 'a', "{sv}");
 
-        *ret = NULL;
+        *ret = (struct install_options){};
         while (r >= 0 && (r = sd_bus_message_enter_container(m, 'e', "sv")) > 0) {
-                const char *key;
-
-                if (sd_bus_message_read(m, "s", &key) <= 0 || strcmp(key, "name") != 0 || *ret ||
-                    sd_bus_message_read(m, "v", "s", ret) <= 0)
+                if (read_option(m, ret) < 0)
                         return -EINVAL;
                 r = sd_bus_message_exit_container(m);
         }
         if (r >= 0)
                 r = sd_bus_message_exit_container(m);
-        return r < 0 || !*ret ? -EINVAL : 0;
+        return r < 0 || !ret->name ? -EINVAL : 0;
 }
 
 /* What the store says, as an error of ours; what it says nothing about is its folder. */
@@ -139,52 +159,64 @@ static int store_error(sd_bus_error *e, int r) {
         return bus_error(e, ERROR_FAILED, 0, 0);
 }
 
-static int reply_path(sd_bus_message *m, const char *name) {
-        _cleanup_free_ char *path = NULL;
-        int r = sd_bus_path_encode(MODEL_PREFIX, name, &path);
+/* Replies with the job, which ends with the caller unless it is detached. */
+static int start(sd_bus_message *m, struct peer *p, enum task_kind kind, int fd,
+                 const struct install_options *o, sd_bus_error *e) {
+        _cleanup_free_ char *own_path = NULL;
+        char path[JOB_PATH_SIZE];
+        struct refusal refusal;
+        struct job *job;
+        struct account_id who;
+        int r = peer_account(p, m, &who, e);
 
-        return r < 0 ? r : sd_bus_reply_method_return(m, "o", path);
+        if (r >= 0)
+                r = job_new_path(p, m, o->token, &own_path);
+        if (r != 0)
+                return r < 0 ? r : bus_error(e, (enum error_code)r, 0, 0);
+        if (workers_stopping(p->owner->settings.workers))
+                return bus_error(e, ERROR_STOPPING, 0, 0);
+        r = task_start(peer_broker(p)->tasks, kind, &who, o->name, fd, o->detach, &job, &refusal);
+        if (r != 0)
+                return r < 0 ? store_error(e, r) : bus_refuse(e, &refusal);
+        r = job_own(p, job, m, TAKE_PTR(own_path));
+        if (r < 0) {
+                control_cancel(job, ERROR_CANCELLED);
+                return r;
+        }
+        return sd_bus_reply_method_return(m, "o", job_path(job, path));
 }
 
 static int install(sd_bus_message *m, struct peer *p, sd_bus_error *e) {
+        struct install_options options;
         struct refusal refusal;
-        const char *name;
         int fd, r = sd_bus_message_rewind(m, true);
 
         if (r >= 0)
                 r = sd_bus_message_read(m, "h", &fd);
         if (r < 0)
                 return r;
-        if (read_name(m, &name) < 0)
+        if (read_options(m, &options) < 0)
                 return bus_error(e, ERROR_INVALID_INPUT, 0, 0);
         if (control_check_input(fd, UINT64_MAX, &refusal) != ERROR_NONE)
                 return bus_refuse(e, &refusal);
-        r = store_install(peer_broker(p)->store, name, fd);
-        return r < 0 ? store_error(e, r) : reply_path(m, name);
+        return start(m, p, TASK_INSTALL, fd, &options, e);
+}
+
+static int start_by_name(sd_bus_message *m, struct peer *p, enum task_kind kind, sd_bus_error *e) {
+        struct install_options options = { .detach = true }; /* nobody need wait for it */
+        int r = sd_bus_message_rewind(m, true);
+
+        if (r >= 0)
+                r = sd_bus_message_read(m, "s", &options.name);
+        return r < 0 ? r : start(m, p, kind, -1, &options, e);
 }
 
 static int delete(sd_bus_message *m, struct peer *p, sd_bus_error *e) {
-        const char *name;
-        int r = sd_bus_message_rewind(m, true);
-
-        if (r >= 0)
-                r = sd_bus_message_read(m, "s", &name);
-        if (r < 0)
-                return r;
-        r = store_remove(peer_broker(p)->store, name);
-        return r < 0 ? store_error(e, r) : sd_bus_reply_method_return(m, NULL);
+        return start_by_name(m, p, TASK_REMOVE, e);
 }
 
 static int verify(sd_bus_message *m, struct peer *p, sd_bus_error *e) {
-        const char *name;
-        int r = sd_bus_message_rewind(m, true);
-
-        if (r >= 0)
-                r = sd_bus_message_read(m, "s", &name);
-        if (r < 0)
-                return r;
-        r = store_verify(peer_broker(p)->store, name);
-        return r < 0 ? store_error(e, r) : reply_path(m, name);
+        return start_by_name(m, p, TASK_VERIFY, e);
 }
 
 int model_method_install(sd_bus_message *m, void *userdata, sd_bus_error *e) {

@@ -9,7 +9,7 @@
 #include "dbus/bus.h"
 #include "daemon/broker/control.h"
 
-enum { BUS_INTERFACE_VERSION = 9 };
+enum { BUS_INTERFACE_VERSION = 10 };
 
 struct bus {
         struct bus_settings settings;

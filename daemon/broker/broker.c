@@ -19,6 +19,7 @@
 #include "daemon/broker/counts.h"
 #include "daemon/broker/idle.h"
 #include "daemon/broker/log.h"
+#include "daemon/broker/tasks.h"
 #include "engine/base/macro.h"
 #include "kernels/cpu.h"
 #include "policy/quota_key.h"
@@ -137,6 +138,13 @@ static void on_models_changed(void *userdata) {
         workers_models_changed(b->workers);
 }
 
+static void on_model_settled(const struct store_model *model, enum error_code how,
+                             void *userdata) {
+        struct broker *b = userdata;
+
+        tasks_settled(b->tasks, model, how);
+}
+
 static void on_unavailable(int fd, void *userdata) {
         struct broker *b = userdata;
         struct refusal why = { .code = workers_stopping(b->workers) ? ERROR_STOPPING
@@ -237,7 +245,7 @@ static int build_modules(struct broker *b) {
         struct store_settings store = {
                 .state_dir = b->places.state_dir, .spawn = &b->spawn, .cpu_mask = mask,
                 .i2s = o->i2s, .packing = o->packing,
-                .changed = on_models_changed, .userdata = b };
+                .changed = on_models_changed, .settled = on_model_settled, .userdata = b };
         struct workers_settings workers = {
                 .spawn = &b->spawn, .threads = threads, .cpu_mask = mask,
                 .kv = wire_kv(o->kv_given ? o->kv : config->kv),
@@ -267,11 +275,14 @@ static int build_modules(struct broker *b) {
         if (r >= 0)
                 r = counts_new(&b->counts, b->event);
         if (r >= 0)
+                r = tasks_new(&b->tasks, b->event, b->jobs, b->accounts);
+        if (r >= 0)
                 r = store_new(&b->store, b->event, &store);
         if (r >= 0)
                 r = leases_new(&b->leases, b->event, &leases);
         if (r < 0)
                 return r;
+        tasks_set_store(b->tasks, b->store);
         workers.event = b->event;
         workers.store = b->store;
         workers.jobs = b->jobs;
@@ -282,6 +293,7 @@ static int build_modules(struct broker *b) {
         workers.sessions = b->sessions;
         workers.counts = b->counts;
         workers.settings = &b->settings;
+        workers.tasks = b->tasks;
         return workers_new(&b->workers, &workers);
 }
 
@@ -488,6 +500,7 @@ static void tear_down(struct broker *b) {
         b->pressure = pressure_free(b->pressure);
         b->api = listener_free(b->api);
         b->admin = admin_free(b->admin);
+        b->tasks = tasks_free(b->tasks);
         b->store = store_free(b->store); /* with its packer: the next line waits for all children */
         if (b->bus)
                 bus_end_residencies(b->bus);

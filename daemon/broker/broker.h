@@ -33,6 +33,7 @@ struct broker {
         struct jobs *jobs;
         struct sessions *sessions;
         struct counts *counts;
+        struct tasks *tasks;
         struct store *store;
         struct leases *leases;
         struct workers *workers;

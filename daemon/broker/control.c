@@ -159,6 +159,10 @@ void control_cancel(struct job *job, enum error_code reason) {
                 worker_discard(job);
         if (job_finished(job) || job->cancelling)
                 return;
+        if (job->task.verb) {
+                job->task.cancel(job, reason);
+                return;
+        }
         if (job->input >= 0) {
                 worker_job_ended(job, reason, 0, 0, NULL);
                 return;
@@ -174,6 +178,8 @@ enum error_code control_set_priority(struct job *job, enum wire_priority priorit
 
         if (job_finished(job))
                 return ERROR_NONE;
+        if (job->task.verb)
+                return ERROR_UNSUPPORTED;
         error = member_allows(job->member, job->verb, job->model, &allowed);
         if (error != ERROR_NONE || allowed != priority)
                 return ERROR_NOT_AUTHORIZED;

@@ -1,5 +1,6 @@
 /* One thread per hash, and an eventfd that wakes the loop at the end. The thread touches only its
- * struct; the loop looks at the result after joining, so nothing is shared but the stop flag. */
+ * struct; the loop looks at the result after joining, so nothing is shared but the stop flag and
+ * the bytes that were read. */
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
@@ -8,6 +9,7 @@
 #include <stdbool.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "daemon/broker/hash.h"
@@ -24,6 +26,7 @@ struct hash {
         uint64_t salt;
         bool written;
         atomic_bool stop;
+        atomic_uint_fast64_t done_bytes;
         int error;
         uint8_t digest[HASH_SIZE];
         void (*done)(void *userdata, int error, const uint8_t digest[HASH_SIZE]);
@@ -69,15 +72,35 @@ static int finish_copy(const struct hash *h, uint64_t at) {
         return fsync(h->copy) < 0 ? -errno : 0;
 }
 
+static bool same_time(const struct timespec *a, const struct timespec *b) {
+        return a->tv_sec == b->tv_sec && a->tv_nsec == b->tv_nsec;
+}
+
+/* A copy of something that changes is a copy of nothing. */
+static int check_unchanged(const struct hash *h, const struct stat *before) {
+        struct stat st;
+
+        if (h->copy < 0)
+                return 0;
+        if (fstat(h->fd, &st) < 0)
+                return -errno;
+        return same_time(&st.st_mtim, &before->st_mtim) && same_time(&st.st_ctim, &before->st_ctim)
+                       ? 0
+                       : -ESTALE;
+}
+
 static int hash_file(struct hash *h) {
         _cleanup_free_ uint8_t *chunk = malloc(CHUNK);
         crypto_generichash_state state;
+        struct stat before;
         off_t at = 0;
         ssize_t n;
         int r;
 
         if (!chunk)
                 return -ENOMEM;
+        if (fstat(h->fd, &before) < 0)
+                return -errno;
         if (h->written)
                 settle(h->fd);
         crypto_generichash_init(&state, NULL, 0, HASH_SIZE);
@@ -94,9 +117,11 @@ static int hash_file(struct hash *h) {
                 if (r < 0)
                         return r;
                 at += n;
+                atomic_store(&h->done_bytes, (uint64_t)at);
         }
         crypto_generichash_final(&state, h->digest, HASH_SIZE);
-        return finish_copy(h, (uint64_t)at);
+        r = check_unchanged(h, &before);
+        return r < 0 ? r : finish_copy(h, (uint64_t)at);
 }
 
 static void *run(void *userdata) {
@@ -172,6 +197,14 @@ int hash_start(struct hash **ret, sd_event *event, int fd, uint64_t salt, bool w
         h->done = done;
         h->userdata = userdata;
         return start(ret, event, h);
+}
+
+uint64_t hash_done(const struct hash *h) {
+        return atomic_load(&h->done_bytes);
+}
+
+void hash_stop(struct hash *h) {
+        atomic_store(&h->stop, true);
 }
 
 struct hash *hash_cancel(struct hash *h) {

@@ -16,11 +16,16 @@ struct hash;
 int hash_start(struct hash **ret, sd_event *event, int fd, uint64_t salt, bool written,
                void (*done)(void *userdata, int error, const uint8_t digest[HASH_SIZE]),
                void *userdata);
-/* The same, and what is hashed is written to `copy` (borrowed, empty) and brought to the disk. An
- * error when the file does not have exactly `size` bytes. */
+/* The same, and what is hashed is written to `copy` (borrowed, empty) and brought to the disk. -EIO
+ * or -EFBIG when the file does not have exactly `size` bytes, -ESTALE when it was changed
+ * meanwhile. */
 int hash_start_copy(struct hash **ret, sd_event *event, int fd, uint64_t salt, int copy,
                     uint64_t size,
                     void (*done)(void *userdata, int error, const uint8_t digest[HASH_SIZE]),
                     void *userdata);
+/* Bytes that were read so far. */
+uint64_t hash_done(const struct hash *h);
+/* done comes soon, with whatever it was then. */
+void hash_stop(struct hash *h);
 /* Stops the thread and waits for it (milliseconds). NULL is fine; returns NULL. */
 struct hash *hash_cancel(struct hash *h);

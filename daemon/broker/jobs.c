@@ -142,6 +142,14 @@ int jobs_add(struct jobs *jobs, struct account *account, struct job **ret,
         return 0;
 }
 
+void jobs_take_back(struct jobs *jobs, struct job *job) {
+        assert(jobs->all[jobs->count - 1] == job && !job->face && !job->worker);
+        jobs->count--;
+        charge_done(&job->charge);
+        charge_done(&job->object);
+        free(job);
+}
+
 struct job *jobs_find(const struct jobs *jobs, uint64_t id) {
         uint32_t low = 0, high = jobs->count;
 
@@ -289,6 +297,8 @@ void job_progressed(struct job *job) {
 const char *job_verb_name(const struct job *job) {
         unsigned i = (unsigned)job->verb - WIRE_VERB_CHAT;
 
+        if (job->task.verb)
+                return job->task.verb;
         return i < QUOTA_VERBS ? quota_verbs[i] : "";
 }
 
@@ -298,6 +308,10 @@ bool job_progress(const struct job *job, double *ret) {
 
         if (job->state == WIRE_STATE_DONE) {
                 *ret = 1;
+                return true;
+        }
+        if (job->task.verb) {
+                *ret = job->task.part;
                 return true;
         }
         /* How long an answer gets is not known before it ends; only what is read in pieces has

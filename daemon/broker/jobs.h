@@ -15,7 +15,20 @@
 struct member;
 struct worker;
 struct jobs;
+struct tasks;
+struct job;
 struct metrics;
+
+/* Work of the broker itself, which is a job like others but has no worker (tasks.h). */
+struct job_task {
+        const char *verb;              /* NULL: the job is a worker's */
+        double part;                   /* done, 0..1 */
+        bool settled;                  /* it is over; the job ends as soon as the loop is reached */
+        enum error_code outcome;
+        uint64_t value, limit;
+        void (*cancel)(struct job *job, enum error_code reason);
+        struct tasks *owner;
+};
 
 struct job {
         struct jobs *owner;
@@ -50,6 +63,7 @@ struct job {
         struct wire_job request;
         int input, output;
 
+        struct job_task task;
         bool cancelling;
         sd_event_source *timer;        /* deadline, then the time allowed for cancelling */
         void *face;                    /* of the bus side, or NULL */
@@ -72,6 +86,8 @@ void jobs_set_sink(struct jobs *jobs, const struct job_sink *sink);
 /* A new job, in state queued. 0, ACCOUNT_E_QUOTA with *ret_refusal, or -ENOMEM. */
 int jobs_add(struct jobs *jobs, struct account *account, struct job **ret,
              struct refusal *ret_refusal);
+/* The newest job, of which nobody has heard yet, is none. */
+void jobs_take_back(struct jobs *jobs, struct job *job);
 struct job *jobs_find(const struct jobs *jobs, uint64_t id);
 /* The unfinished job of a worker by its ref or id. */
 struct job *jobs_find_ref(const struct jobs *jobs, const struct worker *worker, uint64_t ref);

@@ -28,6 +28,9 @@
 enum { PACK_ATTEMPTS = 3, RETRY_USEC = 1000000, READ_AGAIN_USEC = 2000000 };
 #define FALLBACK_DEFAULT "smollm2-135m-instruct-trit"
 
+/* What somebody waits for and may cancel. */
+enum operation { OPERATION_NONE, OPERATION_INSTALL, OPERATION_VERIFY };
+
 struct model {
         struct store_model public;
         int source;
@@ -35,6 +38,10 @@ struct model {
         bool named;              /* given by name: comes first in the choice of the default */
         bool installed;          /* the source is in the folder of installed models */
         bool arriving;           /* the source is a client's, to be copied there first */
+        enum operation operation;
+        bool cancelled;          /* the operation, which has not noticed yet */
+        bool verifying;          /* the packed file, or the new one, is being hashed */
+        enum error_code before;  /* state before a verification */
         int copy;                /* what is written meanwhile, else -1 */
         unsigned attempts;
         uint8_t digest[HASH_SIZE]; /* of the source and the pack version */
@@ -57,6 +64,8 @@ struct store {
         int output;                    /* being packed into, or being verified */
         uint8_t recorded[HASH_SIZE];
 };
+
+static void remove_files(struct store *s, const struct model *m);
 
 /* Packed files of another version or another reading of the source get other names. */
 static uint64_t salt_of(const struct store *s) {
@@ -100,6 +109,8 @@ struct store *store_free(struct store *s) {
         s->hash = hash_cancel(s->hash);
         s->packer = packer_cancel(s->packer);
         sd_event_source_disable_unref(s->retry);
+        if (s->current && s->current->cancelled && s->current->operation == OPERATION_INSTALL)
+                remove_files(s, s->current);
         if (s->output >= 0)
                 close(s->output);
         for (uint32_t i = 0; i < s->count; i++)
@@ -302,6 +313,122 @@ const struct store_model *store_choose(const struct store *s, const char *own_de
         return own ? own : store_find(s, name);
 }
 
+/* Out of the catalogue. */
+static void drop(struct store *s, struct model *m) {
+        uint32_t i = index_of(s, m);
+
+        memmove(&s->models[i], &s->models[i + 1], (s->count - i - 1) * sizeof(*s->models));
+        s->count--;
+        model_free(m);
+}
+
+/* The packed file of a source that was installed under two names is for both. */
+static void remove_packed(struct store *s, const struct model *m) {
+        for (uint32_t i = 0; i < s->count; i++)
+                if (s->models[i] != m && memcmp(s->models[i]->digest, m->digest, HASH_SIZE) == 0)
+                        return;
+        packed_file_remove(s->dir, m->digest);
+}
+
+/* A model that was being installed leaves nothing. */
+static void remove_files(struct store *s, const struct model *m) {
+        if (m->arriving)
+                return;
+        unlinkat(s->installed, installed_name(m).s, 0);
+        packed_file_abandon(s->dir, m->digest);
+        remove_packed(s, m);
+}
+
+/* The end of a cancelled operation. */
+static void abandon(struct store *s, struct model *m) {
+        bool install = m->operation == OPERATION_INSTALL;
+
+        if (m == s->current) {
+                if (s->output >= 0)
+                        close(s->output);
+                s->output = -1;
+                s->current = NULL;
+        }
+        m->cancelled = false;
+        m->operation = OPERATION_NONE;
+        if (!install) {
+                packed_file_abandon(s->dir, m->digest);
+                m->public.state = m->before;
+        }
+        s->settings.settled(&m->public, ERROR_CANCELLED, s->settings.userdata);
+        if (install) {
+                remove_files(s, m);
+                drop(s, m);
+        }
+        s->settings.changed(s->settings.userdata);
+        store_start(s);
+}
+
+/* The thread has ended. True: so has the operation. */
+static bool hash_over(struct store *s) {
+        s->hash = NULL;
+        if (!s->current->cancelled)
+                return false;
+        abandon(s, s->current);
+        return true;
+}
+
+int store_cancel(struct store *s, const char *name) {
+        struct model *m = find(s, name);
+
+        if (!m)
+                return -ENOENT;
+        if (m->operation == OPERATION_NONE)
+                return -EPERM;
+        m->cancelled = true;
+        if (m == s->current && s->hash) {
+                hash_stop(s->hash);
+                return 0;
+        }
+        if (m == s->current) {
+                s->packer = packer_cancel(s->packer);
+                s->retry = sd_event_source_disable_unref(s->retry);
+        }
+        abandon(s, m);
+        return 0;
+}
+
+/* An installation copies, packs and hashes; a verification hashes. */
+struct store_progress store_progress(const struct store *s, const char *name) {
+        const struct model *m = find(s, name);
+        struct store_progress p = {};
+        unsigned stages = 3, stage = 0;
+        struct stat st = {};
+
+        if (!m || m->public.state != ERROR_MODEL_LOADING)
+                return p;
+        p.stage = STORE_WAITING;
+        if (m != s->current)
+                return p;
+        p.size = (uint64_t)m->stat.st_size;
+        if (s->hash) {
+                p.stage = m->arriving ? STORE_COPYING : STORE_HASHING;
+                p.done = hash_done(s->hash);
+        } else {
+                p.stage = STORE_PACKING;
+                p.done = s->output >= 0 && fstat(s->output, &st) == 0 ? (uint64_t)st.st_size : 0;
+                stage = 1;
+        }
+        if (m->verifying && s->hash) {
+                int fd = s->output >= 0 ? s->output : m->public.packed;
+
+                p.size = fd >= 0 && fstat(fd, &st) == 0 ? (uint64_t)st.st_size : p.size;
+                stage = 2;
+                if (m->public.packed >= 0) {
+                        stages = 1;
+                        stage = 0;
+                }
+        }
+        p.done = MIN(p.done, p.size);
+        p.part = ((double)stage + (p.size ? (double)p.done / (double)p.size : 0)) / stages;
+        return p;
+}
+
 /* The current model is done with, well or badly; on to the next. */
 static void settle(struct store *s) {
         struct model *m = s->current;
@@ -310,6 +437,7 @@ static void settle(struct store *s) {
                 close(s->output);
         s->output = -1;
         s->current = NULL;
+        m->operation = OPERATION_NONE;
         m->read_at = now_monotonic();
         if (m->public.state == ERROR_NONE)
                 log_event(LOG_MODEL_READY, index_of(s, m), m->public.size, 0);
@@ -317,6 +445,7 @@ static void settle(struct store *s) {
                 log_model_bad(m->public.name, m->public.model_error, m->public.position,
                               m->public.value, m->public.limit);
         s->settings.changed(s->settings.userdata);
+        s->settings.settled(&m->public, m->public.state, s->settings.userdata);
         store_start(s);
 }
 
@@ -364,7 +493,8 @@ static void on_new_hash(void *userdata, int error, const uint8_t digest[HASH_SIZ
         uint8_t recorded[HASH_SIZE];
         int fd = -1, r = error;
 
-        s->hash = NULL;
+        if (hash_over(s))
+                return;
         if (r == 0)
                 r = packed_file_commit(s->dir, s->current->digest, s->output, digest);
         if (r == 0)
@@ -410,6 +540,7 @@ static void on_packed(void *userdata, int error, const struct wire_packed *packe
                 refuse(s, packed->model_error, packed->position, packed->value, packed->limit);
                 return;
         }
+        s->current->verifying = true;
         error = hash_start(&s->hash, s->event, s->output, salt_of(s), true, on_new_hash,
                            s);
         if (error < 0)
@@ -425,6 +556,7 @@ static void pack(struct store *s) {
                 .done = on_packed, .userdata = s };
         int r;
 
+        m->verifying = false;
         if (s->output >= 0)
                 close(s->output);
         s->output = -1;
@@ -443,7 +575,8 @@ static void pack(struct store *s) {
 static void on_verified(void *userdata, int error, const uint8_t digest[HASH_SIZE]) {
         struct store *s = userdata;
 
-        s->hash = NULL;
+        if (hash_over(s))
+                return;
         if (error == 0 && memcmp(digest, s->recorded, HASH_SIZE) == 0) {
                 accept_packed(s, TAKE_FD(s->output), digest);
                 return;
@@ -455,9 +588,10 @@ static void on_verified(void *userdata, int error, const uint8_t digest[HASH_SIZ
 static void on_source_hash(void *userdata, int error, const uint8_t digest[HASH_SIZE]) {
         struct store *s = userdata;
 
-        s->hash = NULL;
+        if (hash_over(s))
+                return;
         if (error < 0) {
-                refuse(s, MODEL_E_IO, 0, 0, 0);
+                refuse(s, error == -ESTALE ? MODEL_E_CHANGED : MODEL_E_IO, 0, 0, 0);
                 return;
         }
         memcpy(s->current->digest, digest, HASH_SIZE);
@@ -465,6 +599,7 @@ static void on_source_hash(void *userdata, int error, const uint8_t digest[HASH_
                 pack(s);
                 return;
         }
+        s->current->verifying = true;
         error = hash_start(&s->hash, s->event, s->output, salt_of(s), false, on_verified,
                            s);
         if (error < 0)
@@ -476,7 +611,8 @@ static void on_read_again(void *userdata, int error, const uint8_t digest[HASH_S
         struct store *s = userdata;
         struct model *m = s->current;
 
-        s->hash = NULL;
+        if (hash_over(s))
+                return;
         if (error < 0 || memcmp(digest, m->public.digest, HASH_SIZE) != 0) {
                 log_event(LOG_MODEL_CHANGED, index_of(s, m), 0, 0);
                 refuse(s, MODEL_E_IO, 0, 0, 0);
@@ -511,7 +647,7 @@ static int take_copy(struct store *s) {
 static void on_copied(void *userdata, int error, const uint8_t digest[HASH_SIZE]) {
         struct store *s = userdata;
 
-        if (error < 0)
+        if (s->current->cancelled || error < 0)
                 unlinkat(s->installed, PART, 0);
         else
                 error = take_copy(s);
@@ -531,9 +667,10 @@ static int begin_copy(struct store *s) {
 }
 
 static int begin(struct store *s) {
-        const struct model *m = s->current;
+        struct model *m = s->current;
         bool packed = m->public.packed >= 0;
 
+        m->verifying = packed;
         if (m->arriving)
                 return begin_copy(s);
         return hash_start(&s->hash, s->event, packed ? m->public.packed : m->source, salt_of(s),
@@ -598,7 +735,8 @@ static int look_at_arrival(struct model *m, int fd) {
 
 int store_install(struct store *s, const char *name, int fd) {
         struct model m = { .public = { .state = ERROR_MODEL_LOADING, .packed = -1 },
-                           .installed = true, .arriving = true, .copy = -1 };
+                           .installed = true, .arriving = true, .copy = -1,
+                           .operation = OPERATION_INSTALL };
         int r = wire_name_valid(name) ? open_installed(s) : -EINVAL;
 
         if (r < 0)
@@ -625,21 +763,17 @@ int store_install(struct store *s, const char *name, int fd) {
 
 int store_remove(struct store *s, const char *name) {
         struct model *m = find(s, name);
-        uint32_t i;
 
         if (!m)
                 return -ENOENT;
         if (!m->installed)
                 return -EPERM;
-        if (m == s->current)
+        if (m == s->current || m->operation != OPERATION_NONE)
                 return -EBUSY;
         if (unlinkat(s->installed, installed_name(m).s, 0) < 0 && errno != ENOENT)
                 return -errno;
-        packed_file_remove(s->dir, m->digest);
-        i = index_of(s, m);
-        memmove(&s->models[i], &s->models[i + 1], (s->count - i - 1) * sizeof(*s->models));
-        s->count--;
-        model_free(m);
+        remove_packed(s, m);
+        drop(s, m);
         s->settings.changed(s->settings.userdata);
         return 0;
 }
@@ -650,6 +784,8 @@ int store_verify(struct store *s, const char *name) {
         if (!m)
                 return -ENOENT;
         if (m->public.state != ERROR_MODEL_LOADING) {
+                m->before = m->public.state;
+                m->operation = OPERATION_VERIFY;
                 m->public.state = ERROR_MODEL_LOADING;
                 m->attempts = 0;
                 s->settings.changed(s->settings.userdata);

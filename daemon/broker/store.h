@@ -35,6 +35,9 @@ struct store_settings {
         enum wire_packing packing; /* of the same */
         /* A model changed its state, or the set of models changed. */
         void (*changed)(void *userdata);
+        /* What was begun for a model is over: well (ERROR_NONE), badly (its state says why) or
+         * cancelled (ERROR_CANCELLED), after which one that was being installed is gone. */
+        void (*settled)(const struct store_model *model, enum error_code how, void *userdata);
         void *userdata;
 };
 
@@ -59,6 +62,19 @@ int store_remove(struct store *s, const char *name);
 /* Read the packed file again and compare its hash; a model that was refused is tried anew. The
  * state is loading until then. -ENOENT. */
 int store_verify(struct store *s, const char *name);
+/* End what store_install or store_verify has begun; settled follows, now or soon. Of an
+ * installation nothing stays, a verified model is as before. -ENOENT, or -EPERM: nothing of that
+ * kind goes on. */
+int store_cancel(struct store *s, const char *name);
+
+enum store_stage { STORE_NOTHING, STORE_WAITING, STORE_COPYING, STORE_HASHING, STORE_PACKING };
+struct store_progress {
+        enum store_stage stage;
+        uint64_t done, size;     /* bytes of the file that this stage reads; packing: that it has
+                                  * written, and those of the source */
+        double part;             /* of all stages, 0..1 */
+};
+struct store_progress store_progress(const struct store *s, const char *name);
 /* Prepare whatever is not ready yet, one after the other. */
 void store_start(struct store *s);
 

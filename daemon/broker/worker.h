@@ -52,6 +52,7 @@ struct conn {
 struct workers;
 struct counts;
 struct metrics;
+struct tasks;
 
 /* Whom a worker is for: a uid, the users of a primary group, or everybody (id 0), as far as their
  * accounts are of this slice: so a uid has at most one account in a worker. */
@@ -100,6 +101,7 @@ struct workers_settings {
         struct sessions *sessions;
         struct counts *counts;
         const struct settings *settings; /* who has which account */
+        struct tasks *tasks;
         uint32_t threads, cpu_mask;
         uint8_t receipt_secret[RECEIPT_KEY_SIZE];
         enum wire_kv kv;

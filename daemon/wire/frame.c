@@ -203,7 +203,7 @@ static int check_admit(const union wire_message *m) {
 }
 
 static int check_progress(const union wire_message *m) {
-        return bus_ref(m->progress.job) && m->progress.state < _WIRE_STATE_MAX;
+        return bus_ref(m->progress.job) && m->progress.state <= WIRE_STATE_FAILED;
 }
 
 static int check_done(const union wire_message *m) {
@@ -418,6 +418,8 @@ const char *wire_state_name(uint32_t state) {
                 [WIRE_STATE_GENERATING] = "generating", [WIRE_STATE_MERGING] = "merging",
                 [WIRE_STATE_PAUSED] = "paused",         [WIRE_STATE_DONE] = "done",
                 [WIRE_STATE_CANCELLED] = "cancelled",   [WIRE_STATE_FAILED] = "failed",
+                [WIRE_STATE_COPYING] = "copying",       [WIRE_STATE_HASHING] = "hashing",
+                [WIRE_STATE_PACKING] = "packing",
         };
 
         return state < ARRAY_SIZE(names) ? names[state] : "failed";

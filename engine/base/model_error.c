@@ -57,6 +57,7 @@ static const char *const texts[] = {
         [MODEL_E_PACK_VERSION] = "packed by another version",
         [MODEL_E_MEMORY] = "out of memory",
         [MODEL_E_IO] = "reading or writing failed",
+        [MODEL_E_CHANGED] = "the file changed while it was copied",
 };
 
 _Static_assert(ARRAY_SIZE(texts) == _MODEL_E_MAX, "a text for every code");

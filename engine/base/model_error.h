@@ -61,6 +61,7 @@ enum model_error_code {
         /* the system */
         MODEL_E_MEMORY,
         MODEL_E_IO,
+        MODEL_E_CHANGED,        /* while it was read */
         _MODEL_E_MAX,
 };
 

@@ -3,12 +3,16 @@
 import json
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
+import threading
+import time
 import unittest
 
-from harness import BNCTL, SOURCE, running
+from harness import BNCTL, MODELS, SMOL, SOURCE, running
 
+BUS = "org.bitnetd.Bitnetd1"
 TINY = os.path.join(SOURCE, "tests/data/tinystories-1m.gguf")
 
 
@@ -93,8 +97,7 @@ class Install(unittest.TestCase):
             self.run_bnctl(d, 65, "install", "--name", "given", TINY)
             self.assertEqual(self.states(d), {"given": "ready"})
 
-    def test_a_file_that_changes_while_it_is_copied(self):
-        """What was cut is refused; what an earlier, interrupted copy left is gone."""
+    def test_what_an_interrupted_copy_left_is_gone(self):
         with self.daemon() as d:
             self.run_bnctl(d, 0, "install", TINY)
         with open(os.path.join(self.state, "installed", "part"), "w") as f:
@@ -102,6 +105,100 @@ class Install(unittest.TestCase):
         with self.daemon() as d:
             self.run_bnctl(d, 0, "verify", "tinystories-1m")
             self.assertFalse(os.path.exists(os.path.join(self.state, "installed", "part")))
+
+    def large(self, size=1 << 30):
+        """A file whose copy takes a while."""
+        path = os.path.join(self.dir, "large.gguf")
+        with open(path, "wb") as f:
+            f.write(b"GGUF")
+            f.truncate(size)
+        return path
+
+    def begin(self, d, *args):
+        p = subprocess.Popen([BNCTL, *args], env=dict(os.environ, BITNETD_SOCKET=d.socket),
+                             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        self.addCleanup(p.stdout.close)
+        self.addCleanup(p.stderr.close)
+        self.addCleanup(p.wait)
+        return p
+
+    def job_in(self, d, state, verb="install"):
+        """The job of this verb, once it is in this state."""
+        for _ in range(6000):
+            jobs = [j for j in json.loads(self.run_bnctl(d, 0, "ps", "--json").stdout)
+                    if j["verb"] == verb]
+            if jobs and jobs[-1]["state"] == state:
+                return jobs[-1]
+            self.assertNotIn(jobs and jobs[-1]["state"], ("done", "failed", "cancelled"))
+            time.sleep(0.005)
+        self.fail("no job gets " + state)
+
+    def number(self, d, job, name):
+        bus = os.path.join(os.path.dirname(d.socket), "bus.sock")
+        r = subprocess.run(["busctl", "--address=unix:path=" + bus, "get-property", BUS,
+                            "/org/bitnetd/Bitnetd1/job/" + job["job"], BUS + ".Job", name],
+                           capture_output=True, text=True, check=True)
+        return float(r.stdout.split()[1])
+
+    def test_a_file_that_changes_while_it_is_copied(self):
+        path, over = self.large(1 << 26), threading.Event()
+
+        def change():
+            with open(path, "r+b") as f:
+                while not over.is_set():
+                    f.seek(1 << 20)
+                    f.write(os.urandom(8))
+                    f.flush()
+
+        writer = threading.Thread(target=change)
+        with self.daemon() as d:
+            writer.start()
+            try:
+                r = self.run_bnctl(d, 70, "install", path)
+            finally:
+                over.set()
+                writer.join()
+            self.assertIn("changed while it was copied", r.stderr)
+            self.assertEqual(self.states(d), {"large": "bad"})
+            self.assertEqual(self.files(), [])
+            self.run_bnctl(d, 0, "remove", "large")
+
+    def test_ctrl_c_while_copying(self):
+        with self.daemon() as d:
+            self.run_bnctl(d, 0, "install", TINY)
+            before = self.files()
+            p = self.begin(d, "install", self.large())
+            job = self.job_in(d, "copying")
+            first = self.number(d, job, "BytesCovered")
+            self.assertEqual(self.number(d, job, "BytesIn"), 1 << 30)
+            self.assertLessEqual(first, 1 << 30)
+            self.assertLess(self.number(d, job, "Progress"), 0.34)
+            # what waits behind it can be taken back, too
+            verify = self.begin(d, "verify", "tinystories-1m")
+            self.job_in(d, "queued", "verify")
+            verify.send_signal(signal.SIGINT)
+            self.assertEqual(verify.wait(30), 130)
+            self.assertEqual(self.states(d)["tinystories-1m"], "ready")
+            p.send_signal(signal.SIGINT)
+            self.assertEqual(p.wait(30), 130)
+            self.assertEqual(set(self.states(d)), {"tinystories-1m"})
+            self.assertEqual(self.files(), before)
+            self.run_bnctl(d, 0, "verify", "tinystories-1m")
+
+    def test_client_dies_while_packing(self):
+        source = os.path.join(MODELS, SMOL + ".gguf")
+        with self.daemon() as d:
+            p = self.begin(d, "install", "--name", "big", source)
+            job = self.job_in(d, "packing")
+            self.assertEqual(self.number(d, job, "BytesIn"), os.path.getsize(source))
+            self.assertGreater(self.number(d, job, "Progress"), 0.33)
+            p.kill()
+            for _ in range(6000):
+                if not self.states(d):
+                    break
+                time.sleep(0.005)
+            self.assertEqual(self.states(d), {})
+            self.assertEqual(self.files(), [])
 
     @unittest.skipUnless(os.geteuid() == 0, "only root can be another user")
     def test_others_may_not(self):

@@ -327,6 +327,7 @@ static void test_ranges_to_broker(void **state) {
         BAD(progress.job, WIRE_PROGRESS, 0, 0);
         BAD(progress.job, WIRE_PROGRESS, 0, WIRE_REF_WORKER | 5);
         BAD(progress.state, WIRE_PROGRESS, 0, _WIRE_STATE_MAX);
+        BAD(progress.state, WIRE_PROGRESS, 0, WIRE_STATE_COPYING);
         BAD(done.job, WIRE_DONE, 0, 0);
         BAD(done.error, WIRE_DONE, 0, _ERROR_MAX);
         BAD(done.finish, WIRE_DONE, 0, 2);
