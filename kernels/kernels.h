@@ -86,14 +86,17 @@ struct activations {
  * t2_group     for each 64-column group g in order, with b = (64 g) / group:
  *              a = a + ((float)I(g) * scale[t][g]) * scales[b][r];         y = a
  * s8_row       a = a + (float)I(g) * scale[t][g] over 64-column groups;     y = a * scales[r]
- * s8_group, s4_group, s6_group
- *              for each weight group b (32 columns; s6: 16) in order, xs the activation scale of
- *              the 64-column group it lies in and d the scale of the weights, (float)halves[b][r]
- *              or for s6 (float)halves[b / 16][r] * (float)mantissa[b][r], without minimum:
+ * s8_group, s4_group
+ *              for each weight group b (32 columns) in order, xs the activation scale of the
+ *              64-column group it lies in and d = (float)halves[b][r], without minimum:
  *              a = a + ((float)I(b) * xs) * d
  *              with minimum, S(b) the exact sum of q over the group:
  *              a = a + (((float)I(b) * d) + ((float)S(b) * (float)mins[b][r])) * xs
  *              y = a * factor
+ * s6_group     J(g) = sum over the weight groups b (16 columns) of the 64-column group g of
+ *              mantissa[b] * I(b), exact in int32; for each 256 columns B in order:
+ *              c = 0; for g in B in order: c = c + (float)J(g) * scale[t][g];
+ *              a = a + c * (float)halves[B][r];                          y = a * factor
  */
 typedef void matmul_q_fn(float *y, size_t y_stride, const struct weight_matrix *w,
                          const struct activations *x, uint32_t tile_begin, uint32_t tile_end);

@@ -37,39 +37,28 @@ static void block_dot(const uint8_t *bytes, int bias, const int8_t *q, uint32_t 
         }
 }
 
-/* The scales of weight group b, and its minimums where there are any. */
-static void group_scales(const struct weight_matrix *w, uint32_t tile, uint32_t b,
-                         float ret_d[TILE_ROWS], float ret_min[TILE_ROWS]) {
-        const uint32_t groups = (w->cols - 1) / w->group + 1, supers = (w->cols - 1) / 256 + 1;
-        const size_t at = ((size_t)tile * groups + b) * TILE_ROWS;
-
-        for (uint32_t r = 0; r < TILE_ROWS; r++) {
-                if (w->scale == SCALE_SUPER) {
-                        size_t super = ((size_t)tile * supers + b / 16) * TILE_ROWS + r;
-
-                        ret_d[r] = f16_to_f32(w->halves[super]) *
-                                   (float)(int8_t)w->mantissa[at + r];
-                } else {
-                        ret_d[r] = f16_to_f32(w->halves[at + r]);
-                }
-                ret_min[r] = w->mins ? f16_to_f32(w->mins[at + r]) : 0;
-        }
+/* Where the numbers of 16 rows and one scale begin; a scale serves `cols` columns. */
+static size_t scales_at(const struct weight_matrix *w, uint32_t tile, uint32_t scale,
+                        uint32_t cols) {
+        return ((size_t)tile * ((w->cols - 1) / cols + 1) + scale) * TILE_ROWS;
 }
 
 static void add_group(float a[TILE_ROWS], const struct weight_matrix *w, uint32_t tile, uint32_t b,
                       const uint8_t *bytes, int bias, const int8_t *q, float xs) {
-        float d[TILE_ROWS], min[TILE_ROWS];
+        const size_t at = scales_at(w, tile, b, w->group);
         int32_t dot[TILE_ROWS], sum = 0;
 
-        group_scales(w, tile, b, d, min);
         block_dot(bytes, bias, q, w->group, dot);
         for (uint32_t c = 0; c < w->group; c++)
                 sum += q[c];
         for (uint32_t r = 0; r < TILE_ROWS; r++) {
+                float d = f16_to_f32(w->halves[at + r]);
+
                 if (w->mins)
-                        a[r] = a[r] + ((float)dot[r] * d[r] + (float)sum * min[r]) * xs;
+                        a[r] = a[r] + ((float)dot[r] * d +
+                                       (float)sum * f16_to_f32(w->mins[at + r])) * xs;
                 else
-                        a[r] = a[r] + ((float)dot[r] * xs) * d[r];
+                        a[r] = a[r] + ((float)dot[r] * xs) * d;
         }
 }
 
@@ -119,9 +108,49 @@ void matmul_s8_group_c(float *y, size_t y_stride, const struct weight_matrix *w,
         all_tiles(y, y_stride, w, x, tile_begin, tile_end, spread_s8, S8_GROUP_BYTES, 128);
 }
 
+/* c[row] += sum over 64 columns, scaled by mantissas, times the scale of the activations. */
+static void add_mantissas(float c[TILE_ROWS], const struct weight_matrix *w,
+                          const struct activations *x, uint32_t t, uint32_t tile, uint32_t g) {
+        const uint32_t groups = groups_of(w->cols), per = GROUP_COLS / 16;
+        const int8_t *q = x->q + (size_t)t * x->stride + (size_t)g * GROUP_COLS;
+        int32_t dot[TILE_ROWS], sum[TILE_ROWS] = { 0 };
+        uint8_t bytes[S8_GROUP_BYTES];
+
+        spread_s6(bytes, (const uint8_t *)w->codes + ((size_t)tile * groups + g) * S6_GROUP_BYTES);
+        for (uint32_t b = 0; b < per && 16 * (g * per + b) < w->cols; b++) {
+                const int8_t *m = (const int8_t *)w->mantissa + scales_at(w, tile, g * per + b, 16);
+
+                block_dot(bytes + (size_t)16 * TILE_ROWS * b, 32, q + (size_t)16 * b, 16, dot);
+                for (uint32_t r = 0; r < TILE_ROWS; r++)
+                        sum[r] += m[r] * dot[r];
+        }
+        for (uint32_t r = 0; r < TILE_ROWS; r++)
+                c[r] = c[r] + (float)sum[r] * x->scale[(size_t)t * groups + g];
+}
+
+static void one_tile_s6(float *y, const struct weight_matrix *w, const struct activations *x,
+                        uint32_t t, uint32_t tile) {
+        const uint32_t groups = groups_of(w->cols), per = 256 / GROUP_COLS;
+        float a[TILE_ROWS] = { 0 };
+
+        for (uint32_t g = 0; g < groups; g += per) {
+                const uint16_t *d = w->halves + scales_at(w, tile, g / per, 256);
+                float c[TILE_ROWS] = { 0 };
+
+                for (uint32_t i = g; i < g + per && i < groups; i++)
+                        add_mantissas(c, w, x, t, tile, i);
+                for (uint32_t r = 0; r < TILE_ROWS; r++)
+                        a[r] = a[r] + c[r] * f16_to_f32(d[r]);
+        }
+        for (uint32_t r = 0; r < TILE_ROWS; r++)
+                y[r] = a[r] * w->factor;
+}
+
 void matmul_s6_group_c(float *y, size_t y_stride, const struct weight_matrix *w,
                        const struct activations *x, uint32_t tile_begin, uint32_t tile_end) {
-        all_tiles(y, y_stride, w, x, tile_begin, tile_end, spread_s6, S6_GROUP_BYTES, 32);
+        for (uint32_t t = 0; t < x->n; t++)
+                for (uint32_t tile = tile_begin; tile < tile_end; tile++)
+                        one_tile_s6(y + t * y_stride + (size_t)tile * TILE_ROWS, w, x, t, tile);
 }
 
 void matmul_s4_group_c(float *y, size_t y_stride, const struct weight_matrix *w,

@@ -8,13 +8,17 @@
 #include "kernels/x86/ahead.h"
 #include "kernels/x86/vec256.h"
 
-enum { SCALES_MAX = 4 }; /* weight groups in 64 columns */
+enum {
+        SCALES_MAX = 4,   /* weight groups in 64 columns */
+        SUPER_GROUPS = 4, /* groups of 64 columns under one scale of s6 */
+};
 
 /* The weights of one tile and 64 columns: 4- or 6-bit codes as bytes, in the order of s8x16;
  * scales of each weight group. */
 struct weights {
         const uint8_t *bytes;
         __m256 d[SCALES_MAX][HALVES], min[SCALES_MAX][HALVES];
+        __m256i m[SCALES_MAX][HALVES]; /* mantissas of s6, which has no d */
         uint32_t used; /* weight groups that exist */
 };
 
@@ -77,16 +81,14 @@ INLINE __m256 load_halves(const uint16_t *p) {
         return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)p));
 }
 
-INLINE __m256 load_mantissas(const uint8_t *p) {
-        return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)p)));
+INLINE __m256i load_mantissas(const uint8_t *p) {
+        return _mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)p));
 }
 
 /* b0: the weight group of the tile that the 64 columns begin with. */
 INLINE void load_scales(struct weights *ret, const struct weight_matrix *w, uint32_t tile,
                         uint32_t b0, struct kind k) {
-        const uint32_t groups = (w->cols - 1) / group_cols(k) + 1,
-                       supers = (w->cols - 1) / 256 + 1;
-        const size_t super = ((size_t)tile * supers + b0 / 16) * TILE_ROWS;
+        const uint32_t groups = (w->cols - 1) / group_cols(k) + 1;
 
         ret->used = groups - b0;
         for (uint32_t b = 0; b < GROUP_COLS / group_cols(k) && b < ret->used; b++) {
@@ -94,9 +96,7 @@ INLINE void load_scales(struct weights *ret, const struct weight_matrix *w, uint
 
                 UNROLL for (unsigned h = 0; h < HALVES; h++, at += 8) {
                         if (k.form == WEIGHT_S6)
-                                ret->d[b][h] =
-                                        _mm256_mul_ps(load_halves(w->halves + super + 8 * h),
-                                                      load_mantissas(w->mantissa + at));
+                                ret->m[b][h] = load_mantissas(w->mantissa + at);
                         else
                                 ret->d[b][h] = load_halves(w->halves + at);
                         if (k.mins)
@@ -171,16 +171,51 @@ INLINE void add_token(__m256 a[HALVES], const struct weights *w, const int8_t *q
         }
 }
 
+/* The same for s6. */
+INLINE void add_token_s6(__m256 c[HALVES], const struct weights *w, const int8_t *q, float xs,
+                         struct kind k) {
+        __m256i sum[HALVES] = { _mm256_setzero_si256(), _mm256_setzero_si256() };
+        int32_t sums[16];
+
+        sums_of_16(sums, q);
+        for (uint32_t b = 0; b < SCALES_MAX && b < w->used; b++) {
+                __m256i d[HALVES];
+
+                d[0] = d[1] = _mm256_set1_epi32(-bias(k) * sums[4 * b]);
+                dot_group(d, w->bytes + (size_t)TILE_ROWS * 16 * b, q + (size_t)16 * b, k);
+                UNROLL for (unsigned h = 0; h < HALVES; h++)
+                        sum[h] = _mm256_add_epi32(sum[h], _mm256_mullo_epi32(d[h], w->m[b][h]));
+        }
+        UNROLL for (unsigned h = 0; h < HALVES; h++)
+                c[h] = _mm256_add_ps(c[h], _mm256_mul_ps(_mm256_cvtepi32_ps(sum[h]),
+                                                         _mm256_set1_ps(xs)));
+}
+
+/* What is known of n tokens after the columns under one scale of s6; c begins anew. */
+INLINE void add_super(__m256 a[][HALVES], __m256 c[][HALVES], const struct weight_matrix *w,
+                      uint32_t tile, uint32_t g, uint32_t n) {
+        const size_t super = (size_t)tile * ((w->cols - 1) / 256 + 1) + g / SUPER_GROUPS;
+
+        UNROLL for (unsigned h = 0; h < HALVES; h++) {
+                const __m256 d = load_halves(w->halves + super * TILE_ROWS + 8 * h);
+
+                for (uint32_t t = 0; t < n; t++) {
+                        a[t][h] = _mm256_add_ps(a[t][h], _mm256_mul_ps(c[t][h], d));
+                        c[t][h] = _mm256_setzero_ps();
+                }
+        }
+}
+
 INLINE void group_tile(float *y, size_t y_stride, const struct weight_matrix *w,
                        const struct activations *x, uint32_t t0, uint32_t n, uint32_t tile,
                        struct kind k) {
         uint32_t groups = groups_of(w->cols);
         const uint8_t *codes = (const uint8_t *)w->codes + (size_t)tile * groups * group_bytes(k);
         _Alignas(32) uint8_t bytes[S8_GROUP_BYTES];
-        __m256 a[TOKENS_MAX][HALVES];
+        __m256 a[TOKENS_MAX][HALVES], c[TOKENS_MAX][HALVES];
 
         for (uint32_t t = 0; t < n; t++)
-                a[t][0] = a[t][1] = _mm256_setzero_ps();
+                a[t][0] = a[t][1] = c[t][0] = c[t][1] = _mm256_setzero_ps();
         for (uint32_t g = 0; g < groups; g++, codes += group_bytes(k)) {
                 struct weights part = { .bytes = k.form == WEIGHT_S8 ? codes : bytes };
 
@@ -191,10 +226,19 @@ INLINE void group_tile(float *y, size_t y_stride, const struct weight_matrix *w,
                 if (k.form == WEIGHT_S6)
                         add_high_2(bytes, codes + S4_GROUP_BYTES);
                 load_scales(&part, w, tile, g * (GROUP_COLS / group_cols(k)), k);
-                for (uint32_t t = 0; t < n; t++)
-                        add_token(a[t], &part,
-                                  x->q + (size_t)(t0 + t) * x->stride + (size_t)g * GROUP_COLS,
-                                  x->scale[(size_t)(t0 + t) * groups + g], k);
+                for (uint32_t t = 0; t < n; t++) {
+                        const int8_t *q = x->q + (size_t)(t0 + t) * x->stride +
+                                          (size_t)g * GROUP_COLS;
+                        float xs = x->scale[(size_t)(t0 + t) * groups + g];
+
+                        if (k.form == WEIGHT_S6)
+                                add_token_s6(c[t], &part, q, xs, k);
+                        else
+                                add_token(a[t], &part, q, xs, k);
+                }
+                if (k.form == WEIGHT_S6 && (g % SUPER_GROUPS == SUPER_GROUPS - 1 ||
+                                            g + 1 == groups))
+                        add_super(a, c, w, tile, g, n);
         }
         for (uint32_t t = 0; t < n; t++)
                 UNROLL for (unsigned h = 0; h < HALVES; h++)

@@ -8,13 +8,17 @@
 
 enum {
         SCALES_MAX = 4,   /* weight groups in 64 columns */
+        SUPER_GROUPS = 4, /* groups of 64 columns under one scale of s6 */
         SPAN_GROUPS = 64, /* groups of 64 columns whose activation sums are kept for all tiles */
 };
+
+static_assert(SPAN_GROUPS % SUPER_GROUPS == 0, "a span of s6 ends with its scale");
 
 /* The weights of one tile and 64 columns: codes as bytes, scales of each weight group. */
 struct weights {
         __m512i u[STEPS];
         __m512 d[SCALES_MAX], min[SCALES_MAX];
+        __m512i m[SCALES_MAX]; /* mantissas of s6, which has no d */
         uint32_t used; /* weight groups that exist */
 };
 
@@ -78,31 +82,42 @@ INLINE __m512 load_halves(const uint16_t *p) {
         return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)p));
 }
 
+INLINE uint32_t scales_of(struct kind k) {
+        return GROUP_COLS / group_cols(k);
+}
+
+/* The scales that belong to the codes of fetch_ahead; 64 columns have a cache line of them. They
+ * are a stream of their own: waited for, they cost a tenth with few tokens. */
+INLINE void fetch_scales(const struct weight_matrix *w, size_t at, struct kind k) {
+        at += FETCH_AHEAD_BYTES / group_bytes(k) * scales_of(k) * TILE_ROWS;
+        if (k.form == WEIGHT_S6)
+                _mm_prefetch(w->mantissa + at, _MM_HINT_T1);
+        else
+                _mm_prefetch(w->halves + at, _MM_HINT_T1);
+        if (k.mins)
+                _mm_prefetch(w->mins + at, _MM_HINT_T1);
+}
+
 /* at: the number of the first weight group of the tile, in groups; b0: of these columns in it. */
 INLINE void load_scales(struct weights *ret, const struct weight_matrix *w, uint32_t tile,
                         uint32_t b0, struct kind k) {
         const uint32_t groups = (w->cols - 1) / group_cols(k) + 1;
         const size_t at = ((size_t)tile * groups + b0) * TILE_ROWS;
-        __m512 super = _mm512_setzero_ps();
 
-        if (k.form == WEIGHT_S6)
-                super = load_halves(w->halves + ((size_t)tile * ((w->cols - 1) / 256 + 1) +
-                                                 b0 / 16) * TILE_ROWS);
+        fetch_scales(w, at, k);
         ret->used = groups - b0;
         UNROLL for (uint32_t b = 0; b < GROUP_COLS / group_cols(k); b++) {
                 const size_t from = at + (size_t)b * TILE_ROWS;
 
                 ret->d[b] = ret->min[b] = _mm512_setzero_ps();
+                ret->m[b] = _mm512_setzero_si512();
                 if (b >= ret->used)
                         continue;
-                if (k.form == WEIGHT_S6) {
-                        __m128i m = _mm_loadu_si128((const __m128i *)(w->mantissa + from));
-
-                        ret->d[b] = _mm512_mul_ps(
-                                super, _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(m)));
-                } else {
+                if (k.form == WEIGHT_S6)
+                        ret->m[b] = _mm512_cvtepi8_epi32(
+                                _mm_loadu_si128((const __m128i *)(w->mantissa + from)));
+                else
                         ret->d[b] = load_halves(w->halves + from);
-                }
                 if (k.mins)
                         ret->min[b] = load_halves(w->mins + from);
         }
@@ -114,10 +129,6 @@ INLINE void load_scales(struct weights *ret, const struct weight_matrix *w, uint
 struct starts {
         int32_t at[SPAN_GROUPS * TOKENS_MAX * SCALES_MAX];
 };
-
-INLINE uint32_t scales_of(struct kind k) {
-        return GROUP_COLS / group_cols(k);
-}
 
 /* The exact sums of 64 activations by weight group: lane block i (four lanes of 32 bits) of the
  * result holds the sum of columns 16 i .. 16 i + 15, or with 32 columns of the pair it is in. */
@@ -200,6 +211,54 @@ INLINE void add_tokens(__m512 *a, const struct weights *w, const struct activati
         }
 }
 
+/* The same for s6; c belongs to token t. */
+INLINE void add_tokens_s6(__m512 *c, const struct weights *w, const struct activations *x,
+                          const int32_t *start, uint32_t t, uint32_t g, unsigned m) {
+        const uint32_t groups = groups_of(x->cols);
+        const int8_t *q = x->q + (size_t)t * x->stride + (size_t)g * GROUP_COLS;
+        const float *xs = x->scale + (size_t)t * groups + g;
+        size_t stride = x->stride;
+        __m512i sum[4];
+
+        OPAQUE(stride);
+        OPAQUE(q);
+        UNROLL for (unsigned b = 0; b < SCALES_MAX; b++) {
+                __m512i dot[4];
+
+                UNROLL for (unsigned i = 0; i < m; i++)
+                        dot[i] = _mm512_set1_epi32(start[i * SCALES_MAX + b]);
+                UNROLL for (unsigned s = 4 * b; s < 4 * b + 4; s++) {
+                        UNROLL for (unsigned i = 0; i < m; i++)
+                                dot[i] = _mm512_dpbusd_epi32(dot[i], w->u[s],
+                                                             broadcast_q(q + i * stride + 4 * s));
+                }
+                UNROLL for (unsigned i = 0; i < m; i++) {
+                        dot[i] = _mm512_mullo_epi32(dot[i], w->m[b]);
+                        sum[i] = b == 0 ? dot[i] : _mm512_add_epi32(sum[i], dot[i]);
+                }
+        }
+        UNROLL for (unsigned i = 0; i < m; i++)
+                c[i] = _mm512_add_ps(c[i], _mm512_mul_ps(_mm512_cvtepi32_ps(sum[i]),
+                                                         _mm512_set1_ps(xs[(size_t)i * groups])));
+}
+
+INLINE __m512 load_super(const struct weight_matrix *w, uint32_t tile, uint32_t g) {
+        const size_t supers = (w->cols - 1) / 256 + 1;
+
+        return load_halves(w->halves + (tile * supers + g / SUPER_GROUPS) * TILE_ROWS);
+}
+
+/* Whether group g of 64 columns is the last under its scale of s6. */
+INLINE bool ends_super(uint32_t g, uint32_t groups) {
+        return g % SUPER_GROUPS == SUPER_GROUPS - 1 || g + 1 == groups;
+}
+
+/* What is known after 256 columns; c begins anew. */
+INLINE void add_super(__m512 *a, __m512 *c, __m512 super) {
+        *a = _mm512_add_ps(*a, _mm512_mul_ps(*c, super));
+        *c = _mm512_setzero_ps();
+}
+
 /* 64 columns of the only token. Its activation sums are found beside the products: prepared, as a
  * second stream, they cost a quarter of the bandwidth. */
 INLINE __m512 add_alone(__m512 a, const struct weights *w, const int8_t *q, float xs,
@@ -223,23 +282,65 @@ INLINE __m512 add_alone(__m512 a, const struct weights *w, const int8_t *q, floa
         return a;
 }
 
+/* The same for s6. */
+INLINE __m512 add_alone_s6(__m512 c, const struct weights *w, const int8_t *q, float xs) {
+        const __m512i sums = _mm512_slli_epi32(group_sums(q, 16), 5);
+        __m512i sum = _mm512_setzero_si512();
+
+        UNROLL for (unsigned b = 0; b < SCALES_MAX; b++) {
+                __m512i dot = _mm512_setzero_si512();
+
+                UNROLL for (unsigned s = 4 * b; s < 4 * b + 4; s++)
+                        dot = _mm512_dpbusd_epi32(dot, w->u[s], broadcast_q(q + 4 * s));
+                dot = _mm512_sub_epi32(dot, pick_sum(sums, b));
+                sum = _mm512_add_epi32(sum, _mm512_mullo_epi32(dot, w->m[b]));
+        }
+        return _mm512_add_ps(c, _mm512_mul_ps(_mm512_cvtepi32_ps(sum), _mm512_set1_ps(xs)));
+}
+
 INLINE void group_gemv(float *y, const struct weight_matrix *w, const struct activations *x,
                        uint32_t tile, struct kind k) {
         const uint32_t groups = groups_of(w->cols);
         const uint8_t *codes = (const uint8_t *)w->codes + (size_t)tile * groups * group_bytes(k);
-        __m512 a = _mm512_setzero_ps();
+        __m512 a = _mm512_setzero_ps(), c = a;
 
         for (uint32_t g = 0; g < groups; g++, codes += group_bytes(k)) {
+                const int8_t *q = x->q + (size_t)g * GROUP_COLS;
                 struct weights part;
 
                 if (k.form != WEIGHT_S8)
                         fetch_ahead(codes, group_bytes(k));
                 load_codes(part.u, codes, k);
                 load_scales(&part, w, tile, g * scales_of(k), k);
-                a = add_alone(a, &part, x->q + (size_t)g * GROUP_COLS, x->scale[g], k);
+                if (k.form != WEIGHT_S6) {
+                        a = add_alone(a, &part, q, x->scale[g], k);
+                        continue;
+                }
+                c = add_alone_s6(c, &part, q, x->scale[g]);
+                if (ends_super(g, groups))
+                        add_super(&a, &c, load_super(w, tile, g));
         }
         _mm512_storeu_ps(y + (size_t)tile * TILE_ROWS,
                          _mm512_mul_ps(a, _mm512_set1_ps(w->factor)));
+}
+
+/* 64 columns of all tokens of the chunk. */
+INLINE void add_all(__m512 *a, __m512 *c, const struct weights *part, const struct activations *x,
+                    const int32_t *start, uint32_t t0, uint32_t n, uint32_t g, struct kind k) {
+        uint32_t t = 0;
+
+        for (; t + 4 <= n; t += 4, start += 4 * scales_of(k)) {
+                if (k.form == WEIGHT_S6)
+                        add_tokens_s6(c + t, part, x, start, t0 + t, g, 4);
+                else
+                        add_tokens(a + t, part, x, start, t0 + t, g, 4, k);
+        }
+        for (; t < n; t++, start += scales_of(k)) {
+                if (k.form == WEIGHT_S6)
+                        add_tokens_s6(c + t, part, x, start, t0 + t, g, 1);
+                else
+                        add_tokens(a + t, part, x, start, t0 + t, g, 1, k);
+        }
 }
 
 /* Groups [g, g_end) of one tile. Between the spans of a row y holds what has been added up. */
@@ -250,22 +351,23 @@ INLINE void group_tile(float *y, size_t y_stride, const struct weight_matrix *w,
         const uint8_t *codes = (const uint8_t *)w->codes +
                                ((size_t)tile * groups + g) * group_bytes(k);
         const int32_t *start = starts->at;
-        __m512 a[TOKENS_MAX], factor = _mm512_set1_ps(g_end == groups ? w->factor : 1);
+        const __m512 factor = _mm512_set1_ps(g_end == groups ? w->factor : 1);
+        __m512 a[TOKENS_MAX], c[TOKENS_MAX];
 
         y += (size_t)tile * TILE_ROWS;
-        for (uint32_t t = 0; t < n; t++)
+        for (uint32_t t = 0; t < n; t++) {
                 a[t] = g == 0 ? _mm512_setzero_ps() : _mm512_loadu_ps(y + t * y_stride);
+                c[t] = _mm512_setzero_ps();
+        }
         for (; g < g_end; g++, codes += group_bytes(k), start += n * scales_of(k)) {
                 struct weights part;
-                uint32_t t = 0;
 
                 fetch_ahead(codes, group_bytes(k));
                 load_codes(part.u, codes, k);
                 load_scales(&part, w, tile, g * scales_of(k), k);
-                for (; t + 4 <= n; t += 4)
-                        add_tokens(a + t, &part, x, start + t * scales_of(k), t0 + t, g, 4, k);
-                for (; t < n; t++)
-                        add_tokens(a + t, &part, x, start + t * scales_of(k), t0 + t, g, 1, k);
+                add_all(a, c, &part, x, start, t0, n, g, k);
+                for (uint32_t t = 0; k.form == WEIGHT_S6 && ends_super(g, groups) && t < n; t++)
+                        add_super(&a[t], &c[t], load_super(w, tile, g));
         }
         for (uint32_t t = 0; t < n; t++)
                 _mm512_storeu_ps(y + t * y_stride, _mm512_mul_ps(a[t], factor));

@@ -241,7 +241,7 @@ static void report(const struct data *d, const struct limits *limits, const char
 
 static void bench_level(const struct data *d, const struct limits *limits, unsigned flags,
                         const char *kernel) {
-        static const uint32_t tokens[] = { 1, 8, 64 };
+        static const uint32_t tokens[] = { 1, 4, 8, 16, 64 };
         struct kernel_ops ops;
 
         kernel_ops_init(&ops, flags);
