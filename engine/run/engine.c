@@ -17,6 +17,7 @@
 #include <string.h>
 
 #include "engine/base/macro.h"
+#include "engine/run/linear.h"
 #include "engine/run/rope.h"
 #include "engine/run/state.h"
 
@@ -29,10 +30,45 @@ static void take_quantized(struct arena *a, struct quantized *b, size_t rows, ui
         b->inverse = arena_take(a, rows, sizeof(float));
 }
 
-static void take_input(struct arena *a, struct input_buffer *b, size_t rows, uint32_t columns) {
-        b->x = arena_take(a, rows * row_stride(columns), sizeof(float));
+static void take_input(struct arena *a, struct input_buffer *b, size_t rows, size_t float_rows,
+                       uint32_t columns) {
+        b->x = arena_take(a, float_rows * row_stride(columns), sizeof(float));
         take_quantized(a, &b->by_token, rows, columns);
         take_quantized(a, &b->by_group, rows, columns);
+}
+
+/* Whether a matrix multiplies normalised rows as they are, not quantised. */
+static bool multiplies_floats(const struct model *m) {
+        unsigned forms = m->hp.pooling == POOLING_NONE ? input_form(&m->hp, &m->output) : 0;
+
+        for (uint32_t i = 0; i < m->hp.n_layer; i++) {
+                const struct layer *l = &m->layers[i];
+                const struct weight_matrix *const all[] = {&l->q, &l->k, &l->v, &l->o, &l->gate,
+                                                           &l->up, &l->down};
+
+                for (size_t j = 0; j < ARRAY_SIZE(all); j++)
+                        forms |= input_form(&m->hp, all[j]);
+        }
+        return forms & INPUT_FLOAT;
+}
+
+/* What attention works on and what the gated part works on, in one place: neither is needed while
+ * the other is there. */
+static void take_layer(struct arena *a, struct run_state *run, const struct hparams *hp) {
+        size_t rows = ENGINE_MAX_ROWS, at = a->used, end,
+               heads = row_stride(hp->n_head * hp->head_dim),
+               heads_kv = row_stride(hp->n_head_kv * hp->head_dim);
+
+        run->q = arena_take(a, rows * heads, sizeof(float));
+        run->k = arena_take(a, rows * heads_kv, sizeof(float));
+        run->v = arena_take(a, rows * heads_kv, sizeof(float));
+        run->heads = arena_take(a, rows * heads, sizeof(float));
+        end = a->used;
+        a->used = at;
+        run->gate = arena_take(a, rows * row_stride(hp->n_ff), sizeof(float));
+        a->used = MAX(a->used, end);
+        run->up = arena_take(a, rows * row_stride(MAX(hp->n_ff, hp->n_embd)), sizeof(float));
+        run->projected = run->up;
 }
 
 /* Carve all scratch out of the arena, or only count it. Logits come last: seldom all touched. */
@@ -41,14 +77,12 @@ static void take_scratch(struct engine *e) {
         struct run_state *run = &e->run;
         struct arena *a = &e->arena;
         size_t rows = ENGINE_MAX_ROWS, half = hp->rope_dim / 2,
-               partial = attention_partial(hp->head_dim),
-               heads = row_stride(hp->n_head * hp->head_dim),
-               heads_kv = row_stride(hp->n_head_kv * hp->head_dim);
+               partial = attention_partial(hp->head_dim);
 
         for (unsigned i = 0; i < pool_threads(e->pool); i++) {
                 struct thread_state *ts = &e->threads[i];
 
-                take_input(a, &ts->input, 1, widest_input(hp));
+                take_input(a, &ts->input, 1, 1, widest_input(hp));
                 ts->scratch = arena_take(a, ATTENTION_SCRATCH, sizeof(float));
                 ts->known = arena_take(a, task_queries(hp) * partial, sizeof(float));
                 ts->fresh = arena_take(a, ATTENTION_QUERIES * partial, sizeof(float));
@@ -56,17 +90,12 @@ static void take_scratch(struct engine *e) {
         run->cosines = arena_take(a, rows * half, sizeof(float));
         run->sines = arena_take(a, rows * half, sizeof(float));
         run->h = arena_take(a, rows * row_stride(hp->n_embd), sizeof(float));
-        run->projected = arena_take(a, rows * row_stride(hp->n_embd), sizeof(float));
-        run->q = arena_take(a, rows * heads, sizeof(float));
-        run->k = arena_take(a, rows * heads_kv, sizeof(float));
-        run->v = arena_take(a, rows * heads_kv, sizeof(float));
-        run->heads = arena_take(a, rows * heads, sizeof(float));
+        take_layer(a, run, hp);
         run->partials = arena_take(a, split_slots(hp) * hp->n_head * partial, sizeof(float));
         run->arrived = arena_take(a, (size_t)SPLIT_BELOW * pool_threads(e->pool),
                                   sizeof(*run->arrived));
-        run->gate = arena_take(a, rows * row_stride(hp->n_ff), sizeof(float));
-        run->up = arena_take(a, rows * row_stride(hp->n_ff), sizeof(float));
-        take_input(a, &run->input, rows, widest_input(hp));
+        take_input(a, &run->input, rows, multiplies_floats(e->model) ? rows : 0,
+                   widest_input(hp));
         run->logits = arena_take(a, rows * row_stride(n_outputs(hp)), sizeof(float));
 }
 

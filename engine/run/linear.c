@@ -64,16 +64,22 @@ struct input input_prepare(struct step *s, unsigned thread, const float *src, si
         const struct engine *e = s->e;
         struct input_buffer *b = n == 1 ? &e->threads[thread].input : &s->e->run.input;
         size_t x_stride = norm ? row_stride(columns) : stride;
+        float *one = e->threads[thread].input.x;
         const float *x = norm ? b->x : src;
         uint32_t begin = 0, end = n;
 
         if (n > 1)
                 pool_part(n, thread, pool_threads(e->pool), &begin, &end);
         for (uint32_t t = begin; t < end; t++) {
-                if (norm)
-                        e->ops->rms_norm(b->x + t * x_stride, src + t * stride, norm, columns,
-                                         e->model->hp.rms_eps);
-                quantize_row(e->ops, b, t, x + t * x_stride, columns, forms);
+                const float *row = src + t * stride;
+
+                if (norm) { /* kept where it is multiplied as it is, else only until quantised */
+                        float *to = forms & INPUT_FLOAT ? b->x + t * x_stride : one;
+
+                        e->ops->rms_norm(to, row, norm, columns, e->model->hp.rms_eps);
+                        row = to;
+                }
+                quantize_row(e->ops, b, t, row, columns, forms);
         }
         if (n > 1)
                 pool_barrier(e->pool);

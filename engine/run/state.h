@@ -22,7 +22,7 @@ struct quantized {
 
 /* Room for the input of a matrix: normalised rows and both quantised forms of them. */
 struct input_buffer {
-        float *x; /* [rows][widest] */
+        float *x; /* [rows][widest]; shared by all threads, only where a matrix multiplies floats */
         struct quantized by_token, by_group;
 };
 
@@ -43,8 +43,8 @@ struct run_state {
         float *heads;       /* [R][n_head * head_dim] attention output */
         float *partials;    /* [split_slots][n_head][attention_partial], split tasks only */
         atomic_uint *arrived; /* [SPLIT_BELOW * threads], all zero between layers */
-        float *projected;   /* [R][n_embd] output of o and down */
-        float *gate, *up;   /* [R][n_ff] */
+        float *projected;   /* [R][n_embd] output of o and down; where up is */
+        float *gate, *up;   /* [R][n_ff]; gate where q, k, v and heads are */
         float *logits;      /* [R][n_outputs] */
         float *cosines, *sines; /* [R][rope_dim / 2] */
         struct input_buffer input;
