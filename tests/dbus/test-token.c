@@ -48,14 +48,18 @@ static void refused(sd_bus *bus, const char *token, const char *error) {
         assert_string_equal(path, error);
 }
 
+struct heard {
+        unsigned count;
+};
+
 static int on_completed(sd_bus_message *m, void *userdata, sd_bus_error *e) {
-        ++*(unsigned *)userdata;
+        ((struct heard *)userdata)->count++;
         return 0;
 }
 
 static void test_known_before(void **state) {
         char expected[128], path[128], numbered[128], before[128];
-        unsigned heard = 0, others = 0;
+        struct heard heard = {}, others = {};
         struct daemon d;
         sd_bus *bus;
         int out;
@@ -78,11 +82,11 @@ static void test_known_before(void **state) {
         refused(bus, "Mine_1", ERROR_NAME("TokenInUse"));
         call_expecting(bus, expected, NAME ".Job", "Cancel", NULL);
         assert_ends(bus, numbered, "cancelled", ERROR_NAME("Cancelled"));
-        for (unsigned i = 0; heard == 0; i++) {
+        for (unsigned i = 0; heard.count == 0; i++) {
                 assert_true(i < 100);
                 pump(bus, 20);
         }
-        assert_int_equal(others, 0);
+        assert_int_equal(others.count, 0);
         refused(bus, "Mine_1", ERROR_NAME("TokenInUse")); /* it can still be looked at */
         close(out);
         sd_bus_flush_close_unref(bus);
