@@ -15,6 +15,7 @@
 #include "daemon/worker/params.h"
 #include "daemon/worker/request.h"
 #include "daemon/worker/responses_request.h"
+#include "daemon/worker/task_options.h"
 #include "engine/base/macro.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -49,6 +50,27 @@ static void check_error(const struct request_error *e) {
         require(!text.failed && text.n > 0, "an error that cannot be told");
         json_decref(v);
         secure_buf_done(&text);
+}
+
+/* The same as what goes with a text, for each verb. */
+static void check_task(const json_t *root) {
+        for (uint32_t verb = WIRE_VERB_CHAT; verb < _WIRE_VERB_MAX; verb++) {
+                struct gen_params params = { .sampling = SAMPLING_GREEDY };
+                struct task_options options = {};
+                struct request_error e = {};
+
+                if (!task_verb(verb))
+                        continue;
+                if (task_options_parse(root, verb, &options, &params, &e) < 0)
+                        check_error(&e);
+                else if (verb == WIRE_VERB_EXTRACT)
+                        require(params.grammar && options.schema, "an extract without a schema");
+                else if (verb == WIRE_VERB_CLASSIFY)
+                        require(options.labels.n >= 2 && options.labels.n <= LABELS_MAX,
+                                "labels out of range");
+                task_options_done(&options);
+                params_done(&params);
+        }
 }
 
 /* The same as a response: what was translated is a chat, whose refusals have names, too. */
@@ -100,6 +122,7 @@ static void check_body(const char *p, size_t n) {
                         "a message that is not UTF-8");
         messages_done(&messages);
         params_done(&params);
+        check_task(root);
         check_response(root);
         json_decref(root);
 }
