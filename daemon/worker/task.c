@@ -246,9 +246,19 @@ static void give(struct task *t, const void *p, size_t n) {
                 t->request.text_out(t->request.userdata, p, n);
 }
 
-/* Of a rewrite that still runs: all but white space that may be its end. */
+/* Bytes at the end of a text that may become the repeated wish. */
+static size_t echo_begun(const char *p, size_t n) {
+        size_t k = MIN(n, strlen(TASK_REWRITE_ECHO) - 1);
+
+        while (k > 0 && memcmp(p + n - k, TASK_REWRITE_ECHO, k) != 0)
+                k--;
+        return k;
+}
+
+/* Of a rewrite that still runs: all but what may be its end, or beyond it. */
 static void give_some(struct task *t, struct item *w) {
-        struct view v = trim(w->out.p, w->out.n);
+        size_t sure = w->done ? w->out.n : w->out.n - echo_begun(w->out.p, w->out.n);
+        struct view v = trim(w->out.p, sure);
         const char *start = t->request.text + w->piece.offset;
         size_t end = v.n ? (size_t)((const char *)v.p - w->out.p) + v.n : 0;
 
@@ -341,16 +351,23 @@ static size_t empty_lines(const char *p, size_t n) {
         return lines;
 }
 
-/* A small model that has answered goes on with something else. A rewrite in plain prose has as many
- * paragraphs as its piece. */
+/* A small model that has answered may repeat the wish, or go on with something else. A rewrite that
+ * gets many more paragraphs than its piece has (a greeting and an end are none of those) is cut,
+ * and the answer says so. */
 static void look_for_end(struct task *t, struct item *w) {
         struct view v = inside(t, w), out = trim(w->out.p, w->out.n);
-        size_t end = paragraphs_end((const char *)out.p, out.n,
-                                    empty_lines((const char *)v.p, v.n));
+        const char *p = (const char *)out.p, *echo;
+        size_t end = paragraphs_end(p, out.n, 2 * empty_lines((const char *)v.p, v.n) + 2);
 
-        if (end == out.n || t->request.options->format == WIRE_REWRITE_MARKDOWN)
+        if (t->request.verb != WIRE_VERB_REWRITE)
                 return;
-        w->out.n = (size_t)((const char *)out.p - w->out.p) + end;
+        echo = out.n ? memmem(p, out.n, TASK_REWRITE_ECHO, strlen(TASK_REWRITE_ECHO)) : NULL;
+        if (echo)
+                end = MIN(end, (size_t)(echo - p));
+        if (end == out.n)
+                return;
+        t->coverage.cut |= !echo;
+        w->out.n = (size_t)(p - w->out.p) + end;
         w->enough = true;
         scheduler_cancel(t->request.scheduler, w->generation);
 }

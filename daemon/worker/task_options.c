@@ -112,13 +112,42 @@ static int parse_instructions(const json_t *v, struct task_options *o, struct ge
         return o->instructions ? 0 : -ENOMEM;
 }
 
+/* Is a member said by its name? Not one that has more to say than its type and limits. */
+static bool is_plain(const json_t *member) {
+        static const char *const telling[] = { "description", "enum", "const", "properties",
+                                               "items", "anyOf", "allOf", "oneOf",
+                                               "$ref", "pattern", "format" };
+
+        for (size_t i = 0; i < ARRAY_SIZE(telling); i++)
+                if (json_object_get(member, telling[i]))
+                        return false;
+        return true;
+}
+
+/* What the prompt says of a schema: the names of a flat object, which small models understand best;
+ * else all of it. malloc'd; NULL without memory. */
+static char *describe_schema(const json_t *v) {
+        _cleanup_(secure_buf_done) struct secure_buf names = {};
+        const char *name;
+        json_t *member;
+
+        json_object_foreach(json_object_get(v, "properties"), name, member) {
+                if (!is_plain(member))
+                        return json_dumps(v, JSON_COMPACT | JSON_ENCODE_ANY);
+                secure_buf_puts(&names, names.n ? ", " : "");
+                secure_buf_puts(&names, name);
+        }
+        return names.n || names.failed ? secure_buf_take(&names)
+                                       : json_dumps(v, JSON_COMPACT | JSON_ENCODE_ANY);
+}
+
 static int parse_schema(const json_t *v, struct task_options *o, struct gen_params *p,
                         struct request_error *e) {
         int r = schema_compile(v, "schema", &p->grammar, e);
 
         if (r < 0)
                 return r;
-        o->schema = json_dumps(v, JSON_COMPACT | JSON_ENCODE_ANY);
+        o->schema = describe_schema(v);
         return o->schema ? 0 : -ENOMEM;
 }
 

@@ -15,7 +15,7 @@ enum { LABELS_MAX = 64, LABEL_BYTES_MAX = 256, INSTRUCTIONS_BYTES_MAX = 16384 };
 struct task_options {
         uint32_t tone, length, format; /* rewrite: enum wire_rewrite_tone, _length, _format */
         char *instructions;            /* what else is wanted, or NULL */
-        char *schema;                  /* extract: as compact JSON, for the prompt */
+        char *schema;                  /* extract: for the prompt, as names or as JSON */
         struct messages labels;        /* classify: 2 to LABELS_MAX different ones */
 };
 void task_options_done(struct task_options *o);

@@ -30,7 +30,7 @@ static const char *format_words(uint32_t format) {
 
 /* Asked before the text; otherwise after it. */
 static bool asks_first(uint32_t verb, const struct task_options *o) {
-        return verb == WIRE_VERB_PROOFREAD ||
+        return verb == WIRE_VERB_PROOFREAD || verb == WIRE_VERB_CLASSIFY ||
                (verb == WIRE_VERB_REWRITE && o->length == WIRE_REWRITE_LENGTH_AS_IS);
 }
 
@@ -43,7 +43,7 @@ static void put_instructions(struct secure_buf *b, const struct task_options *o)
 
 static void put_labels(struct secure_buf *b, const struct messages *labels) {
         for (size_t i = 0; i < labels->n; i++) {
-                secure_buf_puts(b, i ? ", " : "");
+                secure_buf_puts(b, i == 0 ? "" : i + 1 < labels->n ? ", " : " or ");
                 secure_buf_append(b, labels->items[i].content, labels->items[i].n);
         }
 }
@@ -70,14 +70,14 @@ static void put_wish(struct secure_buf *b, uint32_t verb, const struct task_opti
                                      "nothing else.", text);
                 break;
         case WIRE_VERB_EXTRACT:
-                secure_buf_printf(b, "Extract the information from %s as JSON that fits this "
-                                     "schema: ", text);
+                secure_buf_printf(b, "Extract from %s, as JSON: ", text);
                 secure_buf_puts(b, o->schema);
+                secure_buf_puts(b, ".");
                 break;
         case WIRE_VERB_CLASSIFY:
-                secure_buf_printf(b, "Which of these labels fits %s best: ", text);
+                secure_buf_printf(b, "Classify %s as ", text);
                 put_labels(b, &o->labels);
-                secure_buf_puts(b, "? Answer with the label only.");
+                secure_buf_puts(b, o->instructions ? "." : ":");
                 break;
         }
         put_instructions(b, o);

@@ -8,6 +8,9 @@
 #include "daemon/worker/task_options.h"
 #include "engine/text/vocab.h"
 
+/* The beginning of the wish for a rewrite, when an answer repeats it after itself. */
+#define TASK_REWRITE_ECHO "\n\nRewrite th"
+
 /* Append the whole prompt to out. text: UTF-8 of a user, like the options never control tokens.
  * Returns as chat_encode. */
 int task_prompt_encode(const struct vocab *v, uint32_t verb, const struct task_options *o,

@@ -85,11 +85,11 @@ class Verbs(unittest.TestCase):
     def test_long_text_in_pieces(self):
         text = "\n\n".join(f"Part {i}. The town built bridge number {i} over the river, and it "
                            "cost a lot of money, which the council had not foreseen." * 2
-                           for i in range(30))
-        self.assertGreater(len(text), 6000)
+                           for i in range(14))
+        self.assertGreater(len(text), 3000)
         r = self.post("rewrite", {"text": text, "length": "shorter"})
         self.check_whole(r, text, ("stop", "length"))
-        self.assertGreaterEqual(r["coverage"]["pieces"], 3)
+        self.assertGreaterEqual(r["coverage"]["pieces"], 2)
         # the same with the body as text, streamed, and as bare text
         _, _, data = self.d.request("POST", "/v1/rewrite?length=shorter&stream=true",
                                     text.encode())
