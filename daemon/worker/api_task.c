@@ -125,7 +125,7 @@ static json_t *comma_list(const char *text) {
 /* The options of the query as if they stood in a JSON body. */
 static int query_options(struct conn *c, json_t *root, struct request_error *e) {
         static const char *const names[] = { "tone", "length", "format", "instructions", "labels",
-                                             "max_tokens" };
+                                             "max_tokens", "receipt" };
         _cleanup_(secure_buf_done) struct secure_buf value = {};
         char *p = secure_buf_reserve(&value, QUERY_VALUE_MAX);
         int r = p ? 0 : -ENOMEM;

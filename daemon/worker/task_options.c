@@ -204,7 +204,7 @@ static const struct {
 } generation[] = {
         { "messages", 0 },       { "prompt", 0 },        { "tools", 0 },
         { "response_format", 0 }, { "json_schema", 0 },  { "json-schema", 0 },
-        { "logprobs", 0 },       { "top_logprobs", 0 },  { "stop", 0 },
+        { "receipt", 0 },        { "logprobs", 0 },       { "top_logprobs", 0 },  { "stop", 0 },
         { "max_tokens", EXTRACT }, { "max_completion_tokens", EXTRACT },
         { "temperature", TEXTS }, { "top_p", TEXTS },    { "top_k", TEXTS },
         { "min_p", TEXTS },      { "seed", TEXTS },      { "repeat_penalty", TEXTS },
@@ -223,6 +223,9 @@ static int check_generation(const json_t *root, unsigned bit, const struct gen_p
                 if (!(generation[i].verbs & bit) && present(root, generation[i].name))
                         return request_fail(e, ERROR_UNSUPPORTED, generation[i].name,
                                             "This verb does not take the field.");
+        if (p->receipt)
+                return request_fail(e, ERROR_UNSUPPORTED, "bn.receipt",
+                                    "There are no receipts of this verb.");
         if (p->stream && bit == CLASSIFY)
                 return request_fail(e, ERROR_UNSUPPORTED, "stream",
                                     "Scores come all at once.");

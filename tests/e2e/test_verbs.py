@@ -193,6 +193,7 @@ class Verbs(unittest.TestCase):
         refused("rewrite", {**text, "labels": ["a", "b"]}, "labels")
         refused("rewrite", {**text, "max_tokens": 5}, "max_tokens")
         refused("rewrite", {**text, "instructions": "x" * 20000}, "instructions")
+        refused("rewrite", {**text, "bn": {"receipt": True}}, "bn.receipt")
         refused("proofread", {**text, "length": "shorter"}, "length")
         refused("proofread", {**text, "stop": "BANANA"}, "stop")
         refused("extract", text, "schema")
