@@ -250,6 +250,27 @@ static void coming_again_gains_nothing(void **state) {
         all_leave(&m);
 }
 
+/* Between users by weight, however many jobs they have, and exactly also where a division leaves
+ * something. */
+static void users_have_weights(void **state) {
+        struct sim m = {0};
+        struct sim_job *b = add(&m, TURN_INTERACTIVE, 2, 9, 9);
+        uint64_t before;
+
+        for (unsigned k = 0; k < 3; k++)
+                add(&m, TURN_INTERACTIVE, 1, k, k);
+        turn_set_weight(b->turn, 300);
+        for (unsigned k = 0; k < 4000; k++)
+                serve(&m, 1);
+        assert_in_range(b->served, 2999, 3001);
+        turn_set_weight(b->turn, 7);
+        before = b->served;
+        for (unsigned k = 0; k < 10700; k++)
+                serve(&m, 1);
+        assert_in_range(b->served - before, 699, 701);
+        all_leave(&m);
+}
+
 static void entering_twice(void **state) {
         const uint64_t keys[] = { 1, 2, 3 };
         struct turns t = {0};
@@ -275,6 +296,7 @@ int main(void) {
                 cmocka_unit_test(every_level_is_fair),
                 cmocka_unit_test(idleness_saves_nothing),
                 cmocka_unit_test(coming_again_gains_nothing),
+                cmocka_unit_test(users_have_weights),
                 cmocka_unit_test(entering_twice),
         };
 
