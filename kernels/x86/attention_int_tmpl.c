@@ -260,8 +260,8 @@ INLINE void attend_int(const struct attention_block *b, bool wide) {
                 case 2: attend_tile_int(b, i, 2, VECTORS_2, wide); break;
                 case 3: attend_tile_int(b, i, 3, VECTORS_3, wide); break;
                 case 4: attend_tile_int(b, i, 4, VECTORS_4, wide); break;
-                case 5: attend_tile_int(b, i, 5, VECTORS_MANY, wide); break;
-                case 6: attend_tile_int(b, i, 6, VECTORS_MANY, wide); break;
+                case 5: attend_tile_int(b, i, 5, 2, wide); break;
+                case 6: attend_tile_int(b, i, 6, 2, wide); break;
                 case 7: attend_tile_int(b, i, 7, 2, wide); break;
                 default: attend_tile_int(b, i, 8, 2, wide); break;
                 }
