@@ -345,9 +345,9 @@ static int get_interface_version(sd_bus *bus, const char *path, const char *inte
 
 static int get_features(sd_bus *bus, const char *path, const char *interface, const char *property,
                         sd_bus_message *reply, void *userdata, sd_bus_error *e) {
-        return sd_bus_message_append(reply, "as", 14, "generate", "summarize", "events", "quota",
+        return sd_bus_message_append(reply, "as", 15, "generate", "summarize", "events", "quota",
                                      "residency", "detach", "sessions", "count", "token", "rewrite",
-                                     "proofread", "extract", "classify", "embed");
+                                     "proofread", "extract", "classify", "embed", "receipt");
 }
 
 static int get_version(sd_bus *bus, const char *path, const char *interface, const char *property,

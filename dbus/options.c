@@ -10,7 +10,7 @@
 #include "engine/base/macro.h"
 #include "policy/limits.h"
 
-enum kind { WORD, UINT, DOUBLE, SEED, DEADLINE, MODE, DETACH, KEEP, TOKEN, UNSUPPORTED };
+enum kind { WORD, UINT, DOUBLE, SEED, DEADLINE, MODE, DETACH, KEEP, TOKEN, RECEIPT, UNSUPPORTED };
 enum {
         FOR_GENERATE = 1 << 0, FOR_SUMMARIZE = 1 << 1, FOR_REWRITE = 1 << 2, FOR_PROOFREAD = 1 << 3,
         FOR_EXTRACT = 1 << 4, FOR_CLASSIFY = 1 << 5, FOR_EMBED = 1 << 6, FOR_COUNT = 1 << 7,
@@ -60,7 +60,7 @@ static const struct rule rules[] = {
         { "keep-result-usec", KEEP, FOR_ALL & ~FOR_EMBED, FIELD(keep_usec), NULL, 0, 0 },
         { "token", TOKEN, FOR_ALL, 0, NULL, 0, 0 },
         { "grammar", UNSUPPORTED, FOR_ALL, 0, NULL, 0, 0 },
-        { "receipt", UNSUPPORTED, FOR_ALL, 0, NULL, 0, 0 },
+        { "receipt", RECEIPT, FOR_GENERATE | FOR_SUMMARIZE, 0, NULL, 0, 0 },
 };
 
 struct wire_job options_default(enum wire_verb verb) {
@@ -144,9 +144,14 @@ enum error_code options_read_token(sd_bus_message *m, const char **ret) {
                                                                            : ERROR_INVALID_INPUT;
 }
 
+/* What is no field of a wire_job. */
+struct other {
+        bool detach, receipt;
+        const char *token;
+};
+
 static enum error_code read_value(sd_bus_message *m, const struct rule *rule,
-                                  struct wire_job *job, bool *ret_detach,
-                                  const char **ret_token) {
+                                  struct wire_job *job, struct other *ret) {
         void *field = (char *)job + rule->offset;
         enum error_code error;
         uint32_t mode;
@@ -166,9 +171,11 @@ static enum error_code read_value(sd_bus_message *m, const struct rule *rule,
         case KEEP:
                 return read_u64(m, LIMIT_KEEP_LEAST_USEC, LIMIT_KEEP_MOST_USEC, field);
         case TOKEN:
-                return options_read_token(m, ret_token);
+                return options_read_token(m, &ret->token);
         case DETACH:
-                return read_bool(m, ret_detach);
+                return read_bool(m, &ret->detach);
+        case RECEIPT:
+                return read_bool(m, &ret->receipt);
         case MODE:
                 error = read_word(m, rule, &mode);
                 if (error == ERROR_NONE)
@@ -188,11 +195,29 @@ static void copy_key(const char *key, char ret[OPTION_KEY_MAX + 1]) {
                 memcpy(ret, key, n + 1);
 }
 
+/* Options that need others. */
+static enum error_code check_options(struct wire_job *job, const struct other *o,
+                                     char ret_key[OPTION_KEY_MAX + 1]) {
+        if (job->keep_usec && !o->detach) { /* nobody would keep it */
+                copy_key("keep-result-usec", ret_key);
+                return ERROR_INVALID_INPUT;
+        }
+        if (o->receipt && job->output_format != WIRE_OUTPUT_EVENTS) { /* text has no place for it */
+                copy_key("receipt", ret_key);
+                return ERROR_INVALID_INPUT;
+        }
+        if (o->detach && !job->keep_usec)
+                job->keep_usec = LIMIT_KEEP_DEFAULT_USEC;
+        if (o->receipt)
+                job->output_format = WIRE_OUTPUT_RECEIPT;
+        return ERROR_NONE;
+}
+
 static enum error_code read_options(sd_bus_message *m, unsigned bit, struct wire_job *job,
                                     const char **ret_token,
                                     char ret_key[OPTION_KEY_MAX + 1]) {
         enum error_code error = ERROR_NONE;
-        bool detach = false;
+        struct other other = {};
         int r;
 
         ret_key[0] = '\0';
@@ -206,7 +231,7 @@ static enum error_code read_options(sd_bus_message *m, unsigned bit, struct wire
                         return ERROR_INVALID_INPUT;
                 copy_key(key, ret_key);
                 rule = find_rule(key, bit);
-                error = rule ? read_value(m, rule, job, &detach, ret_token) : ERROR_INVALID_INPUT;
+                error = rule ? read_value(m, rule, job, &other) : ERROR_INVALID_INPUT;
                 if (error == ERROR_NONE && sd_bus_message_exit_container(m) < 0)
                         return ERROR_INVALID_INPUT;
         }
@@ -215,13 +240,8 @@ static enum error_code read_options(sd_bus_message *m, unsigned bit, struct wire
         ret_key[0] = '\0';
         if (r < 0 || sd_bus_message_exit_container(m) < 0)
                 return ERROR_INVALID_INPUT;
-        if (job->keep_usec && !detach) { /* nobody would keep it */
-                copy_key("keep-result-usec", ret_key);
-                return ERROR_INVALID_INPUT;
-        }
-        if (detach && !job->keep_usec)
-                job->keep_usec = LIMIT_KEEP_DEFAULT_USEC;
-        return ERROR_NONE;
+        *ret_token = other.token;
+        return check_options(job, &other, ret_key);
 }
 
 enum error_code options_read(sd_bus_message *m, struct wire_job *job, const char **ret_token,

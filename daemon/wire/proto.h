@@ -79,7 +79,9 @@ enum wire_verb { WIRE_VERB_CHAT = 1, WIRE_VERB_COMPLETE, WIRE_VERB_SUMMARIZE,
 enum wire_priority { WIRE_PRIORITY_INTERACTIVE = 0, WIRE_PRIORITY_BACKGROUND = 1 };
 enum wire_input_format { WIRE_INPUT_TEXT = 0, WIRE_INPUT_CHAT_JSON, WIRE_INPUT_REQUEST_JSON,
                          _WIRE_INPUT_MAX };
-enum wire_output_format { WIRE_OUTPUT_TEXT = 0, WIRE_OUTPUT_EVENTS, _WIRE_OUTPUT_MAX };
+enum wire_output_format { WIRE_OUTPUT_TEXT = 0, WIRE_OUTPUT_EVENTS,
+                          WIRE_OUTPUT_RECEIPT, /* events, the last one with a receipt */
+                          _WIRE_OUTPUT_MAX };
 enum wire_summary_type { WIRE_SUMMARY_TLDR = 0, WIRE_SUMMARY_TEASER, WIRE_SUMMARY_KEY_POINTS,
                          WIRE_SUMMARY_HEADLINE, _WIRE_SUMMARY_TYPE_MAX };
 enum wire_summary_length { WIRE_LENGTH_SHORT = 0, WIRE_LENGTH_MEDIUM, WIRE_LENGTH_LONG,

@@ -19,6 +19,7 @@ static const struct route {
         { "/v1/chat/completions/input_tokens", HTTP_POST, api_chat_count },
         { "/v1/completions", HTTP_POST, api_completion },
         { "/v1/responses", HTTP_POST, api_responses },
+        { "/v1/responses/input_tokens", HTTP_POST, api_responses_count },
         { "/v1/embeddings", HTTP_POST, api_embeddings },
         { "/v1/summarize", HTTP_POST, api_summarize },
         { "/v1/rewrite", HTTP_POST, api_rewrite },

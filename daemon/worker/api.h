@@ -15,6 +15,7 @@ void api_chat(struct conn *c);
 void api_chat_count(struct conn *c);
 void api_completion(struct conn *c);
 void api_responses(struct conn *c);
+void api_responses_count(struct conn *c);
 void api_embeddings(struct conn *c);
 void api_summarize(struct conn *c);
 void api_rewrite(struct conn *c);
@@ -36,6 +37,9 @@ void api_ollama_generate(struct conn *c);
 void api_ollama_embed(struct conn *c);
 void api_ollama_embeddings(struct conn *c);
 void api_ollama_admin(struct conn *c);
+
+/* Of an exchange that only counts (job_spec.count): the answer. */
+void api_whole_count(struct exchange *x, const struct job_result *r);
 
 /* The body as a JSON object with its model and generation fields in *spec. Returns a new reference,
  * or NULL after having answered with the error. */

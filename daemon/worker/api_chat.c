@@ -112,14 +112,14 @@ static const struct exchange_format format = {
 };
 
 /* As llama-server answers; context_length is ours. */
-static void whole_count(struct exchange *x, const struct job_result *r) {
+void api_whole_count(struct exchange *x, const struct job_result *r) {
         reply_json(x->conn, 200,
                    json_pack("{s:s,s:I,s:I}", "object", "response.input_tokens", "input_tokens",
                              (json_int_t)r->tokens_in, "context_length", (json_int_t)r->context),
                    0);
 }
 
-static const struct exchange_format counted = { .id_prefix = "", .whole = whole_count };
+static const struct exchange_format counted = { .id_prefix = "", .whole = api_whole_count };
 
 static void serve(struct conn *c, bool count) {
         _cleanup_(job_spec_done) struct job_spec spec;

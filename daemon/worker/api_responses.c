@@ -299,7 +299,12 @@ static bool load(struct conn *c, struct job_spec *spec, json_t **ret_echo) {
         return ok;
 }
 
-void api_responses(struct conn *c) {
+static const struct exchange_format counted = {
+        .id_prefix = "", .whole = api_whole_count, .rename = responses_rename,
+        .free_own = own_free,
+};
+
+static void serve(struct conn *c, bool count) {
         _cleanup_(job_spec_done) struct job_spec spec;
         struct own *o;
 
@@ -314,9 +319,19 @@ void api_responses(struct conn *c) {
                 own_free(o);
                 return;
         }
-        exchange_start(c, &format, &spec, false);
+        spec.count = count;
+        spec.params.stream &= !count;
+        exchange_start(c, count ? &counted : &format, &spec, false);
         if (c->exchange)
                 c->exchange->own = o;
         else
                 own_free(o);
+}
+
+void api_responses(struct conn *c) {
+        serve(c, false);
+}
+
+void api_responses_count(struct conn *c) {
+        serve(c, true);
 }

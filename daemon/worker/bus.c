@@ -79,6 +79,10 @@ static void set_over(struct bus_job *b) {
         b->job = NULL;
 }
 
+static bool has_events(const struct bus_job *b) {
+        return b->message.output_format != WIRE_OUTPUT_TEXT;
+}
+
 static bool can_write(const struct bus_job *b) {
         return b->output_kind == KIND_PIPE || b->output_kind == KIND_SOCKET;
 }
@@ -92,7 +96,7 @@ static void stop_keeping(struct bus_job *b) {
 
 /* What the client reads last. Nothing is written to a descriptor that could block. */
 static void write_end(struct bus_job *b, const struct job_result *r) {
-        if (b->message.output_format == WIRE_OUTPUT_EVENTS && can_write(b))
+        if (has_events(b) && can_write(b))
                 bus_format_end(&b->out, b->message.verb, r);
         b->step = BUS_WRITING;
         b->job = NULL;
@@ -183,7 +187,7 @@ static void on_text(void *userdata, const char *text, size_t n) {
         b->text_came = true;
         if (!has_room(b, n, &e))
                 job_cancel_with(b->job, &e);
-        else if (b->message.output_format == WIRE_OUTPUT_EVENTS)
+        else if (has_events(b))
                 bus_format_text(&b->out, text, n);
         else
                 secure_buf_append(&b->out, text, n);
@@ -193,13 +197,13 @@ static void on_correction(void *userdata, uint64_t start, uint64_t end, const ch
                           size_t n) {
         struct bus_job *b = userdata;
 
-        if (b->message.output_format == WIRE_OUTPUT_EVENTS)
+        if (has_events(b))
                 bus_format_correction(&b->out, start, end, text, n);
 }
 
 /* Text shows progress by itself, but that of a summary has stages before it. */
 static bool shows_progress(const struct bus_job *b, const struct job_progress *p) {
-        return b->message.output_format == WIRE_OUTPUT_EVENTS && (p->stage || !b->text_came);
+        return has_events(b) && (p->stage || !b->text_came);
 }
 
 static void on_progress(void *userdata, const struct job_progress *p) {

@@ -145,6 +145,7 @@ static void use_options(const struct wire_job *m, struct job_spec *spec) {
                 p->sampling.top_k = m->top_k;
         if (m->has_seed)
                 p->sampling.seed = m->seed;
+        p->receipt |= m->output_format == WIRE_OUTPUT_RECEIPT;
 }
 
 static json_t *user_message(const char *text, size_t n) {

@@ -22,7 +22,8 @@ def main():
     os.write(document, sys.stdin.buffer.read())
     os.lseek(document, 0, os.SEEK_SET)
     fds = Gio.UnixFDList.new_from_array([document])
-    options = {key: GLib.Variant("s", word) for key, word in
+    options = {key: GLib.Variant("b", True) if word == "true" else GLib.Variant("s", word)
+               for key, word in
                (option.split("=", 1) for option in sys.argv[3:])}
     if sys.argv[2] in ("Summarize", "Generate"):
         options["max-output-tokens"] = GLib.Variant("u", 60)

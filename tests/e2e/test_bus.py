@@ -98,6 +98,19 @@ class Bus(unittest.TestCase):
                            env=self.env, capture_output=True, text=True, check=False)
         self.assertIn("Error.InvalidInput", r.stderr)
 
+    def test_receipt(self):
+        lines = self.events("Generate", {"seed": 3, "messages": [
+            {"role": "user", "content": "Hello!"}]}, "receipt=true")
+        _, r = self.d.chat("Hello!", seed=3, max_tokens=60, bn={"receipt": True})
+        self.assertEqual(lines[-1]["bn"], r["bn"])
+        self.assertEqual([v for v in lines[:-1] if "bn" in v], [])
+        self.assertIn("receipt", self.events("Summarize", {"text": TEXT}, "receipt=true")[-1]["bn"])
+        for method, options in (("Generate", []), ("Rewrite", ["output=events"])):
+            r = subprocess.run([SYSTEM_PYTHON, CLIENT, "session", method, "receipt=true", *options],
+                               input=TEXT, env=self.env, capture_output=True, text=True,
+                               check=False)
+            self.assertIn("Error.InvalidInput", r.stderr)
+
     def test_left_and_come_back_to(self):
         out = json.loads(self.tool(SYSTEM_PYTHON, JOBS, self.env["DBUS_SESSION_BUS_ADDRESS"]))
         self.assertEqual((out["result"], out["tokens"]), ("done", 300))

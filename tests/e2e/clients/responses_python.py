@@ -54,6 +54,9 @@ assert (message.type, message.role, message.status) == ("message", "assistant", 
 assert message.content[0].annotations == []
 type(whole).model_validate(whole.model_dump(mode="json"))
 
+assert c.responses.input_tokens.count(
+    model=MODEL, input=FRANCE).input_tokens == whole.usage.input_tokens
+
 # The same as parts, as a conversation, and with what the last answer was.
 parts = [{"role": "user", "content": [{"type": "input_text", "text": FRANCE}]}]
 assert c.responses.create(model=MODEL, input=parts).output_text == whole.output_text
