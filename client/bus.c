@@ -154,7 +154,7 @@ int bus_job_path(const char *id, char *path, size_t size) {
 
         if (n > 0 && (size_t)n < size && sd_bus_object_path_is_valid(path))
                 return 0;
-        term_error("a job is named as bnctl ps shows it");
+        term_error(*id ? "a job is named as bnctl ps shows it" : "which job? bnctl ps lists them");
         return EXIT_USAGE;
 }
 

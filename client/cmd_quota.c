@@ -245,10 +245,16 @@ static void print_table(const struct quota *q) {
 
         printf("Quota of uid %" PRIu32 "%s%s\n%-20s %16s %16s\n", q->uid,
                q->slice[0] ? " in " : "", q->slice, "", "LIMIT", "USED");
-        for (unsigned i = 0; i < _QUOTA_MAX; i++)
-                printf("%-20s %16s %16s\n", quota_row((enum quota_key)i)->name,
-                       print_value((enum quota_key)i, &q->limits[i], limit),
-                       print_used((enum quota_key)i, &q->used[i], used));
+        for (unsigned i = 0; i < _QUOTA_MAX; i++) {
+                const char *name = quota_row((enum quota_key)i)->name;
+
+                print_value((enum quota_key)i, &q->limits[i], limit);
+                if (strlen(limit) > 16) /* a list of words, of which none is used up */
+                        printf("%-20s %s\n", name, limit);
+                else
+                        printf("%-20s %16s %16s\n", name, limit,
+                               print_used((enum quota_key)i, &q->used[i], used));
+        }
         printf("The day begins anew in %" PRIu64 " min. ",
                q->reset_usec / 1000000 > now ? (q->reset_usec / 1000000 - now + 59) / 60 : 0);
         if (q->next_allowed_usec / 1000000 > now)

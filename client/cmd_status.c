@@ -3,6 +3,7 @@
 #include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "client/bus.h"
 #include "client/commands.h"
@@ -23,8 +24,11 @@ static int get_availability(sd_bus *bus, sd_bus_message **m, struct availability
         return r;
 }
 
+/* Of those that have not ended. */
 static void count_job(void *userdata, const struct bus_job *j) {
-        (*(unsigned *)userdata)++;
+        if (strcmp(j->state, "done") != 0 && strcmp(j->state, "cancelled") != 0 &&
+            strcmp(j->state, "failed") != 0)
+                (*(unsigned *)userdata)++;
 }
 
 static void print(const struct options *o, const char *version, const struct availability *a,
@@ -38,9 +42,8 @@ static void print(const struct options *o, const char *version, const struct ava
                 json_decref(out);
                 return;
         }
-        printf("bitnetd %s\n  socket     %s\n  answers    %s (%s)\n  your jobs  %u\n", version,
-               o->socket, a->available ? "yes" : "no", a->available ? a->reason : a->message,
-               jobs);
+        printf("bitnetd %s\n  socket     %s\n  answers    %s%s\n  your jobs  %u\n", version,
+               o->socket, a->available ? "yes" : "no: ", a->available ? "" : a->message, jobs);
 }
 
 int cmd_status(struct options *o) {

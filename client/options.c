@@ -68,10 +68,15 @@ static const struct option long_options[] = {
         {NULL, 0, NULL, 0},
 };
 
+enum { USAGE_WIDTH = 28 };
+
 static void print_overview(const struct verb *verbs, size_t n) {
         puts("bnctl: ask the local language model of this machine (bitnetd)\n\nUsage:");
         for (size_t i = 0; i < n; i++)
-                printf("  bnctl %-28s %s\n", verbs[i].usage, verbs[i].summary);
+                printf("  bnctl %-*s%s%*s%s\n", USAGE_WIDTH, verbs[i].usage,
+                       strlen(verbs[i].usage) > USAGE_WIDTH ? "\n" : "",
+                       strlen(verbs[i].usage) > USAGE_WIDTH ? USAGE_WIDTH + 9 : 1, "",
+                       verbs[i].summary);
         puts("\nbnctl VERB --help explains a verb and its options.\n\n"
              "Examples:\n"
              "  bnctl ask \"What is the capital of France?\"\n"
@@ -242,8 +247,11 @@ static bool takes(const struct verb *verb, int c) {
 /* 0: go on; otherwise *ret_status is set and the program ends. */
 static int take_options(struct options *o, const struct verb *verb, int argc, char **argv,
                         int *ret_status) {
+        char name[48];
         int c;
 
+        snprintf(name, sizeof(name), "bnctl %s", verb->name);
+        argv[0] = name; /* for getopt_long's own messages */
         while ((c = getopt_long(argc, argv, "hm:s:f:n:jqv", long_options, NULL)) != -1) {
                 const char **value = value_slot(o, c);
                 bool *flag = flag_slot(o, c);

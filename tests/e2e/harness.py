@@ -12,6 +12,7 @@ import socket
 import subprocess
 import tempfile
 import time
+import unittest
 
 BUILD = os.environ["BITNETD_BUILD_ROOT"]
 SOURCE = os.environ["BITNETD_SOURCE_ROOT"]
@@ -126,6 +127,33 @@ def running(*options, **kw):
         raise
     finally:
         d.stop()
+
+
+class DaemonCase(unittest.TestCase):
+    """One daemon for all tests of a class: self.d."""
+    daemon = {}  # how it runs
+
+    @classmethod
+    def setUpClass(cls):
+        cls.d = cls.enterClassContext(running(**cls.daemon))
+
+
+@contextlib.contextmanager
+def session_bus():
+    """A message bus of our own; its address."""
+    with tempfile.TemporaryDirectory(prefix="bitnetd-bus-") as folder:
+        path = os.path.join(folder, "bus")
+        bus = subprocess.Popen(["dbus-daemon", "--session", "--nofork", "--nopidfile",
+                                "--address=unix:path=" + path])
+        try:
+            while not os.path.exists(path):
+                if bus.poll() is not None:
+                    raise RuntimeError("dbus-daemon did not start")
+                time.sleep(0.02)
+            yield "unix:path=" + path
+        finally:
+            bus.terminate()
+            bus.wait()
 
 
 def have(*modules):

@@ -4,14 +4,11 @@ interface carries no text."""
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
-import tempfile
-import time
 import unittest
 
-from harness import SOURCE, running
+from harness import SOURCE, running, session_bus
 
 CLIENT = os.path.join(SOURCE, "tests/e2e/bus_client.py")
 JOBS = os.path.join(SOURCE, "tests/e2e/bus_jobs.py")
@@ -28,22 +25,9 @@ WORDS = {"model", "use_case", "reason", "message", "result", "state", "verb", "n
 class Bus(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
-        cls.dir = tempfile.mkdtemp(prefix="bitnetd-bus-")
-        address = "unix:path=" + os.path.join(cls.dir, "bus")
-        cls.bus = subprocess.Popen(["dbus-daemon", "--session", "--nofork", "--nopidfile",
-                                    "--address=" + address])
-        while not os.path.exists(os.path.join(cls.dir, "bus")):
-            time.sleep(0.02)
+        address = cls.enterClassContext(session_bus())
         cls.env = dict(os.environ, DBUS_SESSION_BUS_ADDRESS=address)
-        cls.context = running(env={"DBUS_SESSION_BUS_ADDRESS": address})
-        cls.d = cls.context.__enter__()
-
-    @classmethod
-    def tearDownClass(cls):
-        cls.context.__exit__(None, None, None)
-        cls.bus.terminate()
-        cls.bus.wait()
-        shutil.rmtree(cls.dir, ignore_errors=True)
+        cls.d = cls.enterClassContext(running(env={"DBUS_SESSION_BUS_ADDRESS": address}))
 
     def tool(self, *args, **kw):
         r = subprocess.run(args, env=self.env, capture_output=True, text=True, timeout=180,

@@ -6,11 +6,10 @@ import os
 import shutil
 import subprocess
 import sys
-import tempfile
 import time
 import unittest
 
-from harness import SOURCE, running
+from harness import SOURCE, running, session_bus
 
 CLIENTS = os.path.join(SOURCE, "tests/e2e/clients")
 BUS_SD = sys.argv.pop(1)
@@ -27,27 +26,14 @@ def have_module(name):
 class BusClients(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
-        cls.dir = tempfile.mkdtemp(prefix="bitnetd-bus-")
-        cls.address = "unix:path=" + os.path.join(cls.dir, "bus")
-        cls.bus = subprocess.Popen(["dbus-daemon", "--session", "--nofork", "--nopidfile",
-                                    "--address=" + cls.address])
-        while not os.path.exists(os.path.join(cls.dir, "bus")):
-            time.sleep(0.02)
+        cls.address = cls.enterClassContext(session_bus())
         cls.env = dict(os.environ, DBUS_SESSION_BUS_ADDRESS=cls.address)
-        cls.context = running(env={"DBUS_SESSION_BUS_ADDRESS": cls.address})
-        cls.d = cls.context.__enter__()
+        cls.d = cls.enterClassContext(running(env={"DBUS_SESSION_BUS_ADDRESS": cls.address}))
         # the sockets answer a moment before the name is there
         for _ in range(500):
             if cls.tool("busctl", "--address=" + cls.address, "status", NAME).returncode == 0:
                 break
             time.sleep(0.02)
-
-    @classmethod
-    def tearDownClass(cls):
-        cls.context.__exit__(None, None, None)
-        cls.bus.terminate()
-        cls.bus.wait()
-        shutil.rmtree(cls.dir, ignore_errors=True)
 
     @classmethod
     def tool(cls, *command, **kw):

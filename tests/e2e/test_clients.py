@@ -6,21 +6,12 @@ import subprocess
 import sys
 import unittest
 
-from harness import SMOL, SOURCE, have, running
+from harness import SMOL, SOURCE, DaemonCase, have
 
 CLIENTS = os.path.join(SOURCE, "tests/e2e/clients")
 
 
-class Clients(unittest.TestCase):
-    @classmethod
-    def setUpClass(cls):
-        cls.context = running()
-        cls.d = cls.context.__enter__()
-
-    @classmethod
-    def tearDownClass(cls):
-        cls.context.__exit__(None, None, None)
-
+class Clients(DaemonCase):
     def run_client(self, *command):
         r = subprocess.run([*command, self.d.socket, SMOL], capture_output=True, text=True,
                            timeout=300, check=False)

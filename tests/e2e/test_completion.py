@@ -8,7 +8,7 @@ import subprocess
 import tempfile
 import unittest
 
-from harness import BNCTL, SMOL, TINY, running
+from harness import BNCTL, SMOL, TINY, DaemonCase
 
 BASH = """
 source <("$1" completion bash)
@@ -29,16 +29,7 @@ _bnctl
 """
 
 
-class Completion(unittest.TestCase):
-    @classmethod
-    def setUpClass(cls):
-        cls.context = running()
-        cls.d = cls.context.__enter__()
-
-    @classmethod
-    def tearDownClass(cls):
-        cls.context.__exit__(None, None, None)
-
+class Completion(DaemonCase):
     def shell(self, *command, **env):
         r = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False,
                            env=dict(os.environ, BITNETD_SOCKET=self.d.socket, **env))

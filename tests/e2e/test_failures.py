@@ -10,7 +10,7 @@ import threading
 import time
 import unittest
 
-from harness import BUILD, MODELS, SMOL, TINY, Daemon, UnixConnection, running
+from harness import BUILD, MODELS, SMOL, TINY, Daemon, DaemonCase, UnixConnection, running
 
 LONG = {"model": SMOL, "stream": True, "max_tokens": 3000, "temperature": 1.0, "seed": 1,
         "messages": [{"role": "user", "content": "Write a very long story about a farm."}]}
@@ -43,15 +43,8 @@ def wait_for(condition, seconds=60):
     return True
 
 
-class Failures(unittest.TestCase):
-    @classmethod
-    def setUpClass(cls):
-        cls.context = running(config="[Default]\nMaxConcurrentJobs=2\nMaxQueuedJobs=3\n")
-        cls.d = cls.context.__enter__()
-
-    @classmethod
-    def tearDownClass(cls):
-        cls.context.__exit__(None, None, None)
+class Failures(DaemonCase):
+    daemon = dict(config="[Default]\nMaxConcurrentJobs=2\nMaxQueuedJobs=3\n")
 
     def tearDown(self):
         self.assertTrue(wait_for(lambda: not jobs(self.d)), "jobs left")

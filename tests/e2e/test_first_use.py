@@ -4,7 +4,7 @@ import json
 import subprocess
 import unittest
 
-from harness import SMOL, TINY, events, running
+from harness import SMOL, TINY, DaemonCase, events
 
 DOCUMENT = "\n\n".join(
     f"Paragraph {i}. The committee met on day {i} and talked about the new harbour. The engineers "
@@ -12,16 +12,7 @@ DOCUMENT = "\n\n".join(
     for i in range(170))
 
 
-class FirstUse(unittest.TestCase):
-    @classmethod
-    def setUpClass(cls):
-        cls.context = running()
-        cls.d = cls.context.__enter__()
-
-    @classmethod
-    def tearDownClass(cls):
-        cls.context.__exit__(None, None, None)
-
+class FirstUse(DaemonCase):
     def test_ask(self):
         r = self.d.bnctl("ask", "What is the capital of France?")
         self.assertEqual(r.returncode, 0, r.stderr)

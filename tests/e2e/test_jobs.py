@@ -5,23 +5,14 @@ import json
 import time
 import unittest
 
-from harness import SMOL, UnixConnection, running
+from harness import SMOL, DaemonCase, UnixConnection, running
 
 QUESTION = "What is the capital of France?"
 DOCUMENT = ("The town of Marel built a new bridge over the river last year. It took eight months and "
             "cost four million. Before the bridge, people had to take a ferry twice a day. ") * 30
 
 
-class Detached(unittest.TestCase):
-    @classmethod
-    def setUpClass(cls):
-        cls.context = running()
-        cls.d = cls.context.__enter__()
-
-    @classmethod
-    def tearDownClass(cls):
-        cls.context.__exit__(None, None, None)
-
+class Detached(DaemonCase):
     def bnctl(self, *args, status=0, **kw):
         r = self.d.bnctl(*args, **kw)
         self.assertEqual(r.returncode, status, (args, r.stdout, r.stderr))

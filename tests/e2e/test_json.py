@@ -6,7 +6,7 @@ import subprocess
 import threading
 import unittest
 
-from harness import SMOL, TINY, events, running
+from harness import SMOL, TINY, DaemonCase, events
 
 PERSON = {"type": "object", "additionalProperties": False, "required": ["name", "age", "city"],
           "properties": {"name": {"type": "string"}, "age": {"type": "integer", "minimum": 0},
@@ -19,16 +19,7 @@ def bound(schema):
                                                    "schema": schema}}
 
 
-class Json(unittest.TestCase):
-    @classmethod
-    def setUpClass(cls):
-        cls.context = running()
-        cls.d = cls.context.__enter__()
-
-    @classmethod
-    def tearDownClass(cls):
-        cls.context.__exit__(None, None, None)
-
+class Json(DaemonCase):
     def ask(self, text, schema, **fields):
         status, r = self.d.chat(text, response_format=bound(schema), **fields)
         self.assertEqual(status, 200, r)

@@ -4,7 +4,7 @@ import json
 import math
 import unittest
 
-from harness import SMOL, TINY, events, running
+from harness import SMOL, TINY, DaemonCase, events, running
 
 FRANCE = "What is the capital of France?"
 
@@ -13,16 +13,7 @@ def text_of(content):
     return b"".join(bytes(t["bytes"]) for t in content).decode()
 
 
-class Logprobs(unittest.TestCase):
-    @classmethod
-    def setUpClass(cls):
-        cls.context = running()
-        cls.d = cls.context.__enter__()
-
-    @classmethod
-    def tearDownClass(cls):
-        cls.context.__exit__(None, None, None)
-
+class Logprobs(DaemonCase):
     def post(self, path, **fields):
         status, _, data = self.d.request("POST", path, {"model": SMOL, **fields})
         self.assertEqual(status, 200, data)

@@ -13,7 +13,7 @@ import tempfile
 import time
 import unittest
 
-from harness import SMOL, SOURCE, running
+from harness import SMOL, SOURCE, running, session_bus
 
 BUS_SD, PAGES = sys.argv[1], sys.argv[2:]
 del sys.argv[1:]
@@ -95,34 +95,22 @@ class Pages(unittest.TestCase):
 class Examples(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
-        cls.dir = tempfile.mkdtemp(prefix="bitnetd-man-")
-        address = "unix:path=" + os.path.join(cls.dir, "bus")
-        cls.bus = subprocess.Popen(["dbus-daemon", "--session", "--nofork", "--nopidfile",
-                                    "--address=" + address])
-        while not os.path.exists(os.path.join(cls.dir, "bus")):
-            time.sleep(0.02)
+        cls.dir = cls.enterClassContext(tempfile.TemporaryDirectory(prefix="bitnetd-man-"))
+        address = cls.enterClassContext(session_bus())
         # the examples speak of the system bus; to them this is it
         cls.env = dict(os.environ, DBUS_SESSION_BUS_ADDRESS=address,
                        DBUS_SYSTEM_BUS_ADDRESS=address,
                        PATH="/usr/bin:" + os.environ["PATH"])
         shutil.copy(os.path.join(SOURCE, "tests/data/tinystories-1m.gguf"),
                     os.path.join(cls.dir, "model.gguf"))
-        cls.context = running(state=os.path.join(cls.dir, "state"),
-                              env={"DBUS_SESSION_BUS_ADDRESS": address})
-        cls.context.__enter__()
+        cls.enterClassContext(running(state=os.path.join(cls.dir, "state"),
+                                      env={"DBUS_SESSION_BUS_ADDRESS": address}))
         ready = (f"busctl call {NAME} {ROOT} {NAME}.Manager GetAvailability 'sa{{sv}}' chat 0 |"
                  "grep -q '\"available\"'")
         for _ in range(3000):
             if cls.shell(ready).returncode == 0:
                 break
             time.sleep(0.02)
-
-    @classmethod
-    def tearDownClass(cls):
-        cls.context.__exit__(None, None, None)
-        cls.bus.terminate()
-        cls.bus.wait()
-        shutil.rmtree(cls.dir, ignore_errors=True)
 
     @classmethod
     def shell(cls, commands):

@@ -3,22 +3,13 @@
 import json
 import unittest
 
-from harness import SMOL, running
+from harness import SMOL, DaemonCase
 
 FRANCE = [{"role": "user", "content": "What is the capital of France?"}]
 DURATIONS = ("total_duration", "load_duration", "prompt_eval_duration", "eval_duration")
 
 
-class Ollama(unittest.TestCase):
-    @classmethod
-    def setUpClass(cls):
-        cls.context = running()
-        cls.d = cls.context.__enter__()
-
-    @classmethod
-    def tearDownClass(cls):
-        cls.context.__exit__(None, None, None)
-
+class Ollama(DaemonCase):
     def post(self, path, body):
         status, headers, data = self.d.request("POST", path, body)
         return status, headers, [json.loads(line) for line in data.splitlines()]

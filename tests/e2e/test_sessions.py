@@ -3,16 +3,14 @@ HTTP, and keys and values are kept between the turns."""
 
 import json
 import os
-import shutil
 import socket
 import struct
 import subprocess
 import sys
-import tempfile
 import time
 import unittest
 
-from harness import BNCTL, SMOL, SOURCE, running
+from harness import BNCTL, SMOL, SOURCE, running, session_bus
 
 CLIENT = os.path.join(SOURCE, "tests/e2e/session_client.py")
 SYSTEM_PYTHON = "/usr/bin/python3"
@@ -44,16 +42,7 @@ def by_hand(d, initial, turns, tokens=40):
 
 class Sessions(unittest.TestCase):
     def setUp(self):
-        folder = tempfile.mkdtemp(prefix="bitnetd-bus-")
-        self.addCleanup(shutil.rmtree, folder, ignore_errors=True)
-        address = "unix:path=" + os.path.join(folder, "bus")
-        bus = subprocess.Popen(["dbus-daemon", "--session", "--nofork", "--nopidfile",
-                                "--address=" + address])
-        self.addCleanup(bus.wait)
-        self.addCleanup(bus.terminate)
-        while not os.path.exists(os.path.join(folder, "bus")):
-            time.sleep(0.02)
-        self.env = {"DBUS_SESSION_BUS_ADDRESS": address}
+        self.env = {"DBUS_SESSION_BUS_ADDRESS": self.enterContext(session_bus())}
 
     def wait_for_name(self):
         """The sockets answer a moment before the name is there."""

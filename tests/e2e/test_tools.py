@@ -3,7 +3,7 @@
 import json
 import unittest
 
-from harness import SMOL, TINY, events, running
+from harness import SMOL, TINY, DaemonCase, events
 
 WEATHER = {"type": "function", "function": {
     "name": "get_weather", "description": "Get the weather of a city",
@@ -14,16 +14,7 @@ CLOCK = {"type": "function", "function": {"name": "get_time", "description": "Wh
 ROME = "What is the weather in Rome?"
 
 
-class Tools(unittest.TestCase):
-    @classmethod
-    def setUpClass(cls):
-        cls.context = running()
-        cls.d = cls.context.__enter__()
-
-    @classmethod
-    def tearDownClass(cls):
-        cls.context.__exit__(None, None, None)
-
+class Tools(DaemonCase):
     def choice(self, text, **fields):
         status, r = self.d.chat(text, **fields)
         self.assertEqual(status, 200, r)

@@ -11,7 +11,7 @@ import tempfile
 import time
 import unittest
 
-from harness import SMOL, SOURCE, running
+from harness import SMOL, SOURCE, DaemonCase, running
 from test_embed import make_models
 
 FAULTY = ("The the committee have decided to postpone there decision untill next week.\n\n"
@@ -44,15 +44,8 @@ def parse_events(data):
     return out
 
 
-class Verbs(unittest.TestCase):
-    @classmethod
-    def setUpClass(cls):
-        cls.context = running(config="[Default]\nRequestsPerMinute=infinity\n")
-        cls.d = cls.context.__enter__()
-
-    @classmethod
-    def tearDownClass(cls):
-        cls.context.__exit__(None, None, None)
+class Verbs(DaemonCase):
+    daemon = dict(config="[Default]\nRequestsPerMinute=infinity\n")
 
     def post(self, verb, body, status=200, **headers):
         got, _, data = self.d.request("POST", "/v1/" + verb, body, headers)

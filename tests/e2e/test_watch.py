@@ -10,10 +10,12 @@ import subprocess
 import time
 import unittest
 
-from harness import BNCTL, SMOL, STATE, running
+from harness import BNCTL, SMOL, STATE, DaemonCase, UnixConnection, running
 
 CANARY = "zanzibar"
-STORY = ["ask", "-n", "2000", "--temperature=1", "--seed=1", "Write a long story of " + CANARY]
+STORY = {"messages": [{"role": "user", "content": "Write a long story of " + CANARY}],
+         "max_tokens": 4000, "response_format": {"type": "json_schema", "json_schema": {
+             "name": "long", "schema": {"type": "string", "minLength": 100000}}}}
 
 
 def spawn(d, *args, **kw):
@@ -39,16 +41,11 @@ def read_until(p, enough):
     return said
 
 
-class Case(unittest.TestCase):
+class Case(DaemonCase):
     @classmethod
     def setUpClass(cls):
-        cls.context = running()
-        cls.d = cls.context.__enter__()
+        super().setUpClass()
         assert cls.d.bnctl("ask", "-n", "1", "Hi").returncode == 0
-
-    @classmethod
-    def tearDownClass(cls):
-        cls.context.__exit__(None, None, None)
 
     def json(self, *args):
         r = self.d.bnctl(*args)
@@ -57,20 +54,22 @@ class Case(unittest.TestCase):
 
 
 class Memory(Case):
+    def anonymous(self):
+        pid, = self.d.workers()
+        with open(f"/proc/{pid}/smaps_rollup", encoding="utf-8") as f:
+            return next(int(line.split()[1]) * 1024 for line in f if line.startswith("Anonymous:"))
+
     def test_ps_shows_memory_apart(self):
         deadline = time.monotonic() + 60
         while True:  # a worker tells of its memory twice a second
             worker, = self.json("ps", "--workers", "--json")
-            if worker["models"] or time.monotonic() > deadline:
+            anonymous = self.anonymous()
+            if worker["private_bytes"] > anonymous / 4 or time.monotonic() > deadline:
                 break
         self.assertEqual((worker["model"], worker["models"]), (SMOL, 1))
         packed = [os.path.getsize(f) for f in glob.glob(os.path.join(STATE, "*.packed"))]
         self.assertIn(worker["weights_bytes"], packed)
         self.assertGreaterEqual(worker["private_bytes"], worker["kv_bytes"])
-        pid, = self.d.workers()
-        with open(f"/proc/{pid}/smaps_rollup", encoding="utf-8") as f:
-            anonymous = next(int(line.split()[1]) * 1024 for line in f
-                             if line.startswith("Anonymous:"))
         # Pages that are large, and scratch that steps do not fill, are not counted exactly.
         self.assertLess(worker["private_bytes"], 2 * anonymous + (8 << 20))
         self.assertGreater(worker["private_bytes"], anonymous / 4)
@@ -80,13 +79,20 @@ class Memory(Case):
 
 
 class Watch(Case):
-    def generating(self):
-        story = spawn(self.d, *STORY)
-        self.addCleanup(end, story)
+    def wait_for_state(self, generating):
         deadline = time.monotonic() + 60
-        while not any(j["state"] == "generating" for j in self.json("ps", "--json")):
+        while generating != any(j["state"] == "generating" for j in self.json("ps", "--json")):
             self.assertLess(time.monotonic(), deadline)
             time.sleep(0.05)
+
+    def generating(self):
+        """A job that goes on: a string has that many characters at least."""
+        c = UnixConnection(self.d.socket)
+        c.request("POST", "/v1/chat/completions", json.dumps(STORY),
+                  {"Content-Type": "application/json"})
+        self.addCleanup(self.wait_for_state, False)  # after it was ended
+        self.addCleanup(c.close)
+        self.wait_for_state(True)
 
     def test_top(self):
         self.generating()
