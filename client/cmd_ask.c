@@ -168,13 +168,14 @@ int ask_again(struct options *o, const json_t *parameters, json_t **ret_receipt)
 int cmd_ask(struct options *o) {
         struct chat_reply reply = {0};
         struct http_failure failure = {0};
-        json_t *check = json_object(), *messages = NULL;
+        json_t *check, *messages = NULL;
         int status, r;
 
         if ((o->keep && !o->detach) || (o->receipt && o->detach)) {
                 term_error(o->keep ? "--keep is for --detach" : "--receipt is not for --detach");
                 return EXIT_USAGE;
         }
+        check = json_object();
         status = chat_add_options(check, o);
         json_decref(check);
         if (!status)

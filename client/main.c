@@ -56,7 +56,7 @@ static const struct verb verbs[] = {
          "Text longer than the model's context is read in pieces that cover all of it; nothing is\n"
          "dropped silently, and the report on standard error (-v) says what was read.\n\n"
          "      --type=TYPE         tldr (default), teaser, key-points, headline\n"
-         "      --length=LENGTH     short, medium (default), long\n"
+         "      --length=LENGTH     short (default), medium, long\n"
          "      --format=FORMAT     plain-text (default), markdown\n"
          "      --context=TEXT      what you want to know about the text\n"
          "  -f, --file=FILE         the same as FILE\n"

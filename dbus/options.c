@@ -65,10 +65,7 @@ static const struct rule rules[] = {
 
 struct wire_job options_default(enum wire_verb verb) {
         return (struct wire_job){ .verb = verb, .temperature = -1, .top_p = -1, .min_p = -1,
-                                  .top_k = UINT32_MAX,
-                                  .summary_length = verb == WIRE_VERB_SUMMARIZE
-                                                            ? WIRE_LENGTH_MEDIUM
-                                                            : 0 };
+                                  .top_k = UINT32_MAX };
 }
 
 static unsigned bit_of(enum wire_verb verb) {
