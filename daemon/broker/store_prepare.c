@@ -358,6 +358,8 @@ int store_verify(struct store *s, const char *name) {
 
         if (!m)
                 return -ENOENT;
+        if (m->cancelled)
+                return -EBUSY; /* what is going on will not come to its end */
         if (m->public.state != ERROR_MODEL_LOADING) {
                 m->before = m->public.state;
                 m->operation = OPERATION_VERIFY;
