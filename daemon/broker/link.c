@@ -24,12 +24,12 @@ static int on_ready(struct worker *w, const union wire_message *m) {
         return 0;
 }
 
-static void send_no_model(struct worker *w, const struct wire_want_model *asked) {
-        union wire_message m = { .model = { .h.type = WIRE_MODEL, .uid = asked->uid,
+void link_refuse_model(struct worker *w, uint32_t uid, const char *asked) {
+        union wire_message m = { .model = { .h.type = WIRE_MODEL, .uid = uid,
                                             .error = ERROR_NOT_AUTHORIZED } };
 
-        snprintf(m.model.asked, WIRE_NAME_MAX, "%s", asked->name);
-        snprintf(m.model.name, WIRE_NAME_MAX, "%s", *asked->name ? asked->name : "none");
+        snprintf(m.model.asked, WIRE_NAME_MAX, "%s", asked);
+        snprintf(m.model.name, WIRE_NAME_MAX, "%s", *asked ? asked : "none");
         worker_send(w, &m, -1);
 }
 
@@ -73,7 +73,7 @@ static int on_want_model(struct worker *w, const union wire_message *m) {
         if (member)
                 link_answer_model(member, m->want_model.name);
         else
-                send_no_model(w, &m->want_model); /* he has left meanwhile */
+                link_refuse_model(w, m->want_model.uid, m->want_model.name); /* he has left */
         return 0;
 }
 
@@ -363,6 +363,7 @@ static const struct rule {
         { WIRE_REFUSALS, SERVING | CLOSING, on_refusals },
         { WIRE_WANT_MODEL, CLOSING, on_late },
         { WIRE_USED, CLOSING, on_late },
+        { WIRE_SESSION, CLOSING, on_late },
         { WIRE_SHARES, CLOSING, on_late },
         { WIRE_RESIDENT, CLOSING, on_late },
 };

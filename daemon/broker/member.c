@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "daemon/broker/counts.h"
+#include "daemon/broker/link.h"
 #include "daemon/broker/member.h"
 #include "daemon/broker/worker.h"
 #include "engine/base/macro.h"
@@ -49,6 +50,7 @@ int member_new(struct member **ret, struct worker *w, struct account *account) {
         *p = m;
         if (w->state == WORKER_SERVING)
                 member_introduce(m);
+        member_send_holds(m);
         *ret = m;
         return 0;
 }
@@ -70,6 +72,9 @@ void member_leave(struct member *m) {
                                                    .uid = m->account->id.uid } };
 
         members_bill(w, true);
+        /* The worker asks once, and would wait for these still when he comes again. */
+        for (unsigned i = 0; i < m->n_wants; i++)
+                link_refuse_model(w, m->account->id.uid, m->wants[i]);
         worker_send(w, &gone, -1);
         member_free(m);
 }
@@ -137,7 +142,7 @@ void member_send_rates(struct member *m) {
                                                 .requests = wire_rate(&q->requests),
                                                 .tokens = wire_rate(&q->tokens) } };
 
-        if (m->worker->state == WORKER_SERVING)
+        if (m->worker->state == WORKER_SERVING && !m->news)
                 worker_send(m->worker, &rates, -1);
 }
 
@@ -149,7 +154,18 @@ void member_introduce(struct member *m) {
         snprintf(limits.set_limits.default_model, WIRE_NAME_MAX, "%s",
                  limits_text(&m->account->limits, QUOTA_DEFAULT_MODEL));
         worker_send(m->worker, &limits, -1);
+        m->news = false;
         member_send_rates(m);
+}
+
+bool members_introduce(struct worker *w, unsigned most) {
+        for (struct member *m = w->members; m; m = m->next) {
+                if (m->news && most-- == 0)
+                        return false;
+                if (m->news)
+                        member_introduce(m);
+        }
+        return true;
 }
 
 const struct store_model *member_model(const struct member *m, const char *name) {

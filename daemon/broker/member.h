@@ -28,6 +28,7 @@ struct member {
         uint64_t idle_since;           /* 0: he has something here */
         char wants[MEMBER_MAX_WANTS][WIRE_NAME_MAX]; /* names of models that are not ready yet */
         unsigned n_wants;
+        bool news;                     /* the worker is still to be told what he may */
         uint64_t said_usec;            /* worked for him since the last bill, says the worker */
         uint64_t cpu_usec;             /* billed to him */
 };
@@ -50,6 +51,8 @@ struct wire_limits limits_for_worker(const struct limits *l);
 struct wire_limits member_limits(const struct member *m);
 /* What the worker has to know of him before all else, and when it changes. */
 void member_introduce(struct member *m);
+/* So many of those with news; false: there are more. */
+bool members_introduce(struct worker *w, unsigned most);
 /* The buckets of his account have changed. */
 void member_send_rates(struct member *m);
 /* What he gets by this name; "" = his default. NULL: nothing. */

@@ -127,14 +127,24 @@ child(const struct spawn *s, uint32_t slot, int link, int null) {
         _exit(EXIT_EXEC);
 }
 
+/* For all that is told at once when many users come: as much as the kernel gives without asking. */
+static void give_room(int sock) {
+        int size = 1 << 20;
+
+        setsockopt(sock, SOL_SOCKET, SO_SNDBUF, &size, sizeof(size));
+}
+
 int spawn_worker(const struct spawn *s, uint32_t slot, int *ret_sock, pid_t *ret_pid) {
         _cleanup_close_ int ours = -1, theirs = -1, null = -1;
-        int pair[2];
+        int pair[2], r;
         pid_t pid;
 
         if (s->system) {
                 *ret_pid = 0;
-                return connect_worker(ret_sock);
+                r = connect_worker(ret_sock);
+                if (r >= 0)
+                        give_room(*ret_sock);
+                return r;
         }
         null = open("/dev/null", O_RDWR | O_CLOEXEC);
         if (null < 0 || socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
@@ -146,6 +156,7 @@ int spawn_worker(const struct spawn *s, uint32_t slot, int *ret_sock, pid_t *ret
                 return -errno;
         if (pid == 0)
                 child(s, slot, theirs, null);
+        give_room(ours);
         *ret_sock = TAKE_FD(ours);
         *ret_pid = pid;
         return 0;

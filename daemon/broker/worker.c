@@ -32,7 +32,7 @@ struct workers {
         bool stopping;
 };
 
-/* Models told of at once. The link holds some hundred messages, and a worker in the middle of a
+/* Models or users told of at once. The link holds some hundred messages, and a worker in the middle of a
  * step does not read: a long catalogue that changes often would fill it. */
 enum { CATALOG_BURST = 32 };
 
@@ -98,6 +98,10 @@ struct member *workers_find(const struct workers *ws, const struct account *acco
                 if (takes_more(w))
                         m = member_find(w, account);
         return m;
+}
+
+bool workers_share(const struct workers *ws, const struct account *account) {
+        return ws->settings.domain(account, ws->settings.userdata).kind != ISOLATION_UID;
 }
 
 static struct worker *find_domain(const struct workers *ws, struct domain d) {
@@ -514,6 +518,8 @@ static void open_up(struct worker *w) {
 static void tell_models(struct worker *w) {
         uint32_t count = store_count(w->owner->settings.store);
 
+        if (!members_introduce(w, CATALOG_BURST))
+                return;
         for (unsigned i = 0; i < CATALOG_BURST && w->catalog_next < count; i++)
                 send_model(w, w->catalog_next++);
         if (w->catalog_next < count)
@@ -539,10 +545,11 @@ static void models_changed(struct worker *w) {
 void worker_serve(struct worker *w) {
         w->state = WORKER_SERVING;
         for (struct member *m = w->members; m; m = m->next) {
-                member_introduce(m); /* limits may have changed since HELLO */
+                m->news = true; /* limits may have changed since HELLO */
                 w->lease.counter = MAX(w->lease.counter, m->account->virtual_counter);
         }
         w->lease.weight = members_weight(w);
+        members_introduce(w, CATALOG_BURST);
         leases_add(w->owner->settings.leases, &w->lease);
         models_changed(w);
         worker_settle(w);
@@ -757,11 +764,16 @@ void workers_models_changed(struct workers *ws) {
 }
 
 void workers_limits_changed(struct workers *ws) {
-        for (struct worker *w = ws->first; w; w = w->next)
-                for (struct member *m = w->members; m && w->state == WORKER_SERVING; m = m->next) {
-                        member_introduce(m);
+        for (struct worker *w = ws->first; w; w = w->next) {
+                if (w->state != WORKER_SERVING)
+                        continue;
+                for (struct member *m = w->members; m; m = m->next)
+                        m->news = true;
+                if (!members_introduce(w, CATALOG_BURST))
+                        sd_event_source_set_io_events(w->io, EPOLLIN | EPOLLOUT);
+                for (struct member *m = w->members; m; m = m->next)
                         start_waiting(m); /* more may run now */
-                }
+        }
 }
 
 void workers_drop_caches(struct workers *ws) {

@@ -133,6 +133,8 @@ void workers_shut_down(struct workers *w);
 int workers_get(struct workers *w, struct account *account, struct member **ret);
 /* The same as far as he is in one already, or NULL. */
 struct member *workers_find(const struct workers *w, const struct account *account);
+/* His worker is, or would be, one of several users. */
+bool workers_share(const struct workers *w, const struct account *account);
 /* It serves and was told of all models. */
 static inline bool worker_is_open(const struct worker *w) {
         return w->open && w->state == WORKER_SERVING;
