@@ -54,7 +54,7 @@ static int append_worker(sd_bus_message *m, struct peer *p, const struct worker 
                 m, "a{sv}", 16, "uid", "u", own ? user->account->id.uid : w->first_uid, "slice",
                 "s", w->domain.slice, "domain", "s", isolation_name(w->domain.kind), "domain-id",
                 "u", w->domain.id, "users", "u", own ? 1 : count_users(w), "state",
-                "s", state_word(w), "model", "s", r->name, "models", "u", r->models,
+                "s", state_word(w), "model", "s", own ? "" : r->name, "models", "u", r->models,
                 "private-bytes", "t", r->private_bytes, "kv-bytes", "t", r->kv_bytes,
                 "kv-kept-bytes", "t", r->kv_kept_bytes, "weights-bytes", "t",
                 r->weights_bytes, "cpu-usec", "t", own ? user->cpu_usec : w->lease.charged, "jobs",

@@ -382,11 +382,18 @@ void models_release(struct models *m, const struct model *model) {
         s->used_at = m->w->now;
 }
 
+/* After the last use. */
+static uint64_t stay(const struct models *m, const struct slot *s) {
+        return s->keep.given ? MIN(s->keep.usec, users_max_keep_sec(m->w) * USEC_PER_SEC)
+                             : users_model_idle_sec(m->w) * USEC_PER_SEC;
+}
+
 void models_keep(struct models *m, const struct model *model, const struct keep *keep) {
         struct slot *s = slot_of(m, model);
 
         s->used_at = m->w->now;
-        if (keep->given)
+        /* What one user wants away at once others may still want. */
+        if (keep->given && (!m->w->shared || keep->usec > stay(m, s)))
                 s->keep = *keep;
 }
 
@@ -413,12 +420,6 @@ void models_prepare(struct models *m, const struct wire_prepare *p) {
                 *at = gone->next;
                 free(gone);
         }
-}
-
-/* After the last use. */
-static uint64_t stay(const struct models *m, const struct slot *s) {
-        return s->keep.given ? MIN(s->keep.usec, users_max_keep_sec(m->w) * USEC_PER_SEC)
-                             : users_model_idle_sec(m->w) * USEC_PER_SEC;
 }
 
 static uint64_t expiry(const struct models *m, const struct slot *s) {

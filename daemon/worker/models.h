@@ -43,7 +43,8 @@ uint32_t models_context(struct models *m, const struct user *user,
  * passed. */
 void models_hold(struct models *m, const struct model *model);
 void models_release(struct models *m, const struct model *model);
-/* A client's wish for that time, from the last use on; stays until another one says something. */
+/* A client's wish for that time, from the last use on; stays until another one says something.
+ * In a worker of several users it can only be made longer. */
 void models_keep(struct models *m, const struct model *model, const struct keep *keep);
 /* The broker's: loaded as soon as possible, and never unloaded until it says the contrary. */
 void models_prepare(struct models *m, const struct wire_prepare *p);

@@ -68,6 +68,14 @@ class Users(unittest.TestCase):
             self.assertEqual([m['name'] for m in v['models']], names)
         self.assertEqual(sorted(self.b.wanted), ['story', 'story', 'wide'])
 
+    def test_one_user_does_not_unload_for_others(self):
+        self.come()
+        body = {'model': 'story', 'prompt': 'A', 'stream': False, 'options': {'num_predict': 2}}
+        for uid, more in ((fb.UID, {}), (OTHER, {'keep_alive': 0}), (fb.UID, {}), (OTHER, {})):
+            status, v = self.ask(uid, {**body, **more}, path='/api/generate')
+            self.assertEqual(status, 200, v)
+        self.assertEqual(self.b.wanted, ['story', 'story'])
+
     def test_limits(self):
         self.come(max_output_tokens=4, max_connections=1, max_input_bytes=300)
         self.assertEqual(self.ask(OTHER, dict(BODY, prompt='A', max_tokens=5))[0], 400)
