@@ -138,6 +138,7 @@ static void print_retry(uint32_t ms, char *buf, size_t size) {
 
 const char *error_format(const struct refusal *r, char *buf, size_t size) {
         const struct error_row *row = error_row(r->code);
+        const char *text = r->text ? r->text : row->text;
         char count[96] = "", retry[48] = "";
 
         if (r->value != 0 || r->limit != 0)
@@ -146,9 +147,9 @@ const char *error_format(const struct refusal *r, char *buf, size_t size) {
         if (r->retry_after_ms > 0)
                 print_retry(r->retry_after_ms, retry, sizeof(retry));
         if (count[0] || retry[0])
-                snprintf(buf, size, "%s (%s%s%s)", row->text, count,
+                snprintf(buf, size, "%s (%s%s%s)", text, count,
                          count[0] && retry[0] ? "; " : "", retry);
         else
-                snprintf(buf, size, "%s", row->text);
+                snprintf(buf, size, "%s", text);
         return buf;
 }

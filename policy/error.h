@@ -47,6 +47,7 @@ struct refusal {
         enum error_code code;
         uint32_t retry_after_ms; /* 0: no use in trying again, or not known */
         uint64_t value, limit;   /* both 0: not given */
+        const char *text;        /* instead of the row's, or NULL; a constant */
 };
 
 struct error_row {

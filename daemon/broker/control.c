@@ -49,6 +49,22 @@ enum error_code control_check_input(int fd, uint64_t max_bytes, struct refusal *
         return ERROR_NONE;
 }
 
+/* Several users' worker must not wait for one of them. Whoever shares a pipe or a socket can make a
+ * read of it block, whatever flags were set, and whoever serves a file system in user space a read
+ * of its files. Only files in memory can be sealed, so only they answer this. */
+enum error_code control_check_client_input(const struct workers *workers,
+                                           const struct account *account, int fd,
+                                           struct refusal *ret) {
+        uint64_t max_bytes = account->limits.v[QUOTA_MAX_INPUT_BYTES];
+
+        if (control_check_input(fd, max_bytes, ret) == ERROR_NONE &&
+            workers_share(workers, account) && fcntl(fd, F_GET_SEALS) < 0)
+                *ret = (struct refusal){ .code = ERROR_INVALID_INPUT,
+                                         .text = "Where users share a worker (IsolationDomain) the "
+                                                 "input must be a memory file." };
+        return ret->code;
+}
+
 static int on_timer(sd_event_source *source, uint64_t usec, void *userdata) {
         struct job *job = userdata;
 
@@ -108,8 +124,7 @@ enum error_code control_submit(struct workers *workers, const struct account_id 
                 return ret_refusal->code = ERROR_STOPPING;
         if (accounts_get(s->accounts, who, &account) != 0)
                 return ret_refusal->code;
-        if (control_check_input(input, account->limits.v[QUOTA_MAX_INPUT_BYTES], ret_refusal) !=
-            ERROR_NONE)
+        if (control_check_client_input(workers, account, input, ret_refusal) != ERROR_NONE)
                 return ret_refusal->code;
         if (workers_get(workers, account, &member) < 0)
                 return ret_refusal->code = ERROR_OVERLOADED;

@@ -11,6 +11,10 @@
 /* A descriptor a client passed as input. 0, or a positive enum error_code in *ret: wrong kind,
  * not readable, or a file larger than allowed. Nothing is read. */
 enum error_code control_check_input(int fd, uint64_t max_bytes, struct refusal *ret);
+/* The same for what his worker is to read; one of several users reads only memory files. */
+enum error_code control_check_client_input(const struct workers *workers,
+                                           const struct account *account, int fd,
+                                           struct refusal *ret);
 
 /* Start a job. request: options, ref is filled in. input is duplicated. On success the job, and the
  * client's end of the output in *ret_output (the caller's). Else an error code. */

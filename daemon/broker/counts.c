@@ -159,7 +159,7 @@ static enum error_code check(struct workers *workers, struct account *account,
                              struct refusal *r) {
         uint32_t priority = WIRE_PRIORITY_INTERACTIVE;
 
-        if (control_check_input(input, account->limits.v[QUOTA_MAX_INPUT_BYTES], r) != ERROR_NONE)
+        if (control_check_client_input(workers, account, input, r) != ERROR_NONE)
                 return r->code;
         if (workers_get(workers, account, ret) < 0)
                 return refuse(r, ERROR_OVERLOADED);
@@ -190,6 +190,7 @@ enum error_code counts_start(struct counts *all, struct workers *workers,
         c = copy < 0 ? NULL : calloc(1, sizeof(*c));
         if (!c) {
                 charge_done(&taken);
+                account_take_back_request(account);
                 return refuse(r, ERROR_OVERLOADED);
         }
         *c = (struct count){ .owner = all, .next = all->first, .worker = m->worker,

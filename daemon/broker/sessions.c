@@ -325,7 +325,7 @@ enum error_code sessions_create(struct sessions *all, struct workers *workers,
         if (accounts_get(workers_settings(workers)->accounts, who, &account) != 0)
                 return refuse(r, ERROR_OVERLOADED);
         if (initial >= 0 &&
-            control_check_input(initial, account->limits.v[QUOTA_MAX_INPUT_BYTES], r) != ERROR_NONE)
+            control_check_client_input(workers, account, initial, r) != ERROR_NONE)
                 return r->code;
         if (initial >= 0 && (copy = fcntl(initial, F_DUPFD_CLOEXEC, 3)) < 0)
                 return refuse(r, ERROR_OVERLOADED);
@@ -341,8 +341,10 @@ enum error_code sessions_create(struct sessions *all, struct workers *workers,
         }
         s = session_new(all, m, &charge);
         charge_done(&charge);
-        if (!s)
+        if (!s) {
+                account_take_back_request(account);
                 return refuse(r, ERROR_OVERLOADED);
+        }
         snprintf(s->model, sizeof(s->model), "%s", model->name);
         s->initial = TAKE_FD(copy);
         ask(s, SESSION_ASKED_OPEN);
@@ -372,7 +374,7 @@ enum error_code session_append(struct session *s, int input, struct refusal *r) 
         struct account *account = s->charge.account;
 
         if (refuse(r, session_may_turn(s)) != ERROR_NONE ||
-            control_check_input(input, account->limits.v[QUOTA_MAX_INPUT_BYTES], r) != ERROR_NONE ||
+            control_check_client_input(s->worker->owner, account, input, r) != ERROR_NONE ||
             !account_request(account, r))
                 return r->code;
         send_messages(s, input, false);

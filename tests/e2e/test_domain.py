@@ -203,6 +203,21 @@ class Host(Domain):
                     self.assertEqual(shown, [good])
             self.assertEqual(len(d.workers()), 1)
 
+    def test_only_memory_files_are_read(self):
+        """A user who keeps a pipe could make the worker of all wait in a read of it."""
+        wanted = [[SMOL, "stall", {}], [SMOL, "Hello there.", {}]]
+        with running(*OPTIONS, config=HOST) as d:
+            address = "unix:path=" + os.path.join(os.path.dirname(d.socket), "bus.sock")
+            r = subprocess.run(
+                ["setpriv", f"--reuid={ALICE}", f"--regid={ALICE}", "--clear-groups",
+                 "/usr/bin/python3", os.path.join(os.path.dirname(__file__), "bus_count.py"),
+                 address], input=json.dumps(wanted), capture_output=True, text=True, timeout=60,
+                check=False)
+            self.assertEqual(r.returncode, 0, r.stderr)
+            refused, (counted, tokens) = json.loads(r.stdout)
+            self.assertEqual(refused, [NAME + ".Error.InvalidInput", None])
+            self.assertGreater(tokens, 2, counted)
+
     def test_sessions_of_others_do_not_exist(self):
         wanted = {"initial": None, "turns": ["My name is Ada."], "tokens": 8,
                   "run": ["sh", "-c", f"touch {self.flag('begun')}; "
