@@ -158,6 +158,11 @@ void member_introduce(struct member *m) {
         member_send_rates(m);
 }
 
+void members_have_news(struct worker *w) {
+        for (struct member *m = w->members; m; m = m->next)
+                m->news = true;
+}
+
 bool members_introduce(struct worker *w, unsigned most) {
         for (struct member *m = w->members; m; m = m->next) {
                 if (m->news && most-- == 0)

@@ -51,6 +51,7 @@ struct wire_limits limits_for_worker(const struct limits *l);
 struct wire_limits member_limits(const struct member *m);
 /* What the worker has to know of him before all else, and when it changes. */
 void member_introduce(struct member *m);
+void members_have_news(struct worker *w);
 /* So many of those with news; false: there are more. */
 bool members_introduce(struct worker *w, unsigned most);
 /* The buckets of his account have changed. */

@@ -32,8 +32,8 @@ struct workers {
         bool stopping;
 };
 
-/* Models or users told of at once. The link holds some hundred messages, and a worker in the middle of a
- * step does not read: a long catalogue that changes often would fill it. */
+/* Models or users told of at once. The link holds some hundred messages, and a worker in the middle
+ * of a step does not read: a long catalogue that changes often would fill it. */
 enum { CATALOG_BURST = 32 };
 
 static int on_timer(sd_event_source *source, uint64_t usec, void *userdata);
@@ -767,10 +767,9 @@ void workers_limits_changed(struct workers *ws) {
         for (struct worker *w = ws->first; w; w = w->next) {
                 if (w->state != WORKER_SERVING)
                         continue;
-                for (struct member *m = w->members; m; m = m->next)
-                        m->news = true;
-                if (!members_introduce(w, CATALOG_BURST))
-                        sd_event_source_set_io_events(w->io, EPOLLIN | EPOLLOUT);
+                members_have_news(w);
+                members_introduce(w, CATALOG_BURST);
+                sd_event_source_set_io_events(w->io, EPOLLIN | EPOLLOUT); /* for more of them */
                 for (struct member *m = w->members; m; m = m->next)
                         start_waiting(m); /* more may run now */
         }
