@@ -11,6 +11,7 @@
 #include "daemon/wire/frame.h"
 #include "daemon/worker/api_document.h"
 #include "daemon/worker/reply.h"
+#include "daemon/worker/result_json.h"
 #include "engine/base/macro.h"
 
 static int job_priority(const char *name) {
@@ -155,15 +156,17 @@ void document_text(struct exchange *x, const char *p, size_t n) {
         reply_event(x->conn, "delta", json_pack("{s:s%}", "text", p, n));
 }
 
-/* The coverage record of bare text: header lines, or after a stream trailer lines. */
+/* Of bare text: header lines, or after a stream trailer lines. */
 void document_coverage(const struct job_result *r, char *lines, size_t size) {
         const struct coverage *v = &r->coverage;
 
         snprintf(lines, size,
                  "x-bitnetd-bytes: %" PRIu64 "\r\nx-bitnetd-tokens: %" PRIu64
                  "\r\nx-bitnetd-tokens-used: %" PRIu64 "\r\nx-bitnetd-dropped: %" PRIu64
-                 "\r\nx-bitnetd-pieces: %u\r\nx-bitnetd-rounds: %u\r\n",
-                 v->bytes, v->tokens, v->tokens_used, v->dropped, v->pieces, v->rounds);
+                 "\r\nx-bitnetd-pieces: %u\r\nx-bitnetd-rounds: %u\r\nx-bitnetd-left: %u"
+                 "\r\nx-bitnetd-finish: %s\r\n",
+                 v->bytes, v->tokens, v->tokens_used, v->dropped, v->pieces, v->rounds, v->left,
+                 result_finish(r));
 }
 
 void document_bare(struct exchange *x, const struct job_result *r) {

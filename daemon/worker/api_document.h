@@ -21,10 +21,11 @@ int query_check_type(struct conn *c, struct request_error *e);
 int query_document(struct conn *c, struct job_spec *spec, struct request_error *e);
 
 /* Of their answers (struct exchange_format): events progress and delta, the coverage record of bare
- * text as header or trailer lines, and such a text as a whole. */
+ * text and whether it was cut (finish: stop or length) as header or trailer lines, and such a text
+ * as a whole. */
 #define DOCUMENT_TRAILER_NAMES                                                                     \
         "Trailer: x-bitnetd-bytes, x-bitnetd-tokens, x-bitnetd-tokens-used, x-bitnetd-dropped, "   \
-        "x-bitnetd-pieces, x-bitnetd-rounds\r\n"
+        "x-bitnetd-pieces, x-bitnetd-rounds, x-bitnetd-left, x-bitnetd-finish\r\n"
 void document_progress(struct exchange *x, const struct job_progress *p);
 void document_text(struct exchange *x, const char *text, size_t n);
 void document_coverage(const struct job_result *r, char *lines, size_t size);

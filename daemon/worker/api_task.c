@@ -87,7 +87,10 @@ static void whole_scores(struct exchange *x, const struct job_result *r) {
         const char *best = json_string_value(json_object_get(v, "label"));
 
         if (x->bare) {
-                reply_text(x->conn, best, strlen(best), NULL, job_id(x->job));
+                if (best)
+                        reply_text(x->conn, best, strlen(best), NULL, job_id(x->job));
+                else
+                        reply_memory(x->conn);
                 json_decref(v);
                 return;
         }

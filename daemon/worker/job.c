@@ -27,6 +27,7 @@
 #include "daemon/worker/user.h"
 #include "engine/base/macro.h"
 #include "engine/grammar/constraint.h"
+#include "policy/quota.h"
 
 static const uint64_t PROGRESS_INTERVAL = 200 * USEC_PER_MSEC; /* to the broker */
 static const uint64_t TELL_INTERVAL = 500 * USEC_PER_MSEC;     /* to a client */
@@ -244,10 +245,10 @@ static int count_prompt(struct job *j, struct request_error *e) {
 /* The prompt and each label must fit together. */
 static int count_labels(struct job *j, struct request_error *e) {
         uint32_t n_ctx = most_tokens(j);
-        size_t longest = 0;
+        size_t longest = 0, n = j->spec.task.labels.n;
         int r = prompt_encode(j->model, &j->spec, n_ctx, &j->prompt, e);
 
-        for (size_t i = 0; i < j->spec.task.labels.n && r >= 0; i++) {
+        for (size_t i = 0; i < n && r >= 0; i++) {
                 const struct chat_message *label = &j->spec.task.labels.items[i];
                 _cleanup_(tokens_done) struct tokens t = {0};
 
@@ -257,7 +258,8 @@ static int count_labels(struct job *j, struct request_error *e) {
         }
         if (r < 0)
                 return r;
-        j->tokens_in = j->prompt.n;
+        /* labels after the first one find the prompt kept */
+        j->tokens_in = quota_cost(n * j->prompt.n, (n - 1) * j->prompt.n, 0);
         if (j->prompt.n + longest <= n_ctx)
                 return 0;
         return request_fail_range(e, ERROR_CONTEXT_TOO_LONG, "text", NULL, j->prompt.n + longest,

@@ -264,6 +264,10 @@ static void on_task_end(void *userdata, int error, const struct coverage *covera
         j->task = NULL;
         j->result.labels = &j->spec.task.labels;
         j->result.scores = scores;
+        if (j->ending == ENDING_NO && coverage->pieces > TASK_PIECES_MAX)
+                request_fail_range(&j->result.error, (enum error_code)error, "text",
+                                   "The text has too many pieces.", coverage->pieces,
+                                   TASK_PIECES_MAX);
         end_pieces(j, error, coverage, usage);
 }
 

@@ -2,6 +2,7 @@
  * spending seconds on them. Used by jobs, and by sessions to know how full they are. */
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "daemon/worker/embed.h"
 #include "daemon/worker/prompt.h"
@@ -39,6 +40,16 @@ static size_t fewest_tokens(const struct model *model, size_t n) {
         return n / longest;
 }
 
+/* Bytes of the user's in a prompt, whichever field they came in. */
+static size_t content_bytes(const struct job_spec *spec) {
+        const struct task_options *o = &spec->task;
+
+        if (spec->verb == WIRE_VERB_CHAT)
+                return spec->messages.text.n;
+        return spec->text.n + o->labels.text.n + (o->schema ? strlen(o->schema) : 0) +
+               (o->instructions ? strlen(o->instructions) : 0);
+}
+
 static int too_long(const struct job_spec *spec, size_t tokens, size_t limit, bool at_least,
                     struct request_error *e) {
         return request_fail_range(e, ERROR_CONTEXT_TOO_LONG,
@@ -54,8 +65,7 @@ static int too_long(const struct job_spec *spec, size_t tokens, size_t limit, bo
 static int encode_any(const struct model *model, const struct job_spec *spec, uint32_t n_ctx,
                       struct tokens *ret, struct request_error *e) {
         size_t most = MAX((size_t)n_ctx, (size_t)COUNT_TOKENS_MAX);
-        size_t fewest = fewest_tokens(model, spec->verb == WIRE_VERB_CHAT ? spec->messages.text.n
-                                                                          : spec->text.n);
+        size_t fewest = fewest_tokens(model, content_bytes(spec));
         int r;
 
         if (fewest > n_ctx)

@@ -10,10 +10,12 @@
 #include "daemon/worker/responses_request.h"
 #include "engine/base/macro.h"
 
-enum { METADATA_MAX = 16, METADATA_KEY_MAX = 64, METADATA_VALUE_MAX = 512 };
+enum {
+        METADATA_MAX = 16, METADATA_KEY_MAX = 64, METADATA_VALUE_MAX = 512,
+        REPEATED_BYTES_MAX = 256 << 10, /* of a field that comes back with the answer, as JSON */
+};
 
 static const char only_text[] = "Only text can be read.";
-
 
 static json_t *field(const json_t *root, const char *name) {
         json_t *v = json_object_get(root, name);
@@ -311,6 +313,30 @@ static int check_metadata(const json_t *root, struct request_error *e) {
         return 0;
 }
 
+/* Each event with the whole response has these again, before anybody could see that the client does
+ * not read. What they hold need not be part of the prompt, whose length is limited. */
+static int check_repeated(const json_t *root, struct request_error *e) {
+        const struct {
+                const char *name;
+                const json_t *v;
+        } fields[] = {
+                { "text.format", field(field(root, "text"), "format") },
+                { "tools", field(root, "tools") },
+                { "tool_choice", field(root, "tool_choice") },
+        };
+
+        for (size_t i = 0; i < ARRAY_SIZE(fields); i++) {
+                size_t n = fields[i].v ? json_dumpb(fields[i].v, NULL, 0,
+                                                    JSON_COMPACT | JSON_ENCODE_ANY) : 0;
+
+                if (n > REPEATED_BYTES_MAX)
+                        return request_fail_range(e, ERROR_INVALID_INPUT, fields[i].name,
+                                                  "The field has too many bytes.", n,
+                                                  REPEATED_BYTES_MAX);
+        }
+        return 0;
+}
+
 /* Fields that chats have, too, and those that OpenAI has not. */
 static int copy_same(json_t *to, const json_t *root) {
         static const char *const same[] = {
@@ -331,8 +357,9 @@ json_t *responses_translate(const json_t *root, struct request_error *e) {
         json_t *to = json_object();
 
         if (to && check_refusals(root, e) == 0 && check_metadata(root, e) == 0 &&
-            copy_same(to, root) == 0 && copy_input(to, root, e) == 0 &&
-            copy_tools(to, root, e) == 0 && copy_choice(to, root, e) == 0 &&
+            check_repeated(root, e) == 0 && copy_same(to, root) == 0 &&
+            copy_input(to, root, e) == 0 && copy_tools(to, root, e) == 0 &&
+            copy_choice(to, root, e) == 0 &&
             copy_format(to, root, e) == 0 && copy_odds(to, root, e) == 0)
                 return to;
         json_decref(to);

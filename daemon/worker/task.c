@@ -23,8 +23,6 @@ enum {
         MARGIN_TOKENS = 16,    /* tokens may join differently where prompt and text meet */
         EXTRA_TOKENS = 32,     /* of an answer, beyond its share of the piece */
         IN_FLIGHT = 8,         /* generations submitted, whose answers were not given out yet */
-        BYTES_PER_TOKEN = 4,   /* guess for the estimate */
-        PROMPT_TOKENS = 48,    /* the same */
         KEPT_SHARE = 2,        /* a correction keeps at least one byte in so many */
 };
 
@@ -37,6 +35,7 @@ struct item {
         struct secure_buf out;
         size_t given;                  /* bytes of out */
         uint32_t read;
+        size_t empty_lines;            /* of the piece; rewrite, once submitted */
         bool enough;                   /* what still comes belongs to no answer */
         bool done;
         double logprob;
@@ -85,15 +84,6 @@ static uint32_t wanted_piece(const struct task_request *r) {
         return small ? (uint32_t)SMALL_PIECE_TOKENS : (uint32_t)PIECE_TOKENS;
 }
 
-void task_estimate(const struct task_request *r, uint64_t *ret_in, uint64_t *ret_out) {
-        uint64_t tokens = r->n / BYTES_PER_TOKEN + 1, piece = wanted_piece(r);
-        uint64_t pieces = tokens / piece + 1;
-
-        *ret_in = tokens + pieces * PROMPT_TOKENS;
-        *ret_out = tokens <= piece ? answer_tokens(r, (uint32_t)tokens)
-                                   : pieces * answer_tokens(r, (uint32_t)piece);
-}
-
 int task_label_tokens(const struct vocab *v, const char *label, size_t n, struct tokens *out) {
         int r = vocab_encode(v, label, n, false, 0, out);
 
@@ -101,27 +91,47 @@ int task_label_tokens(const struct vocab *v, const char *label, size_t n, struct
 }
 
 /* Tokens of a prompt without a text; UINT32_MAX when it could not be made. */
-static uint32_t overhead(const struct task *t) {
+static uint32_t overhead(const struct task_request *r, uint32_t room) {
         _cleanup_(tokens_done) struct tokens p = {0};
 
-        if (task_prompt_encode(t->request.model->vocab, t->request.verb, t->request.options, "x", 1,
-                               t->room, &p) < 0)
+        if (task_prompt_encode(r->model->vocab, r->verb, r->options, "x", 1, room, &p) < 0)
                 return UINT32_MAX;
         return (uint32_t)p.n + MARGIN_TOKENS;
 }
 
-/* The largest piece whose prompt and answer fit. 0 or -E2BIG. */
-static int set_limits(struct task *t) {
-        const struct task_request *r = &t->request;
-        uint32_t fixed = overhead(t), most = r->max_piece_tokens ? r->max_piece_tokens : UINT32_MAX;
+/* Tokens of the largest piece whose prompt and answer fit; 0: none does. */
+static uint32_t largest_piece(const struct task_request *r, uint32_t room, uint32_t fixed) {
+        uint32_t most = r->max_piece_tokens ? r->max_piece_tokens : UINT32_MAX;
         uint32_t limit = wanted_piece(r);
 
         while (limit >= SPLIT_MIN_TOKENS &&
-               (fixed > t->room || limit + answer_tokens(r, limit) > t->room - fixed ||
+               (fixed > room || limit + answer_tokens(r, limit) > room - fixed ||
                 answer_tokens(r, limit) > most))
                 limit -= MIN(limit, (uint32_t)SPLIT_MIN_TOKENS);
-        t->piece_limit = limit;
-        return limit < SPLIT_MIN_TOKENS ? -E2BIG : 0;
+        return limit < SPLIT_MIN_TOKENS ? 0 : limit;
+}
+
+/* Of the whole text, after its first slice; as many as bytes when that cannot be told. */
+static uint64_t guess_tokens(const struct task_request *r) {
+        uint64_t tokens = 0;
+        size_t at = 0;
+
+        if (split_count(r->model->vocab, r->text, r->n, &at, &tokens) < 0 || at == 0)
+                return r->n;
+        return (uint64_t)((double)tokens * ((double)r->n / (double)at)) + 1;
+}
+
+void task_estimate(const struct task_request *r, uint64_t *ret_in, uint64_t *ret_out) {
+        uint32_t room = scheduler_max_tokens(r->scheduler, r->model, &r->user);
+        uint32_t fixed = overhead(r, room), piece = largest_piece(r, room, fixed);
+        uint64_t tokens = guess_tokens(r), pieces = 0;
+
+        if (piece) /* most end before the largest size, where a sentence does */
+                pieces = tokens <= piece ? 1 : 4 * tokens / (3 * piece) + 1;
+        /* no piece: task_start will say so, and nothing is used */
+        *ret_in = tokens + pieces * fixed;
+        *ret_out = tokens <= piece ? answer_tokens(r, (uint32_t)tokens)
+                                   : pieces * answer_tokens(r, piece);
 }
 
 /* --- life --- */
@@ -171,7 +181,12 @@ int task_start(struct task **ret, struct task_request *r) {
         t->request = *r;
         t->room = scheduler_max_tokens(r->scheduler, r->model, &r->user);
         t->coverage = (struct coverage){.bytes = r->n, .dropped = r->n};
-        error = t->room == 0 ? -ENOENT : classifies(t) ? begin_labels(t) : set_limits(t);
+        if (!classifies(t))
+                t->piece_limit = largest_piece(r, t->room, overhead(r, t->room));
+        error = t->room == 0          ? -ENOENT
+                : classifies(t)       ? begin_labels(t)
+                : t->piece_limit == 0 ? -E2BIG
+                                      : 0;
         if (error < 0) {
                 free(t->items);
                 free(t);
@@ -189,12 +204,17 @@ static void tell_progress(struct task *t) {
                             (uint32_t)t->delivered, (uint32_t)t->n_items, t->read, t->usage.out);
 }
 
+/* Items before this one have no generation; from here to `submitted` a window of them may. */
+static size_t first_open(const struct task *t) {
+        return classifies(t) ? 0 : t->delivered;
+}
+
 static void fail(struct task *t, int error) {
         if (t->step == STEP_END)
                 return;
         t->step = STEP_END;
         t->error = error;
-        for (size_t i = 0; i < t->n_items; i++)
+        for (size_t i = first_open(t); i < t->submitted; i++)
                 if (t->items[i].generation)
                         scheduler_cancel(t->request.scheduler, t->items[i].generation);
 }
@@ -344,10 +364,14 @@ static size_t paragraphs_end(const char *p, size_t n, size_t most) {
 }
 
 static size_t empty_lines(const char *p, size_t n) {
-        size_t lines = 0;
+        size_t newlines = 0, lines = 0;
 
-        while (paragraphs_end(p, n, lines) < n)
-                lines++;
+        for (size_t i = 0; i < n; i++) {
+                if (!is_blank(p[i]))
+                        newlines = 0;
+                else if (p[i] == '\n')
+                        lines += ++newlines == 2;
+        }
         return lines;
 }
 
@@ -355,12 +379,15 @@ static size_t empty_lines(const char *p, size_t n) {
  * gets many more paragraphs than its piece has (a greeting and an end are none of those) is cut,
  * and the answer says so. */
 static void look_for_end(struct task *t, struct item *w) {
-        struct view v = inside(t, w), out = trim(w->out.p, w->out.n);
-        const char *p = (const char *)out.p, *echo;
-        size_t end = paragraphs_end(p, out.n, 2 * empty_lines((const char *)v.p, v.n) + 2);
+        struct view out;
+        const char *p, *echo;
+        size_t end;
 
         if (t->request.verb != WIRE_VERB_REWRITE)
                 return;
+        out = trim(w->out.p, w->out.n);
+        p = (const char *)out.p;
+        end = paragraphs_end(p, out.n, 2 * w->empty_lines + 2);
         echo = out.n ? memmem(p, out.n, TASK_REWRITE_ECHO, strlen(TASK_REWRITE_ECHO)) : NULL;
         if (echo)
                 end = MIN(end, (size_t)(echo - p));
@@ -433,7 +460,7 @@ static void on_end(void *userdata, enum finish finish, const struct generation_u
         deliver(t);
 }
 
-static int make_prompt(struct task *t, const struct item *w, struct generation_request *g) {
+static int make_prompt(struct task *t, struct item *w, struct generation_request *g) {
         const struct task_request *r = &t->request;
         const struct chat_message *label;
         struct view text;
@@ -441,6 +468,7 @@ static int make_prompt(struct task *t, const struct item *w, struct generation_r
 
         if (!classifies(t)) {
                 text = inside(t, w);
+                w->empty_lines = empty_lines((const char *)text.p, text.n);
                 g->max_tokens = answer_tokens(r, w->piece.tokens);
                 return task_prompt_encode(r->model->vocab, r->verb, r->options,
                                           (const char *)text.p, text.n, t->room - g->max_tokens,
@@ -475,8 +503,6 @@ static int submit(struct task *t, struct item *w) {
                 tokens_done(&g.forced);
                 return error;
         }
-        if (t->paused)
-                scheduler_pause(r->scheduler, w->generation, true);
         t->in_flight++;
         return 0;
 }
@@ -504,7 +530,10 @@ static void run_split(struct task *t) {
         struct piece p;
         int r = split_next(&t->splitter, &p);
 
-        if (r == 0) {
+        if (r == 0 && t->n_items == TASK_PIECES_MAX) {
+                t->coverage.pieces = TASK_PIECES_MAX + 1;
+                fail(t, ERROR_INVALID_INPUT);
+        } else if (r == 0) {
                 t->coverage.tokens += p.tokens;
                 r = add_item(t, p);
         } else if (r == 1) {
@@ -516,24 +545,25 @@ static void run_split(struct task *t) {
                 fail(t, ERROR_FAILED);
 }
 
-/* Labels after the first one find its prompt computed. True when more could be done at once. */
+/* Labels after the first one find its prompt computed. Nothing is begun in a pause, not even pieces
+ * without words, which would be given out at once. True when more could be done at once. */
 static bool run_items(struct task *t) {
         size_t window = classifies(t) && t->delivered == 0 ? 1 : IN_FLIGHT;
         struct item *w;
 
-        if (t->submitted < t->n_items && t->submitted - t->delivered < window) {
-                w = &t->items[t->submitted++];
-                if (!classifies(t) && inside(t, w).n == 0) {
-                        w->done = true;
-                        deliver(t);
-                } else if (submit(t, w) < 0) {
-                        fail(t, ERROR_FAILED);
-                }
+        if (t->delivered == t->n_items) {
+                t->step = STEP_END;
                 return true;
         }
-        if (t->delivered < t->n_items)
+        if (t->paused || t->submitted == t->n_items || t->submitted - t->delivered >= window)
                 return false;
-        t->step = STEP_END;
+        w = &t->items[t->submitted++];
+        if (!classifies(t) && inside(t, w).n == 0) {
+                w->done = true;
+                deliver(t);
+        } else if (submit(t, w) < 0) {
+                fail(t, ERROR_FAILED);
+        }
         return true;
 }
 
@@ -561,14 +591,14 @@ void task_cancel(struct task *t) {
 
 void task_pause(struct task *t, bool pause) {
         t->paused = pause;
-        for (size_t i = 0; i < t->n_items; i++)
+        for (size_t i = first_open(t); i < t->submitted; i++)
                 if (t->items[i].generation)
                         scheduler_pause(t->request.scheduler, t->items[i].generation, pause);
 }
 
 void task_set_background(struct task *t, bool background) {
         t->request.background = background;
-        for (size_t i = 0; i < t->n_items; i++)
+        for (size_t i = first_open(t); i < t->submitted; i++)
                 if (t->items[i].generation)
                         scheduler_set_background(t->request.scheduler, t->items[i].generation,
                                                  background);

@@ -17,6 +17,8 @@
 
 struct task;
 
+enum { TASK_PIECES_MAX = 1 << 18 }; /* of one text */
+
 struct label_score {
         double logprob;  /* natural logarithm of the likelihood of its tokens and the end */
         double score;    /* its share of those of all labels: they sum to 1 */
@@ -43,8 +45,9 @@ struct task_request {
         /* Proofread: bytes start to end of the text were replaced, in order. */
         void (*correction)(void *userdata, uint64_t start, uint64_t end, const char *text,
                            size_t n);
-        /* Exactly once, last. error: enum error_code. scores: of the labels, for the call; or
-         * NULL. */
+        /* Exactly once, last. error: enum error_code; ERROR_INVALID_INPUT: only white space, or
+         * more than TASK_PIECES_MAX pieces (then coverage.pieces is above it).
+         * scores: of the labels, for the call; or NULL. */
         void (*end)(void *userdata, int error, const struct coverage *coverage,
                     const struct summarize_usage *usage, const struct label_score *scores);
         void *userdata;

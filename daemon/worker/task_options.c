@@ -148,7 +148,13 @@ static int parse_schema(const json_t *v, struct task_options *o, struct gen_para
         if (r < 0)
                 return r;
         o->schema = describe_schema(v);
-        return o->schema ? 0 : -ENOMEM;
+        if (!o->schema)
+                return -ENOMEM;
+        if (strlen(o->schema) > SCHEMA_BYTES_MAX)
+                return request_fail_range(e, ERROR_INVALID_INPUT, "schema",
+                                          "The schema has too many bytes for a prompt.",
+                                          strlen(o->schema), SCHEMA_BYTES_MAX);
+        return 0;
 }
 
 static int check_label(const json_t *v, size_t i, const json_t *all, struct request_error *e) {

@@ -10,7 +10,12 @@
 #include "daemon/worker/params.h"
 #include "daemon/worker/request_error.h"
 
-enum { LABELS_MAX = 64, LABEL_BYTES_MAX = 256, INSTRUCTIONS_BYTES_MAX = 16384 };
+enum {
+        LABELS_MAX = 64,
+        LABEL_BYTES_MAX = 256,
+        INSTRUCTIONS_BYTES_MAX = 16384,
+        SCHEMA_BYTES_MAX = 65536, /* as the prompt says it */
+};
 
 struct task_options {
         uint32_t tone, length, format; /* rewrite: enum wire_rewrite_tone, _length, _format */

@@ -5,6 +5,7 @@ What the small model says is not judged."""
 import json
 import os
 import re
+import socket
 import subprocess
 import sys
 import tempfile
@@ -52,6 +53,17 @@ class Verbs(DaemonCase):
         self.assertEqual(got, status, data)
         return json.loads(data)
 
+    def trailer(self, path, body):
+        """Lines after the last chunk of a streamed text/plain answer."""
+        with socket.socket(socket.AF_UNIX) as s:
+            s.connect(self.d.socket)
+            s.sendall(b"POST %s HTTP/1.1\r\nHost: x\r\nAccept: text/plain\r\n"
+                      b"Connection: close\r\nContent-Length: %d\r\n\r\n%s"
+                      % (path.encode(), len(body), body))
+            data = b"".join(iter(lambda: s.recv(65536), b""))
+        lines = data[data.rindex(b"\r\n0\r\n") + 5:].decode().split("\r\n")
+        return dict(line.split(": ") for line in lines if line)
+
     def bnctl(self, *args, status=0, **kw):
         r = self.d.bnctl(*args, **kw)
         self.assertEqual(r.returncode, status, r.stderr)
@@ -95,6 +107,11 @@ class Verbs(DaemonCase):
                                           {"Accept": "text/plain"})
         self.assertEqual(data.decode(), r["text"])
         self.assertEqual(headers["x-bitnetd-dropped"], "0")
+        self.assertEqual(headers["x-bitnetd-left"], str(r["coverage"]["left"]))
+        self.assertEqual(headers["x-bitnetd-finish"], r["finish_reason"])
+        trailer = self.trailer("/v1/rewrite?length=shorter&stream=true", text.encode())
+        self.assertIn("x-bitnetd-finish", trailer)
+        self.assertEqual({k: headers[k] for k in trailer}, trailer)
 
     # --- proofread ---
 
@@ -191,6 +208,9 @@ class Verbs(DaemonCase):
         refused("proofread", {**text, "stop": "BANANA"}, "stop")
         refused("extract", text, "schema")
         refused("extract", {**text, "schema": {"type": "BANANA"}}, "schema/type")
+        described = {"type": "string", "description": "x" * 70000}
+        refused("extract", {**text, "schema": {"type": "object", "properties": {"a": described}}},
+                "schema")
         refused("extract", {**text, "schema": SCHEMA, "response_format": {"type": "json_object"}},
                 "response_format")
         for labels in (None, "a,b", [], ["a"], ["a", "a"], ["a", ""], ["a", 1], ["a"] * 65,

@@ -109,6 +109,34 @@ static void test_refuse(void **state) {
         }
 }
 
+/* What comes back with every event is bounded, whether or not the prompt has it. */
+static void test_repeated(void **state) {
+        static const char *const shapes[][2] = {
+                { "{s:s,s:{s:{s:s,s:s}}}", "text.format" }, { "{s:s,s:[{s:s,s:s}]}", "tools" },
+        };
+        enum { LIMIT = 256 << 10 };
+        char *big = malloc(LIMIT + 1);
+
+        memset(big, 'x', LIMIT);
+        big[LIMIT] = '\0';
+        for (size_t i = 0; i < ARRAY_SIZE(shapes); i++) {
+                bool text = i == 0;
+                json_t *given = text ? json_pack(shapes[i][0], "input", "a", "text", "format",
+                                                 "type", "text", "more", big)
+                                     : json_pack(shapes[i][0], "input", "a", "tools", "type",
+                                                 "function", "more", big);
+                struct request_error e = {};
+
+                assert_non_null(given);
+                assert_null(responses_translate(given, &e));
+                assert_string_equal(e.param, shapes[i][1]);
+                assert_int_equal(e.limit, LIMIT);
+                assert_true(e.value > LIMIT);
+                json_decref(given);
+        }
+        free(big);
+}
+
 static void test_rename(void **state) {
         static const char *const names[][2] = {
                 { "response_format.json_schema.schema/items", "text.format.schema/items" },
@@ -137,6 +165,7 @@ int main(void) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(test_translate),
                 cmocka_unit_test(test_refuse),
+                cmocka_unit_test(test_repeated),
                 cmocka_unit_test(test_rename),
         };
 

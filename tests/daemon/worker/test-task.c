@@ -62,6 +62,8 @@ struct result {
         struct label_score scores[LABELS_MAX];
         int error;
         unsigned ends;
+        struct summarize_usage usage;
+        uint64_t estimate_in;
         uint32_t n_labels;
 };
 
@@ -93,6 +95,7 @@ static void on_end(void *userdata, int error, const struct coverage *coverage,
 
         r->error = error;
         r->coverage = *coverage;
+        r->usage = *usage;
         if (scores)
                 memcpy(r->scores, scores, r->n_labels * sizeof(*scores));
         r->ends++;
@@ -110,6 +113,8 @@ static void begin(struct result *r, uint32_t verb, const struct task_options *op
                 .end = on_end, .userdata = r,
         };
 
+        uint64_t estimate_out;
+
         *r = (struct result){.input = text, .n = n, .n_labels = (uint32_t)options->labels.n};
         secure_buf_done(&prompts);
         n_prompts = 0;
@@ -122,6 +127,7 @@ static void begin(struct result *r, uint32_t verb, const struct task_options *op
         } else {
                 q.text = malloc(n);
                 memcpy(q.text, text, n);
+                task_estimate(&q, &r->estimate_in, &estimate_out);
         }
         assert_int_equal(task_start(&r->task, &q), 0);
 }
@@ -227,6 +233,10 @@ static void scores_are_what_the_engine_says(void **state) {
 
 static const char hostile[] = "<s> </s> <unk> [INST] {\"text\": \"x\"} ";
 
+static const char long_instructions[] =
+        "Keep every name and every number. Say nothing of your own. Use short words where there "
+        "are some. Do not make a list. Do not greet anybody, and do not say what you have done.";
+
 static char *long_text(size_t *ret_n) {
         struct secure_buf b = {0};
 
@@ -295,6 +305,50 @@ static void white_space_stays(void **state) {
         assert_complete(&r);
         assert_memory_equal(r.text.p, "\n\n ", 3);
         assert_memory_equal(r.text.p + r.text.n - 2, " \t", 2);
+        done(&r);
+}
+
+/* Pieces that a limit made small read the instructions again, each of them. */
+static void instructions_are_estimated(void **state) {
+        struct task_options options = {.instructions = strdup(long_instructions)};
+        struct result r;
+        size_t n;
+        char *text = long_text(&n);
+
+        begin(&r, WIRE_VERB_REWRITE, &options, text, n, 60);
+        finish(&r);
+        assert_complete(&r);
+        assert_true(r.coverage.pieces > 10);
+        assert_true(r.estimate_in >= r.usage.in);
+        free(options.instructions);
+        free(text);
+        done(&r);
+}
+
+/* Nobody reads: white space that needs no model is not poured out either. */
+static void pause_holds_blanks(void **state) {
+        enum { N = 200000 };
+        struct task_options options = {0};
+        struct result r;
+        char *text = malloc(N);
+
+        memset(text, '\n', N);
+        text[0] = 'a';
+        text[N - 1] = 'b';
+        begin(&r, WIRE_VERB_REWRITE, &options, text, N, 60);
+        while (r.text.n == 0)
+                turn(&r);
+        task_pause(r.task, true);
+        for (unsigned i = 0; i < 10; i++) {
+                while (task_run(r.task))
+                        ;
+                scheduler_dispatch(r.scheduler);
+        }
+        assert_true(r.text.n < N / 2);
+        task_pause(r.task, false);
+        finish(&r);
+        assert_complete(&r);
+        free(text);
         done(&r);
 }
 
@@ -411,6 +465,8 @@ int main(int argc, char **argv) {
                 cmocka_unit_test(every_piece_is_read_once),
                 cmocka_unit_test(corrections_give_the_output),
                 cmocka_unit_test(white_space_stays),
+                cmocka_unit_test(instructions_are_estimated),
+                cmocka_unit_test(pause_holds_blanks),
                 cmocka_unit_test(cancel),
         };
         int r;

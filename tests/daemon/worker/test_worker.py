@@ -275,6 +275,7 @@ class Answers(Case):
         lines = rest[rest.index(b'\r\n0\r\n') + 5:].split(b'\r\n')
         self.assertEqual(lines[0], b'x-bitnetd-bytes: %d' % len(body))
         self.assertIn(b'x-bitnetd-dropped: 0', lines)
+        self.assertRegex(lines[-3], b'^x-bitnetd-finish: (stop|length)$')
         self.assertEqual(lines[-2:], [b'', b''])
 
     def test_huge_prompt_is_refused_at_once(self):
