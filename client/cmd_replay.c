@@ -65,9 +65,35 @@ static int judge(const json_t *before, const json_t *after, const struct options
         return why ? EXIT_NOT_EQUAL : 0;
 }
 
+/* /v1/summarize samples as the daemon does by default (worker/defaults.c), whose seed is of no
+ * matter; a job of the bus may ask for something else. */
+static bool sampled_by_default(const json_t *parameters) {
+        static const struct {
+                const char *name;
+                double value;
+        } defaults[] = {
+                {"temperature", 0}, {"repeat_penalty", 1}, {"repeat_last_n", 64},
+                {"frequency_penalty", 0}, {"presence_penalty", 0}, {"dry_multiplier", 0.8F},
+                {"dry_base", 1.75}, {"dry_allowed_length", 4},
+        };
+
+        for (size_t i = 0; i < ARRAY_SIZE(defaults); i++) {
+                json_t *v = json_object_get(parameters, defaults[i].name);
+
+                if (v && (float)json_number_value(v) != (float)defaults[i].value)
+                        return false;
+        }
+        return true;
+}
+
 static int replay_summary(struct options *o, const json_t *parameters, json_t **ret) {
         char tokens[24];
 
+        if (!sampled_by_default(parameters)) {
+                term_error("the summary was sampled with numbers of its own, which only the bus "
+                           "can be asked for: it cannot be made again here");
+                return EXIT_USAGE;
+        }
         snprintf(tokens, sizeof(tokens), "%lld",
                  (long long)json_integer_value(json_object_get(parameters, "max_tokens")));
         o->max_tokens = tokens;

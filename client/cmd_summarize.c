@@ -109,7 +109,7 @@ static int summarize(struct options *o, json_t **ret_receipt) {
                 term_error(o->keep ? "--keep is for --detach" : "--receipt is not for --detach");
                 return EXIT_USAGE;
         }
-        if (o->n_args > 1 || (o->n_args == 0 && !o->file && !input_given())) {
+        if (o->n_args + !!o->file > 1 || (o->n_args == 0 && !o->file && !input_given())) {
                 term_error("give one FILE, or - for standard input");
                 return EXIT_USAGE;
         }

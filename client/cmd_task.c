@@ -39,7 +39,7 @@ static int check_usage(const struct options *o) {
                 term_error("--diff is for text that is printed whole");
                 return EXIT_USAGE;
         }
-        if (o->n_args == 0 && !o->file && !input_given()) {
+        if (o->n_args > 0 ? o->file != NULL : !o->file && !input_given()) {
                 term_error("give one FILE, or - for standard input");
                 return EXIT_USAGE;
         }
@@ -110,6 +110,23 @@ static int make_request(const struct options *o, const char *text, size_t size, 
 
 /* --- text that is streamed --- */
 
+static size_t offset(const json_t *correction, const char *name) {
+        return (size_t)json_integer_value(json_object_get(correction, name));
+}
+
+/* In order, and within the text that was sent? */
+static bool corrections_fit(const json_t *corrections, size_t size) {
+        size_t i, at = 0;
+        json_t *c;
+
+        json_array_foreach(corrections, i, c) {
+                if (offset(c, "start") < at || offset(c, "end") < offset(c, "start"))
+                        return false;
+                at = offset(c, "end");
+        }
+        return at <= size;
+}
+
 /* The input with what was replaced in it. */
 static void print_diff(const struct document *d, const char *text, size_t size) {
         bool safe = isatty(STDOUT_FILENO) && !d->o->raw;
@@ -117,12 +134,9 @@ static void print_diff(const struct document *d, const char *text, size_t size) 
         json_t *c;
 
         json_array_foreach(d->corrections, i, c) {
-                size_t start = (size_t)json_integer_value(json_object_get(c, "start"));
-                size_t end = (size_t)json_integer_value(json_object_get(c, "end"));
+                size_t start = offset(c, "start"), end = offset(c, "end");
                 json_t *new = json_object_get(c, "correction");
 
-                if (start < at || end < start || end > size) /* not what was sent */
-                        return;
                 term_text(stdout, text + at, start - at, safe);
                 if (end > start) {
                         fputs("[-", stdout);
@@ -149,6 +163,10 @@ static int stream(const struct options *o, const char *path, json_t *request, co
         body = json_dumps(request, JSON_COMPACT);
         if (body)
                 status = document_run(&d, path, body, strlen(body));
+        if (!status && o->diff && !corrections_fit(d.corrections, size)) {
+                term_error(error_row(ERROR_WORKER_FAILED)->text);
+                status = error_row(ERROR_WORKER_FAILED)->exit_status;
+        }
         if (!status && o->diff) {
                 print_diff(&d, text, size);
                 d.ends_with_newline = size > 0 && text[size - 1] == '\n';
@@ -162,24 +180,12 @@ static int stream(const struct options *o, const char *path, json_t *request, co
 
 /* --- answers that come whole --- */
 
-static bool on_idle(void *userdata) {
-        return !interrupted();
-}
-
 static int fetch(const struct options *o, const char *path, const char *accept,
                  const json_t *request, struct http_body *ret) {
         struct http_failure failure = {0};
-        char *body = json_dumps(request, JSON_COMPACT);
-        struct http_request r = {.socket = o->socket, .path = path, .body = body,
-                                 .body_size = body ? strlen(body) : 0,
-                                 .content_type = "application/json", .accept = accept,
-                                 .data = http_keep, .idle = on_idle, .userdata = ret};
-        int result = body ? http_perform(&r, &failure) : -ENOMEM;
+        int result = http_fetch(o->socket, path, accept, request, ret, &failure);
 
-        input_free(body, r.body_size);
-        if (result > 0)
-                return report_failure(&failure);
-        return result == 0 ? 0 : interrupted() ? EXIT_INTERRUPTED : 1;
+        return result > 0 ? report_failure(&failure) : result < 0 ? EXIT_INTERRUPTED : 0;
 }
 
 static void print_text(const struct options *o, const struct http_body *b) {

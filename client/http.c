@@ -156,19 +156,26 @@ int http_perform(const struct http_request *r, struct http_failure *failure) {
         return result;
 }
 
-bool http_keep(void *body, const char *p, size_t n) {
-        struct http_body *b = body;
-        char *bigger = malloc(b->n + n + 1);
+static bool keep(void *userdata, const char *p, size_t n) {
+        struct http_body *b = userdata;
 
-        if (!bigger)
-                return false;
-        if (b->n > 0)
-                memcpy(bigger, b->p, b->n);
-        memcpy(bigger + b->n, p, n);
-        n += b->n;
-        bigger[n] = 0;
-        http_body_done(b);
-        *b = (struct http_body){bigger, n};
+        if (b->n + n + 1 > b->room) {
+                size_t room = (b->n + n + 1) * 2;
+                char *bigger = malloc(room);
+
+                if (!bigger)
+                        return false;
+                if (b->n > 0)
+                        memcpy(bigger, b->p, b->n);
+                n += b->n;
+                memcpy(bigger + b->n, p, n - b->n);
+                http_body_done(b);
+                *b = (struct http_body){.p = bigger, .n = n, .room = room};
+        } else {
+                memcpy(b->p + b->n, p, n);
+                b->n += n;
+        }
+        b->p[b->n] = 0;
         return true;
 }
 
@@ -183,18 +190,29 @@ static bool go_on(void *userdata) {
         return !interrupted();
 }
 
-int http_json(const char *socket, const char *path, const json_t *request, json_t **ret,
-              struct http_failure *failure) {
+int http_fetch(const char *socket, const char *path, const char *accept, const json_t *request,
+               struct http_body *ret, struct http_failure *failure) {
         char *text = request ? json_dumps(request, JSON_COMPACT) : NULL;
-        struct http_body body = {0};
         struct http_request r = {.socket = socket, .path = path, .body = text,
                                  .body_size = text ? strlen(text) : 0,
                                  .content_type = text ? "application/json" : NULL,
-                                 .data = http_keep, .idle = go_on, .userdata = &body};
+                                 .accept = accept, .data = keep, .idle = go_on, .userdata = ret};
         int result = request && !text ? -ENOMEM : http_perform(&r, failure);
 
+        input_free(text, r.body_size);
+        if (result >= 0 || interrupted())
+                return result < 0 ? -ECANCELED : result;
+        failure->code = ERROR_FAILED;
+        snprintf(failure->text, sizeof(failure->text), "out of memory");
+        return 1;
+}
+
+int http_json(const char *socket, const char *path, const json_t *request, json_t **ret,
+              struct http_failure *failure) {
+        struct http_body body = {0};
+        int result = http_fetch(socket, path, NULL, request, &body, failure);
+
         *ret = result == 0 ? json_loadb(body.p ? body.p : "", body.n, 0, NULL) : NULL;
-        input_free(text, text ? strlen(text) : 0);
         http_body_done(&body);
         return result;
 }

@@ -32,18 +32,19 @@ struct http_failure {
  * off). -ECANCELED: data or idle hung up. -ENOMEM. */
 int http_perform(const struct http_request *r, struct http_failure *failure);
 
-/* The same for a reply that is one JSON value (a new reference; NULL: it was none). request: what
- * is posted, NULL: GET. An interrupt hangs up. */
+/* A whole reply. request: what is posted, NULL: GET; accept: or NULL. An interrupt hangs up. 0; 1:
+ * *failure is filled, also when memory is short; -ECANCELED: interrupted. */
+struct http_body {
+        char *p;             /* NUL-terminated; NULL: nothing came */
+        size_t n, room;
+};
+int http_fetch(const char *socket, const char *path, const char *accept, const json_t *request,
+               struct http_body *ret, struct http_failure *failure);
+void http_body_done(struct http_body *b); /* wipes */
+
+/* The same for a reply that is one JSON value (a new reference; NULL: it was none). */
 int http_json(const char *socket, const char *path, const json_t *request, json_t **ret,
               struct http_failure *failure);
 
 /* Read the "error" object of a reply (also in the middle of a stream). */
 void http_parse_failure(const char *json, size_t n, struct http_failure *failure);
-
-/* A reply that is kept: http_keep as `data`, with one of these as userdata. */
-struct http_body {
-        char *p;             /* NUL-terminated; NULL: nothing came */
-        size_t n;
-};
-bool http_keep(void *body, const char *p, size_t n);
-void http_body_done(struct http_body *b); /* wipes */

@@ -33,6 +33,36 @@ int query_option(struct conn *c, const char *name, char *value, size_t size,
         return r;
 }
 
+static bool among(const char *const *names, size_t n, const char *p, size_t size) {
+        for (size_t i = 0; i < n; i++)
+                if (strlen(names[i]) == size && memcmp(names[i], p, size) == 0)
+                        return true;
+        return false;
+}
+
+/* It is named if it looks like a name. */
+static int refuse_name(const char *p, size_t n, struct request_error *e) {
+        char name[32] = "";
+        bool is_name;
+
+        memcpy(name, p, MIN(n, sizeof(name) - 1));
+        is_name = n > 0 && strspn(name, "abcdefghijklmnopqrstuvwxyz_") == n;
+        return request_fail(e, ERROR_UNSUPPORTED, is_name ? name : "query",
+                            "The query has no such option here.");
+}
+
+int query_check_names(struct conn *c, const char *const *names, size_t n,
+                      struct request_error *e) {
+        static const char *const common[] = { "model", "stream", "deadline_ms", "priority" };
+        const char *p;
+        size_t at = 0, size;
+
+        while (request_query_name(&c->request, &at, &p, &size))
+                if (!among(common, ARRAY_SIZE(common), p, size) && !among(names, n, p, size))
+                        return refuse_name(p, size, e);
+        return 0;
+}
+
 int query_word(struct conn *c, const char *name, int (*number)(const char *), uint32_t *ret,
                struct request_error *e) {
         char value[32];

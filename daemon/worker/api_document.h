@@ -9,6 +9,9 @@
 /* One option: 1 with the value, 0 absent. */
 int query_option(struct conn *c, const char *name, char *value, size_t size,
                  struct request_error *e);
+/* Unlike fields of JSON, options of a query are all ours: others than these and those of
+ * query_common are refused. */
+int query_check_names(struct conn *c, const char *const *names, size_t n, struct request_error *e);
 /* A word; number gives its number, or -EINVAL. Absent: *ret stays. */
 int query_word(struct conn *c, const char *name, int (*number)(const char *), uint32_t *ret,
                struct request_error *e);

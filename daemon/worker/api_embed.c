@@ -103,18 +103,6 @@ static const struct exchange_format numbers = { .id_prefix = "", .whole = openai
 
 /* --- the request --- */
 
-static int parse_dimensions(const json_t *root, struct job_spec *spec, struct request_error *e) {
-        json_t *v = json_object_get(root, "dimensions");
-
-        if (!v || json_is_null(v))
-                return 0;
-        if (!json_is_integer(v) || json_integer_value(v) < 1 || json_integer_value(v) > INT32_MAX)
-                return request_fail(e, ERROR_INVALID_INPUT, "dimensions",
-                                    "The field must be a whole number of at least 1.");
-        spec->dimensions = (uint32_t)json_integer_value(v);
-        return 0;
-}
-
 static int parse_encoding(const json_t *root, bool *ret_base64, struct request_error *e) {
         json_t *v = json_object_get(root, "encoding_format");
         const char *s = json_string_value(v);
@@ -150,7 +138,7 @@ void api_embeddings(struct conn *c) {
                 return;
         r = messages_parse_texts(json_object_get(root, "input"), "input", &spec.messages, &e);
         if (r == 0)
-                r = parse_dimensions(root, &spec, &e);
+                r = messages_parse_dimensions(root, &spec.dimensions, &e);
         if (r == 0)
                 r = parse_encoding(root, &coded, &e);
         json_decref(root);
@@ -175,7 +163,7 @@ static void serve_ollama(struct conn *c, const char *field, const struct exchang
                 r = messages_parse_texts(json_object_get(root, field), field, &spec.messages,
                                          &e);
         if (r == 0)
-                r = parse_dimensions(root, &spec, &e);
+                r = messages_parse_dimensions(root, &spec.dimensions, &e);
         json_decref(to);
         json_decref(root);
         start(c, r, format, &spec, &e);

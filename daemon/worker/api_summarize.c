@@ -93,18 +93,32 @@ static int parse_context(struct conn *c, struct job_spec *spec, struct request_e
         return spec->context ? 0 : -ENOMEM;
 }
 
+static int parse_receipt(struct conn *c, bool bare, struct job_spec *spec,
+                         struct request_error *e) {
+        int r = query_flag(c, "receipt", &spec->params.receipt, e);
+
+        if (r == 0 && bare && spec->params.receipt)
+                return request_fail(e, ERROR_UNSUPPORTED, "receipt",
+                                    "Bare text has no place for a receipt.");
+        return r;
+}
+
 void api_summarize(struct conn *c) {
+        static const char *const names[] = { "type", "length", "format", "context", "receipt",
+                                             "max_tokens" };
         _cleanup_(job_spec_done) struct job_spec spec;
+        bool bare = request_accepts_first(&c->request, "text/plain");
         struct request_error e = {};
         int r;
 
         api_defaults(c, &spec, WIRE_VERB_SUMMARIZE);
         if ((r = query_check_type(c, &e)) < 0 ||
+            (r = query_check_names(c, names, ARRAY_SIZE(names), &e)) < 0 ||
             (r = query_word(c, "type", summary_type, &spec.type, &e)) < 0 ||
             (r = query_word(c, "length", summary_length, &spec.length, &e)) < 0 ||
             (r = query_word(c, "format", summary_format, &spec.format, &e)) < 0 ||
             (r = query_common(c, &spec, &e)) < 0 ||
-            (r = query_flag(c, "receipt", &spec.params.receipt, &e)) < 0 ||
+            (r = parse_receipt(c, bare, &spec, &e)) < 0 ||
             (r = query_max_tokens(c, &spec, &e)) < 0 ||
             (r = parse_context(c, &spec, &e)) < 0 || (r = query_document(c, &spec, &e)) < 0) {
                 if (r == -ENOMEM)
@@ -113,5 +127,5 @@ void api_summarize(struct conn *c) {
                         reply_error(c, &e, 0);
                 return;
         }
-        exchange_start(c, &format, &spec, request_accepts_first(&c->request, "text/plain"));
+        exchange_start(c, &format, &spec, bare);
 }

@@ -131,7 +131,7 @@ static int query_options(struct conn *c, json_t *root, struct request_error *e) 
                                              "max_tokens", "receipt" };
         _cleanup_(secure_buf_done) struct secure_buf value = {};
         char *p = secure_buf_reserve(&value, QUERY_VALUE_MAX);
-        int r = p ? 0 : -ENOMEM;
+        int r = p ? query_check_names(c, names, ARRAY_SIZE(names), e) : -ENOMEM;
 
         value.n = p ? QUERY_VALUE_MAX : 0;
         for (size_t i = 0; i < ARRAY_SIZE(names) && r >= 0; i++) {

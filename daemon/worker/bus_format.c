@@ -98,9 +98,11 @@ static int use_json(uint32_t format, const json_t *root, struct job_spec *spec,
                 return r;
         if (task_verb(spec->verb))
                 return use_task(root, spec, e);
-        if (spec->verb == WIRE_VERB_EMBED)
-                return messages_parse_texts(json_object_get(root, "input"), "input",
-                                            &spec->messages, e);
+        if (spec->verb == WIRE_VERB_EMBED) {
+                r = messages_parse_dimensions(root, &spec->dimensions, e);
+                return r < 0 ? r : messages_parse_texts(json_object_get(root, "input"), "input",
+                                                        &spec->messages, e);
+        }
         if (spec->params.tools.offered && !messages)
                 return request_fail(e, ERROR_UNSUPPORTED, "tools", "Tools are for messages.");
         if (spec->params.grammar && spec->verb == WIRE_VERB_SUMMARIZE)
@@ -240,6 +242,9 @@ int bus_format_input(const struct wire_job *m, struct secure_buf *input, const j
                 json_decref(root);
         }
         use_options(m, &spec);
+        if (r == 0 && spec.params.receipt && m->output_format == WIRE_OUTPUT_TEXT)
+                r = request_fail(e, ERROR_UNSUPPORTED, "bn.receipt",
+                                 "Output as text has no place for a receipt.");
         if (r < 0)
                 job_spec_done(&spec);
         else

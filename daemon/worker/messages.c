@@ -121,27 +121,26 @@ static int parse_calls(const json_t *message, size_t index, struct secure_buf *t
         return 0;
 }
 
-/* The function whose call has this id, among the messages before the answer. */
-static const json_t *find_called(const json_t *list, size_t before, const char *id) {
-        for (size_t i = before; id && i-- > 0;) {
-                json_t *calls = json_object_get(json_array_get(list, i), "tool_calls"), *call;
-                size_t j;
+/* Remember what was called, by id: the answers come in later messages, and thousands of them may
+ * ask. The last call of an id counts. */
+static int note_calls(json_t *called, const json_t *message) {
+        json_t *calls = json_object_get(message, "tool_calls"), *call;
+        size_t i;
 
-                json_array_foreach(calls, j, call) {
-                        const char *other = json_string_value(json_object_get(call, "id"));
+        json_array_foreach(calls, i, call) {
+                const char *id = json_string_value(json_object_get(call, "id"));
 
-                        if (other && strcmp(other, id) == 0)
-                                return json_object_get(function_of(call), "name");
-                }
+                if (id && json_object_set(called, id,
+                                          json_object_get(function_of(call), "name")) < 0)
+                        return -ENOMEM;
         }
-        return NULL;
+        return 0;
 }
 
 /* What stands before the answer of a function, which the model sees as said by the user. */
-static void introduce_answer(const json_t *list, size_t index, struct secure_buf *text) {
-        const json_t *message = json_array_get(list, index);
-        const json_t *name = find_called(
-                list, index, json_string_value(json_object_get(message, "tool_call_id")));
+static void introduce_answer(const json_t *called, const json_t *message, struct secure_buf *text) {
+        const char *id = json_string_value(json_object_get(message, "tool_call_id"));
+        const json_t *name = id ? json_object_get(called, id) : NULL;
 
         if (!json_is_string(name))
                 name = json_object_get(message, "tool_name");
@@ -167,7 +166,8 @@ static bool needs_content(const json_t *message) {
                json_array_size(json_object_get(message, "tool_calls")) == 0;
 }
 
-static int parse_message(const json_t *list, size_t index, struct messages *m,
+/* called: functions by the ids of their calls in the messages before. */
+static int parse_message(const json_t *list, size_t index, json_t *called, struct messages *m,
                          struct request_error *e) {
         const json_t *message = json_array_get(list, index);
         struct chat_message *out = &m->items[m->n];
@@ -177,10 +177,11 @@ static int parse_message(const json_t *list, size_t index, struct messages *m,
         if (!json_is_object(message))
                 return fail_at(e, ERROR_INVALID_INPUT, index, "", "A message is an object.");
         if (is_role(message, "tool"))
-                introduce_answer(list, index, &m->text);
+                introduce_answer(called, message, &m->text);
         if ((r = parse_role(message, index, &out->role, e)) < 0 ||
             (needs_content(message) && (r = parse_content(message, index, &m->text, e)) < 0) ||
-            (r = parse_calls(message, index, &m->text, e)) < 0)
+            (r = parse_calls(message, index, &m->text, e)) < 0 ||
+            (r = note_calls(called, message)) < 0)
                 return r;
         out->n = m->text.n - before;
         return 0;
@@ -202,6 +203,7 @@ static void add_system(struct messages *m, const struct secure_buf *system) {
 int messages_parse(const json_t *root, const struct secure_buf *system, struct messages *ret,
                    struct request_error *e) {
         _cleanup_(messages_done) struct messages m = {};
+        _cleanup_(json_decrefp) json_t *called = json_object();
         json_t *list = json_object_get(root, "messages");
         bool more = system && system->n > 0;
         size_t i, at = 0;
@@ -213,13 +215,13 @@ int messages_parse(const json_t *root, const struct secure_buf *system, struct m
                 return request_fail_range(e, ERROR_INVALID_INPUT, "messages", "Too many messages.",
                                           json_array_size(list), MESSAGES_MAX);
         m.items = calloc(json_array_size(list) + 1, sizeof(*m.items));
-        if (!m.items)
+        if (!m.items || !called)
                 return -ENOMEM;
         if (more && !is_role(json_array_get(list, 0), "system") &&
             !is_role(json_array_get(list, 0), "developer"))
                 add_system(&m, system);
         for (i = 0; i < json_array_size(list); i++) {
-                int r = parse_message(list, i, &m, e);
+                int r = parse_message(list, i, called, &m, e);
 
                 if (r < 0)
                         return r;
@@ -263,6 +265,18 @@ int messages_parse_texts(const json_t *v, const char *param, struct messages *m,
                 return r < 0 ? r : -ENOMEM;
         for (size_t i = 0; i < n; at += m->items[i++].n)
                 m->items[i].content = m->text.p + at;
+        return 0;
+}
+
+int messages_parse_dimensions(const json_t *root, uint32_t *ret, struct request_error *e) {
+        json_t *v = json_object_get(root, "dimensions");
+
+        if (!v || json_is_null(v))
+                return 0;
+        if (!json_is_integer(v) || json_integer_value(v) < 1 || json_integer_value(v) > INT32_MAX)
+                return request_fail(e, ERROR_INVALID_INPUT, "dimensions",
+                                    "The field must be a whole number of at least 1.");
+        *ret = (uint32_t)json_integer_value(v);
         return 0;
 }
 

@@ -29,5 +29,9 @@ int messages_parse(const json_t *root, const struct secure_buf *system, struct m
 int messages_parse_texts(const json_t *v, const char *param, struct messages *m,
                          struct request_error *e);
 
+/* What root["dimensions"] wants vectors to have; absent or null: *ret stays. Returns as
+ * messages_parse. */
+int messages_parse_dimensions(const json_t *root, uint32_t *ret, struct request_error *e);
+
 /* Position of the first byte of p[0..n) that is not UTF-8, or n. */
 size_t text_valid_prefix(const char *p, size_t n);

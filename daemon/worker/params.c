@@ -85,7 +85,6 @@ static void set_temperature(struct gen_params *p, double v) { p->sampling.temper
 static void set_top_p(struct gen_params *p, double v) { p->sampling.top_p = params_top_p(v); }
 static void set_min_p(struct gen_params *p, double v) { p->sampling.min_p = (float)v; }
 static void set_top_k(struct gen_params *p, double v) { p->sampling.top_k = (uint32_t)v; }
-static void set_seed(struct gen_params *p, double v) { p->sampling.seed = (uint64_t)(int64_t)v; }
 static void set_max_tokens(struct gen_params *p, double v) { p->max_tokens = (uint32_t)v; }
 static void set_frequency(struct gen_params *p, double v) {
         p->sampling.frequency_penalty = (float)v;
@@ -115,7 +114,6 @@ static const struct number_rule number_rules[] = {
         RULE("top_p", 0, 1, false, set_top_p),
         RULE("min_p", 0, 1, false, set_min_p),
         RULE("top_k", 0, 1000000, true, set_top_k),
-        RULE("seed", -4611686018427387904, 4611686018427387904, true, set_seed),
         RULE("max_tokens", 1, 16777216, true, set_max_tokens),
         RULE("max_completion_tokens", 1, 16777216, true, set_max_tokens),
         RULE("frequency_penalty", -2, 2, false, set_frequency),
@@ -158,8 +156,19 @@ static int parse_numbers(const json_t *root, struct gen_params *p, struct reques
                         return fail_number(r, d, e);
                 r->set(p, d);
         }
-        if (field(root, "seed")) /* exactly, also where a double cannot hold it */
-                p->sampling.seed = (uint64_t)json_integer_value(field(root, "seed"));
+        return 0;
+}
+
+/* All 64 bits, as JSON has them: a receipt writes the upper half of the seeds of the bus as
+ * negative numbers. A double could not hold them. */
+static int parse_seed(const json_t *root, struct gen_params *p, struct request_error *e) {
+        json_t *v = field(root, "seed");
+
+        if (v && !json_is_integer(v))
+                return request_fail(e, ERROR_INVALID_INPUT, "seed",
+                                    "The field must be a whole number.");
+        if (v)
+                p->sampling.seed = (uint64_t)json_integer_value(v);
         return 0;
 }
 
@@ -412,6 +421,7 @@ int params_parse(const json_t *root, struct gen_params *p, struct request_error 
         int r;
 
         if ((r = check_refusals(root, e)) < 0 || (r = parse_numbers(root, p, e)) < 0 ||
+            (r = parse_seed(root, p, e)) < 0 ||
             (r = parse_stop(root, p, e)) < 0 || (r = parse_own(root, p, e)) < 0 ||
             (r = copy_shape(root, p)) < 0 || (r = parse_format(root, p, e)) < 0 ||
             (r = parse_tools(root, p, e)) < 0 ||

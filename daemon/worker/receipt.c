@@ -103,15 +103,7 @@ static const char *keyed_hex(const struct receipt *r, const uint8_t digest[DIGES
         return hex(keyed, text);
 }
 
-/* By the names of the request that would ask for the same. */
-static json_t *parameters(const struct job_spec *spec, uint64_t max_tokens) {
-        const struct sampling *s = &spec->params.sampling;
-
-        if (spec->verb == WIRE_VERB_SUMMARIZE)
-                return json_pack("{s:s,s:s,s:s,s:I}", "type", summary_type_name(spec->type),
-                                 "length", summary_length_name(spec->length), "format",
-                                 summary_format_name(spec->format), "max_tokens",
-                                 (json_int_t)max_tokens);
+static json_t *numbers(const struct sampling *s, uint64_t max_tokens) {
         return json_pack("{s:I,s:I,s:f,s:f,s:f,s:I,s:f,s:I,s:f,s:f,s:f,s:f,s:I}", "seed",
                          (json_int_t)s->seed, "max_tokens", (json_int_t)max_tokens, "temperature",
                          (double)s->temperature, "top_p", (double)s->top_p, "min_p",
@@ -121,6 +113,20 @@ static json_t *parameters(const struct job_spec *spec, uint64_t max_tokens) {
                          (double)s->presence_penalty, "dry_multiplier", (double)s->dry_multiplier,
                          "dry_base", (double)s->dry_base, "dry_allowed_length",
                          (json_int_t)s->dry_allowed_length);
+}
+
+/* By the names of the request that would ask for the same. */
+static json_t *parameters(const struct job_spec *spec, uint64_t max_tokens) {
+        json_t *v = numbers(&spec->params.sampling, max_tokens), *words;
+
+        if (spec->verb != WIRE_VERB_SUMMARIZE)
+                return v;
+        words = json_pack("{s:s,s:s,s:s}", "type", summary_type_name(spec->type), "length",
+                          summary_length_name(spec->length), "format",
+                          summary_format_name(spec->format));
+        json_object_update(v, words);
+        json_decref(words);
+        return v;
 }
 
 json_t *receipt_json(struct receipt *r, const struct worker *w, const struct job_spec *spec,

@@ -311,6 +311,24 @@ int request_query(const struct request *r, const char *name, char *value, size_t
         return 0;
 }
 
+bool request_query_name(const struct request *r, size_t *at, const char **ret, size_t *ret_size) {
+        const char *p, *q, *next, *equals;
+        size_t n, nq, take = 0;
+
+        if (r->url.n == 0)
+                return false;
+        split_target(r, &p, &n, &q, &nq);
+        while (*at < nq && take == 0) {
+                *ret = q + *at;
+                next = memchr(*ret, '&', nq - *at);
+                take = next ? (size_t)(next - *ret) : nq - *at;
+                *at += take + 1;
+        }
+        equals = take > 0 ? memchr(*ret, '=', take) : NULL;
+        *ret_size = equals ? (size_t)(equals - *ret) : take;
+        return take > 0;
+}
+
 bool request_accepts_first(const struct request *r, const char *type) {
         size_t n = strlen(type);
 

@@ -49,5 +49,8 @@ bool request_keep_alive(const struct request *r);
 int request_path(const struct request *r, char *path, size_t size);
 /* Value of a query parameter, decoded. 1 found, 0 absent, -EINVAL (bad escape, too long). */
 int request_query(const struct request *r, const char *name, char *value, size_t size);
+/* Names of query parameters as they stand there, one after the other; *at is 0 at first. False: no
+ * more. */
+bool request_query_name(const struct request *r, size_t *at, const char **ret, size_t *ret_size);
 /* The Accept header names this type before any other (no wildcard matching). */
 bool request_accepts_first(const struct request *r, const char *type);

@@ -270,6 +270,8 @@ static bool is_true(const json_t *v) { return !json_is_false(v); }
 static bool is_anything(const json_t *v) { return v != NULL; }
 static bool is_not_disabled(const json_t *v) { return !is_word(v, "disabled"); }
 
+/* What OpenAI's interface has not is refused where its loss would change the answer: chats do it
+ * for what has the same name there, and the names of chats for something else are below. */
 static const struct {
         const char *name, *detail;
         bool (*refused)(const json_t *v);
@@ -280,6 +282,10 @@ static const struct {
         { "prompt", "There are no stored prompts.", is_anything },
         { "background", "An answer exists only on the connection that asked for it.", is_true },
         { "truncation", "What is too long is always an error.", is_not_disabled },
+        { "response_format", "The field is text.format here.", is_anything },
+        { "max_tokens", "The field is max_output_tokens here.", is_anything },
+        { "max_completion_tokens", "The field is max_output_tokens here.", is_anything },
+        { "logprobs", "The field is top_logprobs here.", is_true },
 };
 
 static int check_refusals(const json_t *root, struct request_error *e) {
@@ -342,7 +348,9 @@ static int copy_same(json_t *to, const json_t *root) {
         static const char *const same[] = {
                 "model", "stream", "temperature", "top_p", "seed", "stop", "top_k", "min_p",
                 "frequency_penalty", "presence_penalty", "repeat_penalty", "repeat_last_n",
-                "dry_multiplier", "dry_base", "dry_allowed_length", "keep_alive", "bn",
+                "dry_multiplier", "dry_base", "dry_allowed_length", "keep_alive", "bn", "n",
+                "best_of", "logit_bias", "grammar", "functions", "function_call", "modalities",
+                "audio", "echo", "suffix", "json_schema", "json-schema",
         };
         json_t *limit = field(root, "max_output_tokens");
         int r = limit ? json_object_set(to, "max_tokens", limit) : 0;

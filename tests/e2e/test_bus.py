@@ -89,6 +89,17 @@ class Bus(unittest.TestCase):
         self.assertEqual(lines[-1]["bn"], r["bn"])
         self.assertEqual([v for v in lines[:-1] if "bn" in v], [])
         self.assertIn("receipt", self.events("Summarize", {"text": TEXT}, "receipt=true")[-1]["bn"])
+        drawn = [self.events("Summarize", {"text": TEXT, "temperature": 0.5, "seed": seed},
+                             "receipt=true")[-1]["bn"]["receipt"] for seed in (1, 2)]
+        self.assertEqual([r["parameters"]["seed"] for r in drawn], [1, 2])
+        self.assertEqual(drawn[0]["parameters"]["temperature"], 0.5)
+        # Text has no place for it, nor are dimensions of other faces' rules.
+        for method, request in (("Summarize", {"text": TEXT, "bn": {"receipt": True}}),
+                                ("Embed", {"input": "x", "dimensions": 0})):
+            out = self.tool(SYSTEM_PYTHON, CLIENT, "session", method, "input-format=request-json",
+                            input=json.dumps(request))
+            self.assertIn("result: failed", out)
+            self.assertIn("Unsupported" if method == "Summarize" else "InvalidInput", out)
         for method, options in (("Generate", []), ("Rewrite", ["output=events"])):
             r = subprocess.run([SYSTEM_PYTHON, CLIENT, "session", method, "receipt=true", *options],
                                input=TEXT, env=self.env, capture_output=True, text=True,

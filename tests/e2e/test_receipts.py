@@ -85,6 +85,22 @@ class Receipts(unittest.TestCase):
         self.assertEqual(self.replay("-", stdin=TEXT + "x"), "not equal: the input is another one")
         self.write({**receipt, "parameters": {**receipt["parameters"], "type": "headline"}})
         self.assertEqual(self.replay(path), "not equal: the answer is another one")
+        for name, value in (("temperature", 0.5), ("repeat_penalty", 1.2)):
+            self.write({**receipt, "parameters": {**receipt["parameters"], name: value}})
+            r = self.d.bnctl("replay", "-q", self.path, path)
+            self.assertEqual((r.returncode, r.stdout), (2, ""))
+            self.assertIn("sampled", r.stderr)
+        status, _, data = self.d.request("POST", "/v1/summarize?receipt=true", TEXT.encode(),
+                                         {"Accept": "text/plain"})
+        error = json.loads(data)["error"]
+        self.assertEqual((status, error["code"], error["param"]), (400, "unsupported", "receipt"))
+
+    def test_seeds_of_64_bits(self):
+        ask = {"max_tokens": 8, "temperature": 1, "bn": {"receipt": True}}
+        drawn = self.d.chat("Hello!", seed=-2, **ask)[1]["bn"]["receipt"]
+        self.assertEqual(drawn["parameters"]["seed"], -2)
+        self.write(drawn)
+        self.assertEqual(self.replay("Hello!"), "equal")
 
     def test_another_instruction_set(self):
         self.ok("ask", "-q", "Tell me a story.", "--receipt", self.path, *DRAWN)

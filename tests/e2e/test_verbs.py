@@ -224,6 +224,11 @@ class Verbs(DaemonCase):
             got, _, data = self.d.request("POST", "/v1/" + verb, b'{"text": "\xff"',
                                           {"Content-Type": "application/json"})
             self.assertEqual(got, 400, data)
+        for path, param in (("rewrite?tone=more-formal&temperature=0.9", "temperature"),
+                            ("proofread?BANANA=1", "query"),
+                            ("summarize?length=short&seed=3", "seed")):
+            got, _, data = self.d.request("POST", "/v1/" + path, NOTE.encode())
+            self.assertEqual((got, json.loads(data)["error"]["param"]), (400, param))
         got, _, data = self.d.request("POST", "/v1/rewrite", b" \n\t ")
         self.assertEqual(got, 400, data)
 
@@ -248,7 +253,9 @@ class Verbs(DaemonCase):
     def test_usage(self):
         for args in (("rewrite", "--tone=loud"), ("rewrite", "--labels=a,b"), ("extract",),
                      ("classify",), ("classify", "--labels=a"), ("proofread", "--diff", "--json"),
-                     ("rewrite", "--keep=5"), ("embed", "--detach")):
+                     ("rewrite", "--keep=5"), ("embed", "--detach"),
+                     ("rewrite", "/dev/null", "-f", "/dev/null"),
+                     ("summarize", "/dev/null", "-f", "/dev/null")):
             self.bnctl(*args, stdin="x", status=2)
         self.bnctl("extract", "--schema=/nonexistent", stdin="x", status=66)
         self.bnctl("extract", "--schema", os.path.join(SOURCE, "meson.build"), stdin="x",

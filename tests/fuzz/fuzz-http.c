@@ -32,12 +32,16 @@ static void require(bool ok, const char *what) {
 static void check_target(const struct request *r) {
         static const char *const names[] = { "type", "length", "context", "" };
         char path[TARGET_MAX], value[TARGET_MAX];
+        const char *name;
+        size_t at = 0, n;
 
         if (request_path(r, path, sizeof(path)) == 0)
                 require(strlen(path) < sizeof(path), "path too long");
         for (size_t i = 0; i < ARRAY_SIZE(names); i++)
                 if (request_query(r, names[i], value, sizeof(value)) == 1)
                         require(strlen(value) < sizeof(value), "value too long");
+        while (request_query_name(r, &at, &name, &n))
+                require(memchr(name, '&', n) == NULL, "two names in one");
         request_accepts_first(r, "text/plain");
 }
 

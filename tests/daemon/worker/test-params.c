@@ -41,7 +41,7 @@ static const struct {
         { "{\"temperature\":\"hot\"}", ERROR_INVALID_INPUT, "temperature" },
         { "{\"top_p\":1.5}", ERROR_INVALID_INPUT, "top_p" },
         { "{\"top_p\":1e300}", ERROR_INVALID_INPUT, "top_p" },
-        { "{\"seed\":5000000000000000000}", ERROR_INVALID_INPUT, "seed" },
+        { "{\"seed\":0.5}", ERROR_INVALID_INPUT, "seed" },
         { "{\"dry_multiplier\":-1}", ERROR_INVALID_INPUT, "dry_multiplier" },
         { "{\"dry_multiplier\":11}", ERROR_INVALID_INPUT, "dry_multiplier" },
         { "{\"dry_base\":0.5}", ERROR_INVALID_INPUT, "dry_base" },
@@ -124,7 +124,7 @@ static void test_values(void **state) {
         static const char json[] = "{\"temperature\":0.5,\"top_k\":7,\"max_tokens\":11,"
                                    "\"stop\":[\"a\",\"bc\"],\"stream\":true,"
                                    "\"stream_options\":{\"include_usage\":true},"
-                                   "\"seed\":4611686018427387903,\"frequency_penalty\":-1,"
+                                   "\"seed\":-9223372036854775807,\"frequency_penalty\":-1,"
                                    "\"bn\":{\"priority\":\"background\",\"deadline_ms\":3}}";
         struct gen_params p = { .sampling = SAMPLING_GREEDY };
         struct request_error e;
@@ -135,7 +135,7 @@ static void test_values(void **state) {
         assert_true(p.sampling.top_p == 1);
         assert_true(p.sampling.frequency_penalty == -1);
         assert_int_equal(p.sampling.top_k, 7);
-        assert_int_equal(p.sampling.seed, 4611686018427387903);
+        assert_true(p.sampling.seed == UINT64_C(0x8000000000000001));
         assert_int_equal(p.max_tokens, 11);
         assert_int_equal(p.stops.n, 2);
         assert_string_equal(p.stops.strings[1], "bc");

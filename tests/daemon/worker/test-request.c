@@ -206,6 +206,26 @@ static void test_headers(void **state) {
         request_done(&r);
 }
 
+static void test_query_names(void **state) {
+        static const char *const names[] = { "a", "bc", "d", "%65" };
+        const char text[] = "GET /x?a=1&&bc=a=b&d&%65=&&#e=1 HTTP/1.1\r\nHost: h\r\n\r\n";
+        struct request r;
+        const char *p;
+        size_t at = 0, n;
+
+        request_init(&r, 100);
+        feed(&r, text, strlen(text), 7);
+        assert_true(r.complete);
+        for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
+                assert_true(request_query_name(&r, &at, &p, &n));
+                assert_int_equal(n, strlen(names[i]));
+                assert_memory_equal(p, names[i], n);
+        }
+        assert_false(request_query_name(&r, &at, &p, &n));
+        assert_false(request_query_name(&r, &at, &p, &n));
+        request_done(&r);
+}
+
 static void test_targets(void **state) {
         static const struct {
                 const char *target, *path;
@@ -234,6 +254,7 @@ int main(void) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(test_rows),          cmocka_unit_test(test_header_limit),
                 cmocka_unit_test(test_chunked_limit), cmocka_unit_test(test_headers),
+                cmocka_unit_test(test_query_names),
                 cmocka_unit_test(test_targets),
         };
 

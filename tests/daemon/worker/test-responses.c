@@ -34,8 +34,11 @@ static const struct {
 } rows[] = {
         { "{'model':'m','input':'a','max_output_tokens':3,'store':true,'seed':1}",
           "{'model':'m','messages':[{'role':'user','content':'a'}],'max_tokens':3,'seed':1}" },
+        { "{'input':'a','n':2,'logit_bias':{'1':2},'json_schema':{}}", /* chats judge these */
+          "{'messages':[{'role':'user','content':'a'}],'n':2,'logit_bias':{'1':2},"
+          "'json_schema':{}}" },
         { "{'input':[{'type':'message','role':'developer','content':[{'type':'input_text','text':"
-          "'a'}]}],'instructions':'b','messages':[],'n':2,'background':false,"
+          "'a'}]}],'instructions':'b','messages':[],'logprobs':false,'background':false,"
           "'truncation':'disabled'}",
           "{'messages':[{'role':'system','content':'b'},{'role':'developer','content':[{"
           "'type':'text','text':'a'}]}]}" },
@@ -93,6 +96,10 @@ static const struct {
         { "{'input':'a','metadata':{'a':1}}", "metadata" },
         { "{'input':'a','background':true}", "background" },
         { "{'input':'a','truncation':'auto'}", "truncation" },
+        { "{'input':'a','response_format':{'type':'json_object'}}", "response_format" },
+        { "{'input':'a','max_tokens':3}", "max_tokens" },
+        { "{'input':'a','max_completion_tokens':3}", "max_completion_tokens" },
+        { "{'input':'a','logprobs':true}", "logprobs" },
         { "{'input':'a','previous_response_id':'resp_1'}", "previous_response_id" },
 };
 
