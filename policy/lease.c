@@ -106,14 +106,16 @@ void lease_set_weight(struct lease_scheduler *s, struct lease_domain *d, uint32_
         d->remainder = 0;
 }
 
-/* Interactive work has come while the background computes. */
+/* Who comes and is behind the holder does not wait for the end of its lease: short questions would
+ * spend most of their time on that, and never get their share. */
 static void cut_short(struct lease_scheduler *s, const struct lease_domain *d, uint64_t now) {
         const struct lease_domain *h = s->holder;
 
-        if (!h || h->class != LEASE_BACKGROUND || d->class != LEASE_INTERACTIVE || now >= s->until)
+        if (!h || h->class < d->class || now >= s->until)
                 return;
-        charge(s, now);
-        s->cut = s->class_counter[LEASE_INTERACTIVE] <= s->class_counter[LEASE_BACKGROUND];
+        s->cut = h->class == d->class ? d->counter < h->counter
+                                      : s->class_counter[LEASE_INTERACTIVE] <=
+                                                s->class_counter[LEASE_BACKGROUND];
 }
 
 void lease_used(struct lease_scheduler *s, struct lease_domain *d, bool want, bool stopped,
@@ -132,6 +134,8 @@ void lease_used(struct lease_scheduler *s, struct lease_domain *d, bool want, bo
                 take_back(s, now);
         }
         if (want && !was_active) {
+                if (s->holder)
+                        charge(s, now);
                 lift(s, d);
                 cut_short(s, d, now);
         }

@@ -4,7 +4,8 @@
  * domain that comes back after a pause is lifted to the smallest counter among the active, less one
  * slice: idleness is no savings account, but one that asks question after question gets its half.
  * Two classes share 90 to 10 when both want, so that background work is slow but never starves. A
- * lease of the background is cut short when interactive work comes that is not ahead.
+ * lease is cut short when somebody comes who has had less: a domain of the same class, or
+ * interactive work while the background computes.
  *
  * Pure: the caller has the clock, sends what is decided and reports what happens. */
 #pragma once

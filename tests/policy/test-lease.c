@@ -252,6 +252,25 @@ static void test_question_is_next(void **state) {
                 }
 }
 
+/* Questions shorter than a slice, one after the other: who asks them has half of the time, too. */
+static void test_short_questions(void **state) {
+        struct sim m = sim_new(2);
+        uint64_t total, asked = 0;
+
+        sim_add(&m);
+        want(&m, 0, true);
+        while (m.now < 65000 * MS) {
+                want(&m, 1, true);
+                for (asked += 40 * MS; m.domains[1].computed < asked;)
+                        run(&m, 1);
+                want(&m, 1, false);
+                run(&m, 5);
+        }
+        total = m.domains[0].computed + m.domains[1].computed;
+        assert_in_range(m.domains[1].computed * 1000 / total, 480, 520);
+        assert_int_equal(m.domains[0].d.overruns + m.domains[1].d.overruns, 0);
+}
+
 /* A question of up to nine slices is answered before the background goes on. */
 static void test_question_before_the_background(void **state) {
         struct sim m = sim_new(2);
@@ -448,6 +467,7 @@ int main(void) {
                 cmocka_unit_test(test_lift_after_all_were_idle),
                 cmocka_unit_test(test_one_at_a_time_gets_half),
                 cmocka_unit_test(test_question_is_next),
+                cmocka_unit_test(test_short_questions),
                 cmocka_unit_test(test_question_before_the_background),
                 cmocka_unit_test(test_background_is_cut_short),
                 cmocka_unit_test(test_background_has_a_tenth),

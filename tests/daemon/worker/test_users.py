@@ -28,13 +28,16 @@ class Users(unittest.TestCase):
         self.b.set_limits(dict(fb.LIMITS, **limits), uid, default)
 
     def ask(self, uid, body=None, method='POST', path='/v1/completions'):
-        sock, _ = self.b.connect(uid=uid)
+        """One connection, which is over for the worker, too."""
+        sock, conn = self.b.connect(uid=uid)
         with sock:
             c = http.client.HTTPConnection('localhost')
             c.sock = sock
             c.request(method, path, json.dumps(body or BODY) if method == 'POST' else None)
             r = c.getresponse()
-            return r.status, json.loads(r.read())
+            answer = r.status, json.loads(r.read())
+        self.b.wait_for(lambda: conn in self.b.closed)
+        return answer
 
     def cached(self, uid):
         status, v = self.ask(uid)
