@@ -285,6 +285,7 @@ static void check_quantize_head(struct checkasm *c, size_t n, enum place place) 
 static void check_quantize_head16(struct checkasm *c, size_t n, enum place place, const char *name,
                                   quantize_head16_fn *ref, quantize_head16_fn *new) {
         static const float magnitudes[] = { 0, 1e-31f, 1e-30f, 1, 1e30f };
+        static const float special[] = { NAN, INFINITY, -INFINITY, 3e38f, -3e38f };
         float magnitude = magnitudes[rng_below(c, 5)];
         struct buffer x, q_expected, q, scale_expected, scale;
 
@@ -297,11 +298,13 @@ static void check_quantize_head16(struct checkasm *c, size_t n, enum place place
                 ((float *)x.p)[i] = rng_float(c, magnitude);
         if (rng_below(c, 2)) /* one that is longer than all others together */
                 ((float *)x.p)[rng_below(c, (uint32_t)n)] *= 100;
+        for (uint32_t i = rng_below(c, 2) ? rng_below(c, 4) : 0; i > 0; i--)
+                ((float *)x.p)[rng_below(c, (uint32_t)n)] = special[rng_below(c, 5)];
         check_begin(c, "%s n %zu magnitude %g", name, n, (double)magnitude);
         ref(q_expected.p, scale_expected.p, x.p, n);
         new(q.p, scale.p, x.p, n);
         check_equal(c, &q_expected, &q, sizeof(int16_t));
-        check_equal(c, &scale_expected, &scale, sizeof(float));
+        check_equal(c, &scale_expected, &scale, sizeof(float)); /* never NaN */
         buffer_done(&x);
         buffer_done(&q_expected);
         buffer_done(&q);

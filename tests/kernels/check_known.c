@@ -458,57 +458,90 @@ static void attend_heads(const struct checkasm *c, struct heads *h, float *out) 
 }
 
 /* Against a softmax in double precision. */
-static void check_attention_naive(struct checkasm *c, enum kv_form form, double tolerance) {
-        static struct heads h;
+static void check_heads(struct checkasm *c, const char *what, struct heads *h, double tolerance) {
         double weight[KEYS], sum = 0;
         float out[HEADS_MAX];
+
+        for (size_t j = 0; j < KEYS; j++) {
+                double s = 0;
+
+                for (size_t d = 0; d < h->head_dim; d++)
+                        s += (double)h->q[d] * (double)h->key[j][d];
+                sum += weight[j] = exp(s * 0.25);
+        }
+        attend_heads(c, h, out);
+        for (size_t d = 0; d < h->head_dim; d++) {
+                double exact = 0;
+
+                for (size_t j = 0; j < KEYS; j++)
+                        exact += weight[j] / sum * (double)h->value[j][d];
+                expect(c, what, exact, (double)out[d], tolerance);
+        }
+}
+
+static void check_attention_naive(struct checkasm *c, enum kv_form form, double tolerance) {
+        static struct heads h;
 
         h.form = form;
         h.head_dim = 40;
         for (size_t d = 0; d < h.head_dim; d++)
                 h.q[d] = rng_float(c, 2);
-        for (size_t j = 0; j < KEYS; j++) {
-                double s = 0;
-
+        for (size_t j = 0; j < KEYS; j++)
                 for (size_t d = 0; d < h.head_dim; d++) {
                         h.key[j][d] = f16_to_f32(f32_to_f16(rng_float(c, 2)));
                         h.value[j][d] = f16_to_f32(f32_to_f16(rng_float(c, 2)));
-                        s += (double)h.q[d] * (double)h.key[j][d];
                 }
-                sum += weight[j] = exp(s * 0.25);
-        }
-        attend_heads(c, &h, out);
-        for (size_t d = 0; d < h.head_dim; d++) {
-                double exact = 0;
+        check_heads(c, "attention", &h, tolerance);
+}
 
-                for (size_t j = 0; j < KEYS; j++)
-                        exact += weight[j] / sum * (double)h.value[j][d];
-                expect(c, "attention", exact, (double)out[d], tolerance);
+/* One key outweighs all others, which are against it. Integer weights of less than half a step
+ * count in l and nowhere else; the most that the others of a block can lose is 255 / 65,534. */
+static void check_attention_peaked(struct checkasm *c, enum kv_form form, double tolerance) {
+        static struct heads h;
+
+        h.form = form;
+        h.head_dim = 2;
+        for (size_t j = 0; j < KEYS; j++) {
+                h.key[j][0] = h.key[j][1] = j == 0;
+                h.value[j][0] = j == 0 ? 1 : -1;
+                h.value[j][1] = -h.value[j][0];
+        }
+        for (float gap = 6; gap < 14; gap += 0.05f) { /* 255 keys vanish from 11.09 on */
+                h.q[0] = h.q[1] = 2 * gap;
+                check_heads(c, "attention, peaked", &h, tolerance);
         }
 }
 
-/* The largest sums there can be: everything equal, or all in one dimension, for any head size. */
+/* The largest sums there can be, in all dimensions or in one, for any head size: all keys equal, or
+ * every other one turned round, which a score that wraps would put in the place of the others. */
 static void check_attention_full(struct checkasm *c, enum kv_form form) {
         static struct heads h;
         float out[HEADS_MAX];
 
-        for (unsigned i = 0; i < 64; i++) {
+        for (unsigned i = 0; i < 128; i++) {
+                bool alternating = i % 8 >= 4;
                 float sign = i % 4 < 2 ? 1 : -1;
+                double expected = (double)sign;
 
                 h.form = form;
-                h.head_dim = i < 7 ? (uint32_t)HEADS_MAX >> i : 2 + 2 * rng_below(c, HEADS_MAX / 2);
+                h.head_dim = i < 56 ? (uint32_t)HEADS_MAX >> i / 8
+                                    : 2 + 2 * rng_below(c, HEADS_MAX / 2);
                 for (size_t d = 0; d < h.head_dim; d++) {
                         bool full = i % 2 || d == 1;
 
                         h.q[d] = full ? 0.25f : 0;
                         for (size_t j = 0; j < KEYS; j++) {
-                                h.key[j][d] = full ? sign : 0;
-                                h.value[j][d] = sign;
+                                float s = alternating && j % 2 ? -sign : sign;
+
+                                h.key[j][d] = full ? s : 0;
+                                h.value[j][d] = s;
                         }
                 }
+                if (alternating)
+                        expected = tanh((i % 2 ? h.head_dim : 1) / 16.0);
                 attend_heads(c, &h, out);
                 for (size_t d = 0; d < h.head_dim; d++)
-                        expect(c, "attention, all equal", (double)sign, (double)out[d], 1e-3);
+                        expect(c, "attention, full", expected, (double)out[d], 1e-3);
         }
 }
 
@@ -529,7 +562,9 @@ void check_known(struct checkasm *c) {
         check_attention_naive(c, KV_F16, 2e-6);
         check_attention_naive(c, KV_S16, 3e-4);
         check_attention_naive(c, KV_S8, 2e-2);
-        for (enum kv_form form = 0; form < _KV_FORM_MAX; form++)
+        for (enum kv_form form = 0; form < _KV_FORM_MAX; form++) {
+                check_attention_peaked(c, form, form == KV_F16 ? 2e-5 : 4e-3);
                 check_attention_full(c, form);
+        }
         check_f64_to_f16(c);
 }

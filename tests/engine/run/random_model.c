@@ -212,6 +212,8 @@ static struct weight_matrix layer_matrix(struct maker *k, enum random_model_kind
         }
         if (kind == RANDOM_PLANES)
                 return quantized_matrix(k, WEIGHT_T2, SCALE_MANTISSA, rows, cols, 3, 0);
+        if (kind == RANDOM_FLOAT)
+                return float_matrix(k, WEIGHT_F32, rows, cols, 1.7F / sqrtf((float)cols));
         switch (place) {
         case 0: return quantized_matrix(k, WEIGHT_T2, SCALE_GROUP, rows, cols, 1, 64);
         case 1: return half_matrix(k, WEIGHT_S4, rows, cols, 4.6F, true);

@@ -9,6 +9,7 @@ enum random_model_kind {
         RANDOM_PLANES,   /* three ternary planes with mantissas, four in the tied head; SiLU */
         RANDOM_MIXED,    /* another form for nearly every matrix, rotation of half a head */
         RANDOM_BASE3,    /* the same weights as RANDOM_BITNET, in base 3 */
+        RANDOM_FLOAT,    /* no activation is rounded: f32 matrices, SiLU, f16 tied head */
         _RANDOM_MODEL_MAX,
 };
 
