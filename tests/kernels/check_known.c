@@ -560,7 +560,8 @@ void check_known(struct checkasm *c) {
         check_f16_round_trip(c);
         check_fma(c);
         check_attention_naive(c, KV_F16, 2e-6);
-        check_attention_naive(c, KV_S16, 3e-4);
+        /* Values up to 2 in 4,095 steps, scores of about 13 off by the steps of 15 bits. */
+        check_attention_naive(c, KV_S16, 1e-3);
         check_attention_naive(c, KV_S8, 2e-2);
         for (enum kv_form form = 0; form < _KV_FORM_MAX; form++) {
                 check_attention_peaked(c, form, form == KV_F16 ? 2e-5 : 4e-3);
