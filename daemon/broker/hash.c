@@ -29,7 +29,7 @@ struct hash {
         atomic_uint_fast64_t done_bytes;
         int error;
         uint8_t digest[HASH_SIZE];
-        void (*done)(void *userdata, int error, const uint8_t digest[HASH_SIZE]);
+        hash_done_fn *done;
         void *userdata;
 };
 
@@ -166,36 +166,37 @@ static int start(struct hash **ret, sd_event *event, struct hash *h) {
         return 0;
 }
 
-int hash_start_copy(struct hash **ret, sd_event *event, int fd, uint64_t salt, int copy,
-                    uint64_t size,
-                    void (*done)(void *userdata, int error, const uint8_t digest[HASH_SIZE]),
-                    void *userdata) {
+static struct hash *hash_new(int fd, uint64_t salt, hash_done_fn *done, void *userdata) {
         struct hash *h = calloc(1, sizeof(*h));
 
         if (!h)
-                return -ENOMEM;
+                return NULL;
         h->fd = fd;
-        h->copy = copy;
-        h->size = size;
+        h->copy = -1;
         h->salt = salt;
         h->done = done;
         h->userdata = userdata;
+        return h;
+}
+
+int hash_start_copy(struct hash **ret, sd_event *event, int fd, uint64_t salt, int copy,
+                    uint64_t size, hash_done_fn *done, void *userdata) {
+        struct hash *h = hash_new(fd, salt, done, userdata);
+
+        if (!h)
+                return -ENOMEM;
+        h->copy = copy;
+        h->size = size;
         return start(ret, event, h);
 }
 
 int hash_start(struct hash **ret, sd_event *event, int fd, uint64_t salt, bool written,
-               void (*done)(void *userdata, int error, const uint8_t digest[HASH_SIZE]),
-               void *userdata) {
-        struct hash *h = calloc(1, sizeof(*h));
+               hash_done_fn *done, void *userdata) {
+        struct hash *h = hash_new(fd, salt, done, userdata);
 
         if (!h)
                 return -ENOMEM;
-        h->fd = fd;
-        h->copy = -1;
-        h->salt = salt;
         h->written = written;
-        h->done = done;
-        h->userdata = userdata;
         return start(ret, event, h);
 }
 

@@ -9,20 +9,19 @@
 enum { HASH_SIZE = 32 };
 
 struct hash;
+/* error: 0 or a negative errno. */
+typedef void hash_done_fn(void *userdata, int error, const uint8_t digest[HASH_SIZE]);
 
 /* Hash `fd` (borrowed until the end) after an eight-byte prefix `salt`. written: the file was
  * written just now and is to be brought to the disk first. done is called once from the loop, with
  * 0 or a negative errno, unless hash_cancel came first; the hash is freed after it. */
 int hash_start(struct hash **ret, sd_event *event, int fd, uint64_t salt, bool written,
-               void (*done)(void *userdata, int error, const uint8_t digest[HASH_SIZE]),
-               void *userdata);
+               hash_done_fn *done, void *userdata);
 /* The same, and what is hashed is written to `copy` (borrowed, empty) and brought to the disk. -EIO
  * or -EFBIG when the file does not have exactly `size` bytes, -ESTALE when it was changed
  * meanwhile. */
 int hash_start_copy(struct hash **ret, sd_event *event, int fd, uint64_t salt, int copy,
-                    uint64_t size,
-                    void (*done)(void *userdata, int error, const uint8_t digest[HASH_SIZE]),
-                    void *userdata);
+                    uint64_t size, hash_done_fn *done, void *userdata);
 /* Bytes that were read so far. */
 uint64_t hash_done(const struct hash *h);
 /* done comes soon, with whatever it was then. */
