@@ -31,6 +31,11 @@ int engine_new(struct engine **ret, const struct model *model, const struct kern
                struct pool *pool, enum kv_form kv_form, size_t kv_bytes);
 struct engine *engine_free(struct engine *e);
 
+/* Bytes of a budget for so many tokens, a multiple of KV_PAGE for each sequence. */
+static inline size_t kv_bytes_of(const struct hparams *hp, enum kv_form form, size_t tokens) {
+        return tokens * hp->n_layer * hp->n_head_kv * 2 * kv_page_bytes_of(form, hp->head_dim) /
+               KV_PAGE;
+}
 size_t engine_kv_bytes(const struct engine *e, size_t tokens); /* what a sequence would take */
 /* What new sequences may take: free pages, and those that are only kept for reuse. */
 size_t engine_kv_free(const struct engine *e);

@@ -173,8 +173,7 @@ int main(int argc, char **argv) {
         }
         if (optind + 1 != argc || open_model(&m, argv[optind]) < 0)
                 return 64;
-        kv = (size_t)m->hp.n_layer * m->hp.n_head_kv *
-             kv_token_bytes_of(KV_S16, m->hp.head_dim) * m->hp.n_ctx;
+        kv = kv_bytes_of(&m->hp, KV_S16, m->hp.n_ctx);
         if (scheduler_new(&s, threads, cpu_flags(CPU_ALL), 4) < 0 ||
             scheduler_add_model(s, m, kv) < 0)
                 return 1;

@@ -181,8 +181,7 @@ int main(int argc, char **argv) {
         }
         if (optind + 1 != argc || n_jobs == 0 || open_model(&model, argv[optind]) < 0)
                 return 2;
-        kv = (size_t)model->hp.n_layer * model->hp.n_head_kv *
-             kv_token_bytes_of(KV_S16, model->hp.head_dim) * KV_TOKENS;
+        kv = kv_bytes_of(&model->hp, KV_S16, KV_TOKENS);
         if (scheduler_new(&s, threads, cpu_flags(CPU_ALL), MAX_SEQUENCES) < 0 ||
             scheduler_add_model(s, model, kv) < 0)
                 return 1;

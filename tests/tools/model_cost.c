@@ -5,6 +5,7 @@
 #include "tests/tools/model_cost.h"
 
 #include "engine/model/shape.h"
+#include "engine/run/engine.h"
 
 static uint64_t matrix_bytes(const struct weight_matrix *w) {
         uint64_t n = 0;
@@ -23,8 +24,7 @@ struct model_cost model_cost(const struct model *m) {
         struct model_cost c = {
                 .weight_bytes = matrix_bytes(&m->output),
                 .head_macs = matrix_macs(&m->output),
-                .kv_bytes = (uint64_t)hp->n_layer * hp->n_head_kv *
-                            kv_token_bytes_of(KV_S16, hp->head_dim),
+                .kv_bytes = kv_bytes_of(hp, KV_S16, 1),
         };
 
         for (uint32_t i = 0; i < hp->n_layer; i++) {

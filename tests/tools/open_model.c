@@ -71,10 +71,6 @@ int open_model(struct model **ret, const char *path) {
         return open_model_as(ret, path, TERNARY_2_BITS);
 }
 
-static size_t page_bytes(const struct hparams *hp, enum kv_form form) {
-        return (size_t)hp->n_layer * hp->n_head_kv * 2 * kv_page_bytes_of(form, hp->head_dim);
-}
-
 int runner_start(struct runner *r, struct model *model, unsigned threads, const char *cpu,
                  enum kv_form form, size_t kv_tokens) {
         size_t pages = kv_tokens / KV_PAGE + 1;
@@ -89,7 +85,7 @@ int runner_start(struct runner *r, struct model *model, unsigned threads, const 
         }
         if (k >= 0)
                 k = engine_new(&r->engine, model, &r->ops, r->pool, form,
-                               pages * page_bytes(&model->hp, form));
+                               kv_bytes_of(&model->hp, form, pages * KV_PAGE));
         if (k < 0) {
                 fprintf(stderr, "cannot start an engine: %s\n", strerror(-k));
                 runner_done(r);

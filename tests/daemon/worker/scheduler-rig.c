@@ -57,13 +57,11 @@ void on_end(void *userdata, enum finish finish, const struct generation_usage *u
 }
 
 struct scheduler *new_scheduler(uint32_t max_sequences, size_t kv_tokens) {
-        const struct hparams *hp = &model->hp;
-        size_t kv = kv_tokens * hp->n_layer * hp->n_head_kv *
-                    kv_token_bytes_of(KV_S16, hp->head_dim);
         struct scheduler *s = NULL;
 
         assert_int_equal(scheduler_new(&s, 2, cpu_flags(CPU_ALL), max_sequences), 0);
-        assert_int_equal(scheduler_add_model(s, model, kv), 0);
+        assert_int_equal(scheduler_add_model(s, model, kv_bytes_of(&model->hp, KV_S16, kv_tokens)),
+                         0);
         return s;
 }
 

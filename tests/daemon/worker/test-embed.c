@@ -161,13 +161,10 @@ static void run(struct scheduler *s, const struct answer *a, unsigned lease) {
 }
 
 static struct scheduler *scheduler_of(const struct model *m, unsigned threads, uint32_t sequences) {
-        const struct hparams *hp = &m->hp;
         struct scheduler *s;
 
         assert_int_equal(scheduler_new(&s, threads, cpu_flags(CPU_ALL), sequences), 0);
-        assert_int_equal(scheduler_add_model(s, m, (size_t)KV_TOKENS * hp->n_layer *
-                                             hp->n_head_kv *
-                                             kv_token_bytes_of(KV_S16, hp->head_dim)), 0);
+        assert_int_equal(scheduler_add_model(s, m, kv_bytes_of(&m->hp, KV_S16, KV_TOKENS)), 0);
         return s;
 }
 

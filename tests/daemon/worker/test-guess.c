@@ -140,12 +140,10 @@ static void on_end(void *userdata, enum finish finish, const struct generation_u
 }
 
 static struct scheduler *new_scheduler(enum guessing guessing) {
-        const struct hparams *hp = &model->hp;
         struct scheduler *s;
 
         assert_int_equal(scheduler_new(&s, 2, cpu_flags(CPU_ALL), JOBS), 0);
-        assert_int_equal(scheduler_add_model(s, model, (size_t)4096 * hp->n_layer * hp->n_head_kv *
-                                             kv_token_bytes_of(KV_S16, hp->head_dim)), 0);
+        assert_int_equal(scheduler_add_model(s, model, kv_bytes_of(&model->hp, KV_S16, 4096)), 0);
         scheduler_set_guessing(s, guessing);
         return s;
 }

@@ -117,9 +117,7 @@ static void on_end(void *userdata, int error, const struct coverage *coverage,
 
 static void begin(struct result *r, uint32_t max_sequences, const char *text, size_t n,
                   uint32_t type, uint32_t length) {
-        const struct hparams *hp = &model->hp;
-        size_t kv = (size_t)6000 * hp->n_layer * hp->n_head_kv *
-                    kv_token_bytes_of(KV_S16, hp->head_dim);
+        size_t kv = kv_bytes_of(&model->hp, KV_S16, 6000);
         struct summarize_request q = {
                 .model = model, .document = malloc(n + 1), .n = n, .type = type, .length = length,
                 .sampling = SAMPLING_GREEDY, .progress = on_progress, .text = on_text,

@@ -47,8 +47,7 @@ static void start(struct setup *s, enum random_model_kind kind, enum kv_form for
 
         s->model = random_model_new(kind);
         s->model->hp.n_ctx = 1024;
-        page = (size_t)KV_PAGE * s->model->hp.n_layer * s->model->hp.n_head_kv *
-               kv_token_bytes_of(form, s->model->hp.head_dim);
+        page = kv_bytes_of(&s->model->hp, form, KV_PAGE);
         assert_int_equal(cpu_mask_parse(cpu, &mask), 0);
         kernel_ops_init(&s->ops, cpu_flags(mask));
         assert_int_equal(pool_new(&s->pool, threads), 0);

@@ -29,8 +29,7 @@ struct setup {
 };
 
 static size_t page_bytes(const struct hparams *hp) {
-        return (size_t)KV_PAGE * hp->n_layer * hp->n_head_kv *
-                    kv_token_bytes_of(KV_S16, hp->head_dim);
+        return kv_bytes_of(hp, KV_S16, KV_PAGE);
 }
 
 static void start(struct setup *s, enum random_model_kind kind, unsigned threads, const char *cpu) {

@@ -32,9 +32,8 @@ static void start(enum random_model_kind kind) {
         hp = &model->hp;
         kernel_ops_init(&ops, cpu_flags(CPU_ALL));
         assert_int_equal(pool_new(&pool, 2), 0);
-        assert_int_equal(engine_new(&engine, model, &ops, pool, KV_S16, (size_t)PAGES * KV_PAGE *
-                                    hp->n_layer * hp->n_head_kv *
-                                    kv_token_bytes_of(KV_S16, hp->head_dim)), 0);
+        assert_int_equal(engine_new(&engine, model, &ops, pool, KV_S16,
+                                    kv_bytes_of(hp, KV_S16, (size_t)PAGES * KV_PAGE)), 0);
 }
 
 /* Nobody holds anything: no memory is missing, and nothing is left in it. */
