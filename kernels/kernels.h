@@ -204,11 +204,6 @@ static inline size_t kv_page_bytes_of(enum kv_form form, size_t head_dim) {
                                 : KV_PAGE * (head_dim + sizeof(float));
 }
 
-/* K and V of one token and KV head. */
-static inline size_t kv_token_bytes_of(enum kv_form form, size_t head_dim) {
-        return 2 * kv_page_bytes_of(form, head_dim) / KV_PAGE;
-}
-
 /* The same as attention_fn with K and V as such integers; the products are exact. With
  * q16(x, m) = round half to even(x * (32767.0f / m)), clamped to +-32767:
  *   M = norm16(q);  a(d) = q16(q[d], M);  I(j) = sum of a(d) * k[d][j]

@@ -1,7 +1,6 @@
 /* bench-cancel MODEL [--threads N] [--prompt P] [--seconds S]: how long after a cancel the CPU is
  * idle, for a generation alone, while it decodes and while its prompt of P tokens is read. The
  * moments are spread over the steps. Prints median, 99th percentile and worst of each. */
-#include <getopt.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -9,8 +8,7 @@
 
 #include "daemon/worker/scheduler_internal.h"
 #include "engine/base/macro.h"
-#include "kernels/cpu.h"
-#include "tests/tools/open_model.h"
+#include "tests/bench/scheduler_bench.h"
 
 enum { MAX_TRIALS = 1000, LEASE_USEC = 1000000, DECODE_PROMPT = 16, SPREAD_USEC = 90000 };
 
@@ -106,33 +104,12 @@ static void measure(struct scheduler *s, const struct model *m, size_t prompt, b
 }
 
 int main(int argc, char **argv) {
-        static const struct option options[] = {
-                {"threads", required_argument, NULL, 't'},
-                {"prompt", required_argument, NULL, 'p'},
-                {"seconds", required_argument, NULL, 's'},
-                {0},
-        };
-        size_t threads = 2, prompt = 2000, seconds = 20, kv;
-        struct scheduler *s;
-        struct model *m;
+        struct scheduler_bench b = { .threads = 2, .prompt = 2000, .seconds = 20 };
 
-        for (int c; (c = getopt_long(argc, argv, "", options, NULL)) >= 0;) {
-                size_t *to = c == 't' ? &threads : c == 'p' ? &prompt : c == 's' ? &seconds : NULL;
-
-                if (!to)
-                        return 64;
-                *to = strtoul(optarg, NULL, 10);
-        }
-        if (optind + 1 != argc || prompt == 0 || open_model(&m, argv[optind]) < 0)
+        if (scheduler_bench_open(&b, argc, argv, 1024) < 0)
                 return 64;
-        kv = (size_t)m->hp.n_layer * m->hp.n_head_kv *
-             kv_token_bytes_of(KV_S16, m->hp.head_dim) * (prompt + 1024);
-        if (scheduler_new(&s, (unsigned)threads, cpu_flags(CPU_ALL), 4) < 0 ||
-            scheduler_add_model(s, m, kv) < 0)
-                return 1;
         for (int decode = 0; decode < 2; decode++)
-                measure(s, m, prompt, decode, seconds * 500000);
-        scheduler_free(s);
-        model_free(m);
+                measure(b.scheduler, b.model, b.prompt, decode, b.seconds * 500000);
+        scheduler_bench_done(&b);
         return 0;
 }

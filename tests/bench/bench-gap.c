@@ -1,7 +1,6 @@
 /* bench-gap MODEL [--threads N] [--prompt P] [--seconds S]: what a running chat feels while another
  * request's prompt of P tokens is read. Prints the gaps between two tokens of the chat before and
  * meanwhile, and how long the prompt took; stops after S seconds in any case. */
-#include <getopt.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -9,8 +8,7 @@
 
 #include "daemon/worker/scheduler_internal.h"
 #include "engine/base/macro.h"
-#include "kernels/cpu.h"
-#include "tests/tools/open_model.h"
+#include "tests/bench/scheduler_bench.h"
 
 enum { MAX_GAPS = 100000, ALONE_USEC = 2000000, LEASE_USEC = 1000000, CHAT_PROMPT = 64 };
 
@@ -107,33 +105,11 @@ static void watch(struct scheduler *s, const struct model *m, size_t prompt, uin
 }
 
 int main(int argc, char **argv) {
-        static const struct option options[] = {
-                {"threads", required_argument, NULL, 't'},
-                {"prompt", required_argument, NULL, 'p'},
-                {"seconds", required_argument, NULL, 's'},
-                {0},
-        };
-        size_t threads = 2, prompt = 4000, seconds = 25, kv;
-        struct scheduler *s;
-        struct model *m;
+        struct scheduler_bench b = { .threads = 2, .prompt = 4000, .seconds = 25 };
 
-        for (int c; (c = getopt_long(argc, argv, "", options, NULL)) >= 0;) {
-                size_t *to = c == 't' ? &threads : c == 'p' ? &prompt : c == 's' ? &seconds : NULL;
-
-                if (!to)
-                        return 64;
-                *to = strtoul(optarg, NULL, 10);
-        }
-        if (optind + 1 != argc || prompt == 0 || open_model(&m, argv[optind]) < 0)
+        if (scheduler_bench_open(&b, argc, argv, KV_PAGE) < 0)
                 return 64;
-        kv = (size_t)m->hp.n_layer * m->hp.n_head_kv *
-             kv_token_bytes_of(KV_S16, m->hp.head_dim) *
-             (m->hp.n_ctx + prompt + 2 * KV_PAGE);
-        if (scheduler_new(&s, (unsigned)threads, cpu_flags(CPU_ALL), 4) < 0 ||
-            scheduler_add_model(s, m, kv) < 0)
-                return 1;
-        watch(s, m, prompt, seconds * 1000000);
-        scheduler_free(s);
-        model_free(m);
+        watch(b.scheduler, b.model, b.prompt, b.seconds * 1000000);
+        scheduler_bench_done(&b);
         return 0;
 }
