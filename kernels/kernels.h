@@ -25,6 +25,8 @@ enum weight_form {
         WEIGHT_T5,   /* t5x80: ternary in base 3, SCALE_ROW only */
         WEIGHT_T2_BY_ROW, /* t2 by row: SCALE_ROW only */
         WEIGHT_T2_BY_COL, /* t2 by column: SCALE_ROW only */
+        WEIGHT_T5_BY_ROW, /* t5 by row: SCALE_ROW only */
+        WEIGHT_T5_BY_COL, /* t5 by column: SCALE_ROW only */
         _WEIGHT_FORM_MAX,
 };
 
@@ -79,7 +81,8 @@ struct activations {
  *
  * t2_row       I = sum over all columns;       y = ((float)I / inverse[t]) * scales[r]
  * t5_row       the same; tile_begin is a multiple of T5_TILES, tile_end another or the last
- * t2_by_row, t2_by_col   as t2_row; t2_by_col reads only columns whose q is not zero, where that is
+ * t2_by_row, t2_by_col, t5_by_row, t5_by_col
+ *              as t2_row, any tiles; by_col reads only columns whose q is not zero, where that is
  *              faster
  * t2_mantissa  J(g) = sum over planes of mantissa * I(plane, g), exact in int32;
  *              a = 0; for g in order: a = a + (float)J(g) * scale[t][g];   y = a * scales[r]
@@ -101,8 +104,8 @@ struct activations {
 typedef void matmul_q_fn(float *y, size_t y_stride, const struct weight_matrix *w,
                          const struct activations *x, uint32_t tile_begin, uint32_t tile_end);
 
-/* t2_by_row for one token, where only the rows r with gate[r] > 0 are wanted: the other elements of
- * y in these tiles become unspecified. gate has 16 * tile_end elements. */
+/* t2_by_row or t5_by_row for one token, where only the rows r with gate[r] > 0 are wanted: the
+ * other elements of y in these tiles become unspecified. gate has 16 * tile_end elements. */
 typedef void matmul_where_fn(float *y, const struct weight_matrix *w, const struct activations *x,
                              const float *gate, uint32_t tile_begin, uint32_t tile_end);
 
@@ -237,7 +240,8 @@ struct kernel_ops {
         matmul_q_fn *t2_row, *t2_mantissa, *t2_group, *s8_row, *s8_group, *s4_group, *s6_group;
         matmul_q_fn *t5_row;
         matmul_q_fn *t2_by_row, *t2_by_col;
-        matmul_where_fn *t2_by_row_where;
+        matmul_q_fn *t5_by_row, *t5_by_col;
+        matmul_where_fn *t2_by_row_where, *t5_by_row_where;
         matmul_f_fn *f16, *bf16, *f32;
         rms_norm_fn *rms_norm;
         quantize_token_fn *quantize_token;

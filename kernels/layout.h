@@ -29,6 +29,15 @@
  * thus give four vectors, each of which has a tile under every k. Columns and rows past the end
  * hold code 1, and the scales are padded to whole panels as well.
  *
+ * t5 by row (base 3, 1.6 bits a weight): rows one after the other. A row is blocks of 64 bytes,
+ * each 320 columns: the digits d0 to d4 of byte i of a block, as in t5x80, are the codes of columns
+ * i, 64 + i, 128 + i, 192 + i, 256 + i.
+ *
+ * t5 by column (the same digits): panels of 320 rows. A panel is a sequence of columns, each 64
+ * bytes: digit k of byte 16 * l + 4 * j + i is the code of row 16 * (5 * j + k) + 4 * l + i (l, j,
+ * i = 0..3, k = 0..4). Bytes of four columns interleaved thus give four vectors, each of which has
+ * a tile under every digit. Ends are padded as without base 3.
+ *
  * s8x16 (8 bits a weight): a tile is a sequence of groups of 64 columns, a group is 16 blocks of 64
  * bytes, and a block is 16 rows x 4 columns: byte 4 * row + c is the weight of column c plus 128
  * (unsigned). Columns past the end hold 128.
@@ -64,6 +73,9 @@ enum {
         ROW_BLOCK_COLS = 4 * BLOCK_BYTES, /* by row: columns in a block */
         PANEL_ROWS = 4 * BLOCK_BYTES,     /* by column: rows in a panel */
         PANEL_TILES = PANEL_ROWS / TILE_ROWS,
+        T5_ROW_BLOCK_COLS = T5_TILES * BLOCK_BYTES,
+        T5_PANEL_ROWS = T5_TILES * BLOCK_BYTES,
+        T5_PANEL_TILES = T5_PANEL_ROWS / TILE_ROWS,
 };
 
 static_assert(T2_PLANE_BYTES == 4 * BLOCK_BYTES, "a plane of a group is four blocks");
@@ -87,6 +99,10 @@ static inline uint32_t panels_of(uint32_t rows) {
         return rows / PANEL_ROWS + (rows % PANEL_ROWS != 0);
 }
 
+static inline uint32_t t5_panels_of(uint32_t rows) {
+        return rows / T5_PANEL_ROWS + (rows % T5_PANEL_ROWS != 0);
+}
+
 /* Bytes of a row of a matrix by row, and of a panel of a matrix by column. */
 static inline size_t t2_row_bytes(uint32_t cols) {
         return (size_t)(cols / ROW_BLOCK_COLS + (cols % ROW_BLOCK_COLS != 0)) * BLOCK_BYTES;
@@ -94,4 +110,13 @@ static inline size_t t2_row_bytes(uint32_t cols) {
 
 static inline size_t t2_panel_bytes(uint32_t cols) {
         return (size_t)groups_of(cols) * GROUP_COLS * BLOCK_BYTES;
+}
+
+static inline size_t t5_row_bytes(uint32_t cols) {
+        return (size_t)(cols / T5_ROW_BLOCK_COLS + (cols % T5_ROW_BLOCK_COLS != 0)) * BLOCK_BYTES;
+}
+
+/* As many as with 2 bits, for more rows. */
+static inline size_t t5_panel_bytes(uint32_t cols) {
+        return t2_panel_bytes(cols);
 }

@@ -37,17 +37,21 @@ static void t2_row(const struct weight_matrix *m, const uint8_t *codes, const ui
         }
 }
 
+/* -1, 0 or +1: digit k of a byte in base 3. */
+static int base_3_trit(unsigned byte, unsigned k) {
+        static const unsigned worths[T5_TILES] = {1, 3, 9, 1, 3};
+        const unsigned digits = k < 3 ? byte % 28 : byte / 28;
+
+        return (int)(digits / worths[k] % 3) - 1;
+}
+
 /* slab: the codes of a slab, r: the row in it. */
 static void t5_row(const struct weight_matrix *m, const uint8_t *slab, float scale, unsigned r,
                    float *out) {
-        static const unsigned worths[T5_TILES] = {1, 3, 9, 1, 3};
-        const unsigned k = r / TILE_ROWS;
-
         for (uint32_t c = 0; c < m->cols; c++) {
                 unsigned byte = slab[(size_t)(c / 4) * BLOCK_BYTES + 4 * (r % TILE_ROWS) + c % 4];
-                unsigned digits = k < 3 ? byte % 28 : byte / 28;
 
-                out[c] = (float)((int)(digits / worths[k] % 3) - 1) * scale;
+                out[c] = (float)base_3_trit(byte, r / TILE_ROWS) * scale;
         }
 }
 
@@ -67,14 +71,39 @@ static int by_col_trit(const struct weight_matrix *m, uint32_t row, uint32_t col
                         2 * (tile % 4) & 3) - 1;
 }
 
+static int t5_by_row_trit(const struct weight_matrix *m, uint32_t row, uint32_t col) {
+        const uint8_t *codes = (const uint8_t *)m->codes + row * t5_row_bytes(m->cols);
+
+        return base_3_trit(codes[col / T5_ROW_BLOCK_COLS * BLOCK_BYTES + col % BLOCK_BYTES],
+                           col % T5_ROW_BLOCK_COLS / BLOCK_BYTES);
+}
+
+static int t5_by_col_trit(const struct weight_matrix *m, uint32_t row, uint32_t col) {
+        const uint8_t *panel = (const uint8_t *)m->codes +
+                               row / T5_PANEL_ROWS * t5_panel_bytes(m->cols);
+        const unsigned tile = row % T5_PANEL_ROWS / TILE_ROWS, lane = row % TILE_ROWS;
+
+        return base_3_trit(panel[(size_t)col * BLOCK_BYTES + 16 * (lane / 4) +
+                                 4 * (tile / T5_TILES) + lane % 4], tile % T5_TILES);
+}
+
+static bool lies_in_lines(const struct weight_matrix *m) {
+        return m->form == WEIGHT_T2_BY_ROW || m->form == WEIGHT_T2_BY_COL ||
+               m->form == WEIGHT_T5_BY_ROW || m->form == WEIGHT_T5_BY_COL;
+}
+
+static int line_trit(const struct weight_matrix *m, uint32_t row, uint32_t col) {
+        if (m->form == WEIGHT_T2_BY_ROW || m->form == WEIGHT_T2_BY_COL)
+                return m->form == WEIGHT_T2_BY_ROW ? by_row_trit(m, row, col)
+                                                   : by_col_trit(m, row, col);
+        return m->form == WEIGHT_T5_BY_ROW ? t5_by_row_trit(m, row, col)
+                                           : t5_by_col_trit(m, row, col);
+}
+
 /* A matrix by row or by column. */
 static void line_row(const struct weight_matrix *m, uint32_t row, float *out) {
-        for (uint32_t c = 0; c < m->cols; c++) {
-                int v = m->form == WEIGHT_T2_BY_ROW ? by_row_trit(m, row, c)
-                                                    : by_col_trit(m, row, c);
-
-                out[c] = (float)v * m->scales[row];
-        }
+        for (uint32_t c = 0; c < m->cols; c++)
+                out[c] = (float)line_trit(m, row, c) * m->scales[row];
 }
 
 /* What the code at a column of lane r stands for; tile points to the codes of the tile. */
@@ -152,7 +181,7 @@ void matrix_row(const struct weight_matrix *m, uint32_t row, float *out) {
         const size_t scales = (size_t)tile * matrix_scale_groups(m) * TILE_ROWS;
         const uint8_t *mantissa = m->mantissa;
 
-        if (m->form == WEIGHT_T2_BY_ROW || m->form == WEIGHT_T2_BY_COL) {
+        if (lies_in_lines(m)) {
                 line_row(m, row, out);
                 return;
         }

@@ -79,10 +79,16 @@ enum weight_form layer_ternary_form(const struct hparams *hp, enum layer_matrix 
         return m == MATRIX_DOWN ? WEIGHT_T2_BY_COL : WEIGHT_T2;
 }
 
+enum weight_form ternary_in_base_3(enum weight_form form) {
+        if (form == WEIGHT_T2_BY_ROW)
+                return WEIGHT_T5_BY_ROW;
+        return form == WEIGHT_T2_BY_COL ? WEIGHT_T5_BY_COL : WEIGHT_T5;
+}
+
 bool layer_ternary_valid(const struct hparams *hp, enum layer_matrix m, enum weight_form form) {
         const enum weight_form wanted = layer_ternary_form(hp, m);
 
-        return form == wanted || (wanted == WEIGHT_T2 && form == WEIGHT_T5);
+        return form == wanted || form == ternary_in_base_3(wanted);
 }
 
 struct weight_matrix *layer_matrix(struct layer *l, enum layer_matrix m) {
@@ -131,14 +137,18 @@ bool matrix_scales_are_halves(const struct weight_matrix *m) {
         return m->scale == SCALE_HALF || m->scale == SCALE_SUPER;
 }
 
+bool matrix_is_base_3(const struct weight_matrix *m) {
+        return m->form == WEIGHT_T5 || m->form == WEIGHT_T5_BY_ROW || m->form == WEIGHT_T5_BY_COL;
+}
+
 bool matrix_is_ternary(const struct weight_matrix *m) {
-        return m->form == WEIGHT_T2 || m->form == WEIGHT_T5 || m->form == WEIGHT_T2_BY_ROW ||
-               m->form == WEIGHT_T2_BY_COL;
+        return m->form == WEIGHT_T2 || m->form == WEIGHT_T2_BY_ROW ||
+               m->form == WEIGHT_T2_BY_COL || matrix_is_base_3(m);
 }
 
 uint32_t matrix_tile_rows(const struct weight_matrix *m) {
-        if (m->form == WEIGHT_T2_BY_COL)
-                return PANEL_ROWS;
+        if (m->form == WEIGHT_T2_BY_COL || m->form == WEIGHT_T5_BY_COL)
+                return m->form == WEIGHT_T2_BY_COL ? PANEL_ROWS : T5_PANEL_ROWS;
         return m->form == WEIGHT_T5 ? T5_TILES * TILE_ROWS : TILE_ROWS;
 }
 
@@ -169,6 +179,10 @@ static uint64_t code_bytes(const struct weight_matrix *m) {
                 return (uint64_t)t2_row_bytes(m->cols) * TILE_ROWS;
         case WEIGHT_T2_BY_COL:
                 return t2_panel_bytes(m->cols);
+        case WEIGHT_T5_BY_ROW:
+                return (uint64_t)t5_row_bytes(m->cols) * TILE_ROWS;
+        case WEIGHT_T5_BY_COL:
+                return t5_panel_bytes(m->cols);
         case _WEIGHT_FORM_MAX:
                 break;
         }
@@ -228,6 +242,8 @@ bool matrix_form_valid(const struct weight_matrix *m, bool mins) {
                 return (m->scale == SCALE_ROW && m->group == 0) ||
                        (m->scale == SCALE_GROUP && (m->group == 64 || m->group == 256));
         case WEIGHT_T5:
+        case WEIGHT_T5_BY_ROW:
+        case WEIGHT_T5_BY_COL:
                 return m->scale == SCALE_ROW && m->planes == 0 && m->group == 0;
         case WEIGHT_S8:
                 if (m->planes != 0)

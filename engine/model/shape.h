@@ -25,9 +25,11 @@ void layer_matrix_shape(const struct hparams *hp, enum layer_matrix m, uint32_t 
                         uint32_t *ret_cols);
 /* Values of a norm vector; 0 when this architecture has no such norm. */
 uint32_t layer_norm_size(const struct hparams *hp, enum layer_norm n);
-/* The form of a ternary matrix with row scales in this place. Where it is WEIGHT_T2, base 3 is
- * valid as well. */
+/* The form of a ternary matrix with row scales in this place at 2 bits a weight; valid beside it is
+ * the same order of weights in base 3. */
 enum weight_form layer_ternary_form(const struct hparams *hp, enum layer_matrix m);
+/* form: one of WEIGHT_T2, WEIGHT_T2_BY_ROW, WEIGHT_T2_BY_COL. */
+enum weight_form ternary_in_base_3(enum weight_form form);
 bool layer_ternary_valid(const struct hparams *hp, enum layer_matrix m, enum weight_form form);
 struct weight_matrix *layer_matrix(struct layer *l, enum layer_matrix m);
 const float **layer_norm(struct layer *l, enum layer_norm n);
@@ -38,10 +40,11 @@ enum matrix_part { PART_CODES, PART_MANTISSA, PART_SCALES, PART_MINS, MATRIX_PAR
 const char *matrix_part_name(enum matrix_part part);
 /* Its enum tensor_type_id. */
 uint32_t matrix_part_type(const struct weight_matrix *m, enum matrix_part part);
-/* Ternary codes, in whatever order. */
+/* Ternary codes, in whatever order; the same at 1.6 bits. */
 bool matrix_is_ternary(const struct weight_matrix *m);
-/* Rows that lie together: 80 for T5 (a slab), 256 by column (a panel), 16 for the others; how many
- * such tiles. */
+bool matrix_is_base_3(const struct weight_matrix *m);
+/* Rows that lie together: 80 for T5 (a slab), 256 or 320 by column (a panel), 16 for the others;
+ * how many such tiles. */
 uint32_t matrix_tile_rows(const struct weight_matrix *m);
 uint32_t matrix_tiles(const struct weight_matrix *m);
 /* Bytes of one part of one tile (kernels/layout.h, kernels/kernels.h); 0 when the form does not

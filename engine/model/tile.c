@@ -16,6 +16,8 @@ static uint8_t zero_code(const struct weight_matrix *m) {
         case WEIGHT_T5:
         case WEIGHT_T2_BY_ROW:
         case WEIGHT_T2_BY_COL:
+        case WEIGHT_T5_BY_ROW:
+        case WEIGHT_T5_BY_COL:
                 return 1;
         case WEIGHT_S8:
                 return 128;
@@ -89,7 +91,7 @@ void tile_clear(struct tile *t) {
                         continue;
                 memset(t->part[i], 0, matrix_tile_bytes(t->m, t->mins, (enum matrix_part)i));
         }
-        if (t->m->form == WEIGHT_T5) /* five codes of value 1 */
+        if (matrix_is_base_3(t->m)) /* five codes of value 1 */
                 memset(t->part[PART_CODES], 125, matrix_tile_bytes(t->m, t->mins, PART_CODES));
         else if (matrix_is_ternary(t->m)) /* four codes of value 1 */
                 memset(t->part[PART_CODES], 0x55, matrix_tile_bytes(t->m, t->mins, PART_CODES));
@@ -115,16 +117,21 @@ static void put_t2(struct tile *t, unsigned r, const uint8_t *codes) {
                         }
 }
 
-/* The codes of a row are one digit of its bytes; until now it was 1. */
-static void put_t5(struct tile *t, unsigned r, const uint8_t *codes) {
+/* Digit k, which was 1 until now. */
+static void put_digit(uint8_t *byte, unsigned k, uint8_t code) {
         static const uint8_t worths[T5_TILES] = {1, 3, 9, 28, 84};
-        const unsigned worth = worths[r / TILE_ROWS];
+
+        *byte = (uint8_t)(*byte + worths[k] * (code - 1U));
+}
+
+/* The codes of a row are one digit of its bytes. */
+static void put_t5(struct tile *t, unsigned r, const uint8_t *codes) {
         const size_t blocks = padded_cols(t->m) / 4;
         uint8_t *p = t->part[PART_CODES] + (size_t)4 * (r % TILE_ROWS);
 
         for (size_t b = 0; b < blocks; b++, codes += 4, p += BLOCK_BYTES)
                 for (unsigned c = 0; c < 4; c++)
-                        p[c] = (uint8_t)(p[c] + worth * (codes[c] - 1U));
+                        put_digit(p + c, r / TILE_ROWS, codes[c]);
 }
 
 static void put_code(uint8_t *byte, unsigned k, uint8_t code) {
@@ -146,6 +153,22 @@ static void put_by_col(struct tile *t, unsigned r, const uint8_t *codes) {
 
         for (uint32_t c = 0; c < t->m->cols; c++, p += BLOCK_BYTES)
                 put_code(p, tile % 4, codes[c]);
+}
+
+static void put_t5_by_row(struct tile *t, unsigned r, const uint8_t *codes) {
+        uint8_t *row = t->part[PART_CODES] + r * t5_row_bytes(t->m->cols);
+
+        for (uint32_t c = 0; c < t->m->cols; c++)
+                put_digit(row + c / T5_ROW_BLOCK_COLS * BLOCK_BYTES + c % BLOCK_BYTES,
+                          c % T5_ROW_BLOCK_COLS / BLOCK_BYTES, codes[c]);
+}
+
+static void put_t5_by_col(struct tile *t, unsigned r, const uint8_t *codes) {
+        const unsigned tile = r / TILE_ROWS, lane = r % TILE_ROWS;
+        uint8_t *p = t->part[PART_CODES] + 16 * (lane / 4) + 4 * (tile / T5_TILES) + lane % 4;
+
+        for (uint32_t c = 0; c < t->m->cols; c++, p += BLOCK_BYTES)
+                put_digit(p, tile % T5_TILES, codes[c]);
 }
 
 static void put_s8(struct tile *t, unsigned r, const uint8_t *codes) {
@@ -218,6 +241,10 @@ void tile_put_row(struct tile *t, unsigned r, const struct row_buffer *row) {
                 put_by_row(t, r, row->codes);
         else if (t->m->form == WEIGHT_T2_BY_COL)
                 put_by_col(t, r, row->codes);
+        else if (t->m->form == WEIGHT_T5_BY_ROW)
+                put_t5_by_row(t, r, row->codes);
+        else if (t->m->form == WEIGHT_T5_BY_COL)
+                put_t5_by_col(t, r, row->codes);
         else if (t->m->form == WEIGHT_S8)
                 put_s8(t, r, row->codes);
         else if (t->m->form == WEIGHT_S4 || t->m->form == WEIGHT_S6)

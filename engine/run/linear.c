@@ -17,6 +17,8 @@ unsigned input_form(const struct hparams *hp, const struct weight_matrix *w) {
         case WEIGHT_T5:
         case WEIGHT_T2_BY_ROW:
         case WEIGHT_T2_BY_COL:
+        case WEIGHT_T5_BY_ROW:
+        case WEIGHT_T5_BY_COL:
                 return INPUT_TOKEN;
         case WEIGHT_S8:
         case WEIGHT_S6:
@@ -101,6 +103,8 @@ static matmul_q_fn *quantized_kernel(const struct kernel_ops *ops, const struct 
                 return w->form == WEIGHT_S6 ? ops->s6_group : ops->s4_group;
         if (w->form == WEIGHT_T2_BY_ROW || w->form == WEIGHT_T2_BY_COL)
                 return w->form == WEIGHT_T2_BY_ROW ? ops->t2_by_row : ops->t2_by_col;
+        if (w->form == WEIGHT_T5_BY_ROW || w->form == WEIGHT_T5_BY_COL)
+                return w->form == WEIGHT_T5_BY_ROW ? ops->t5_by_row : ops->t5_by_col;
         switch (w->scale) {
         case SCALE_ROW:
                 return ops->t2_row;
@@ -135,6 +139,8 @@ void linear_where(const struct engine *e, float *y, size_t y_stride, const struc
                   const struct input *in, const float *gate, uint32_t begin, uint32_t end) {
         if (w->form == WEIGHT_T2_BY_ROW && in->n == 1 && begin < end)
                 e->ops->t2_by_row_where(y, w, &in->by_token, gate, begin, end);
+        else if (w->form == WEIGHT_T5_BY_ROW && in->n == 1 && begin < end)
+                e->ops->t5_by_row_where(y, w, &in->by_token, gate, begin, end);
         else
                 linear(e, y, y_stride, w, in, begin, end);
 }

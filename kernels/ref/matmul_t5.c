@@ -1,24 +1,7 @@
 /* Ternary matrices in base 3 (t5x80) times 8-bit activations, the definition: the five codes of a
  * byte are its digits, everything else is as in t2_row. Owns nothing. */
+#include "kernels/ref/base3.h"
 #include "kernels/ref/ref.h"
-
-/* Code k of a byte (layout.h). */
-static int32_t code(uint8_t byte, unsigned k) {
-        const int32_t upper = byte / 28, lower = byte % 28;
-
-        switch (k) {
-        case 0:
-                return lower % 3;
-        case 1:
-                return lower / 3 % 3;
-        case 2:
-                return lower / 9;
-        case 3:
-                return upper % 3;
-        default:
-                return upper / 3;
-        }
-}
 
 /* Sum of (code - 1) * q over all columns of one row. */
 static int32_t row_dot(const uint8_t *slab, uint32_t cols, unsigned row, const int8_t *q) {
@@ -27,7 +10,7 @@ static int32_t row_dot(const uint8_t *slab, uint32_t cols, unsigned row, const i
         for (uint32_t col = 0; col < cols; col++) {
                 size_t at = (size_t)(col / 4) * BLOCK_BYTES + 4 * (row % TILE_ROWS) + col % 4;
 
-                dot += (code(slab[at], row / TILE_ROWS) - 1) * q[col];
+                dot += (base3_code(slab[at], row / TILE_ROWS) - 1) * q[col];
         }
         return dot;
 }

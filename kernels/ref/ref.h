@@ -7,7 +7,8 @@
 matmul_q_fn matmul_t2_row_c, matmul_t2_mantissa_c, matmul_t2_group_c;
 matmul_q_fn matmul_t5_row_c;
 matmul_q_fn matmul_t2_by_row_c, matmul_t2_by_col_c;
-matmul_where_fn matmul_t2_by_row_where_c;
+matmul_q_fn matmul_t5_by_row_c, matmul_t5_by_col_c;
+matmul_where_fn matmul_t2_by_row_where_c, matmul_t5_by_row_where_c;
 matmul_q_fn matmul_s8_row_c, matmul_s8_group_c, matmul_s4_group_c, matmul_s6_group_c;
 matmul_f_fn matmul_f16_c, matmul_bf16_c, matmul_f32_c;
 rms_norm_fn rms_norm_c;

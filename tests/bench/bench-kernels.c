@@ -18,10 +18,11 @@
 #include "tests/bench/limits.h"
 
 enum kind { T2_ROW, T2_MANTISSA, S8_ROW, S8_GROUP, S6_GROUP, S4_GROUP, T5_ROW, T2_WHERE,
-            T2_BY_ROW, T2_BY_COL };
+            T2_BY_ROW, T2_BY_COL, T5_WHERE, T5_BY_ROW, T5_BY_COL };
 
 static const char *const kind_names[] = { "t2_row", "t2_mantissa", "s8_row", "s8_group", "s6_group",
-                                          "s4_group", "t5_row", "where", "by_row", "by_col" };
+                                          "s4_group", "t5_row", "where", "by_row", "by_col",
+                                          "t5_where", "t5_by_row", "t5_by_col" };
 
 struct shape {
         enum kind kind;
@@ -42,6 +43,11 @@ static const struct shape shapes[] = {
         { T2_BY_ROW, 6912, 2560, 1, 0 },  { T2_BY_COL, 2560, 6912, 1, 0 },
         { T2_BY_COL, 2560, 6912, 1, 50 }, { T2_BY_COL, 2560, 6912, 1, 70 },
         { T2_BY_COL, 2560, 6912, 1, 80 }, { T2_BY_COL, 2560, 6912, 1, 90 },
+        { T5_WHERE, 6912, 2560, 0, 0 },   { T5_WHERE, 6912, 2560, 0, 30 },
+        { T5_WHERE, 6912, 2560, 0, 50 },  { T5_WHERE, 6912, 2560, 0, 80 },
+        { T5_BY_ROW, 6912, 2560, 0, 0 },  { T5_BY_COL, 2560, 6912, 0, 0 },
+        { T5_BY_COL, 2560, 6912, 0, 50 }, { T5_BY_COL, 2560, 6912, 0, 70 },
+        { T5_BY_COL, 2560, 6912, 0, 80 }, { T5_BY_COL, 2560, 6912, 0, 90 },
 };
 
 enum { MAX_TOKENS = 64, MAX_COLS = 6912 };
@@ -69,6 +75,11 @@ static matmul_q_fn *pick(const struct kernel_ops *ops, enum kind kind) {
                 return ops->t2_by_row;
         case T2_BY_COL:
                 return ops->t2_by_col;
+        case T5_WHERE:
+        case T5_BY_ROW:
+                return ops->t5_by_row;
+        case T5_BY_COL:
+                return ops->t5_by_col;
         }
         return NULL;
 }
@@ -133,6 +144,7 @@ static void data_init(struct data *d) {
 
 /* Zeros at random places, as many as the shape says, when there is one token. */
 static void place_zeros(const struct data *d, const struct shape *s, uint32_t n) {
+        const bool by_col = s->kind == T2_BY_COL || s->kind == T5_BY_COL;
         uint64_t v = 1;
 
         for (uint32_t i = 0; i < MAX_COLS; i++) {
@@ -141,7 +153,7 @@ static void place_zeros(const struct data *d, const struct shape *s, uint32_t n)
                 v = v * 6364136223846793005 + 1442695040888963407;
                 zero = n == 1 && v >> 33 < ((uint64_t)s->zeros << 31) / 100;
                 d->gate[i] = zero ? -1 : 1;
-                d->q[i] = zero && s->kind == T2_BY_COL ? 0 : (int8_t)(i * 37 % 127 + 1);
+                d->q[i] = zero && by_col ? 0 : (int8_t)(i * 37 % 127 + 1);
         }
 }
 
@@ -149,6 +161,8 @@ static void multiply(const struct data *d, const struct kernel_ops *ops, const s
                      const struct weight_matrix *w, const struct activations *x) {
         if (s->kind == T2_WHERE && x->n == 1)
                 ops->t2_by_row_where(d->y, w, x, d->gate, 0, tiles_of(s->rows));
+        else if (s->kind == T5_WHERE && x->n == 1)
+                ops->t5_by_row_where(d->y, w, x, d->gate, 0, tiles_of(s->rows));
         else
                 pick(ops, s->kind)(d->y, s->rows, w, x, 0, tiles_of(s->rows));
 }
@@ -164,6 +178,10 @@ static size_t code_bytes(const struct shape *s) {
                 group = S4_GROUP_BYTES;
         else if (s->kind == T5_ROW)
                 return (size_t)slabs_of(s->rows) * groups_of(s->cols) * T5_GROUP_BYTES;
+        else if (s->kind == T5_WHERE || s->kind == T5_BY_ROW)
+                return (size_t)tiles_of(s->rows) * TILE_ROWS * t5_row_bytes(s->cols);
+        else if (s->kind == T5_BY_COL)
+                return (size_t)t5_panels_of(s->rows) * t5_panel_bytes(s->cols);
         return (size_t)tiles_of(s->rows) * groups_of(s->cols) * group;
 }
 
@@ -185,6 +203,9 @@ static double scale_bytes(const struct shape *s) {
         case T2_WHERE:
         case T2_BY_ROW:
         case T2_BY_COL:
+        case T5_WHERE:
+        case T5_BY_ROW:
+        case T5_BY_COL:
                 break;
         }
         return 0;

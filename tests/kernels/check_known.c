@@ -9,7 +9,7 @@
 #include "kernels/ref/fma.h"
 #include "tests/kernels/checkasm.h"
 
-enum { ROWS = 101, COLS = 203, MAX_COLS = 256, MAX_TILES = PANEL_TILES,
+enum { ROWS = 101, COLS = 203, MAX_COLS = 384, MAX_TILES = PANEL_TILES,
        GROUPS = MAX_COLS / GROUP_COLS };
 
 /* What the additions of a row in float may be off by, as a part of the sum of the sizes of its
@@ -118,46 +118,66 @@ static void check_t2_naive(struct checkasm *c, const char *name, matmul_q_fn *mu
         }
 }
 
-enum { T5_ROWS = 133, T5_SLABS = 2 };
+/* Two slabs and panels, two blocks of a row. */
+enum { T5_ROWS = 333, T5_COLS = 331, T5_ROOM = 2 * T5_PANEL_ROWS };
 
-/* Slab by slab, group by group, block by block; a byte is a number of five digits, of which the
- * upper two count 28 and 84. */
-static void pack_t5(uint8_t *codes, uint32_t cols, uint32_t row, uint32_t col, int trit) {
+/* A byte is a number of five digits, of which the upper two count 28 and 84. */
+static void add_digit(uint8_t *byte, unsigned k, int trit) {
         static const int worth[] = { 1, 3, 9, 28, 84 };
-        size_t group = (size_t)(row / 80) * groups_of(cols) + col / 64;
 
-        codes[group * 1024 + col % 64 / 4 * 64 + 4 * (row % 16) + col % 4] +=
-                (uint8_t)(trit * worth[row % 80 / 16]);
+        *byte = (uint8_t)(*byte + trit * worth[k]);
 }
 
-static void check_t5_naive(struct checkasm *c) {
-        _Alignas(64) static uint8_t codes[T5_SLABS * GROUPS * 1024];
-        _Alignas(64) float scales[T5_SLABS * 80], y[T5_SLABS * 80];
-        static int8_t trit[T5_ROWS][COLS];
-        struct weight_matrix w = { .form = WEIGHT_T5, .rows = T5_ROWS, .cols = COLS,
-                                   .codes = codes, .scales = scales };
+/* Slab by slab, group by group, block by block. */
+static void pack_t5(uint8_t *codes, uint32_t cols, uint32_t row, uint32_t col, int trit) {
+        size_t group = (size_t)(row / 80) * groups_of(cols) + col / 64;
+
+        add_digit(codes + group * 1024 + col % 64 / 4 * 64 + 4 * (row % 16) + col % 4,
+                  row % 80 / 16, trit);
+}
+
+static void pack_t5_by_row(uint8_t *codes, uint32_t cols, uint32_t row, uint32_t col, int trit) {
+        size_t blocks = (cols + 319) / 320;
+
+        add_digit(codes + (row * blocks + col / 320) * 64 + col % 64, col % 320 / 64, trit);
+}
+
+static void pack_t5_by_col(uint8_t *codes, uint32_t cols, uint32_t row, uint32_t col, int trit) {
+        size_t column = (size_t)(row / 320) * groups_of(cols) * 64 + col;
+        uint32_t tile = row % 320 / 16, l = row % 16 / 4, i = row % 4;
+
+        add_digit(codes + column * 64 + 16 * l + 4 * (tile / 5) + i, tile % 5, trit);
+}
+
+static void check_t5_naive(struct checkasm *c, const char *name, matmul_q_fn *multiply,
+                           pack_fn *pack) {
+        _Alignas(64) static uint8_t codes[T5_ROOM * MAX_COLS / 4];
+        _Alignas(64) static float scales[T5_ROOM], y[T5_ROOM];
+        static int8_t trit[T5_ROWS][T5_COLS];
+        struct weight_matrix w = { .rows = T5_ROWS, .cols = T5_COLS, .codes = codes,
+                                   .scales = scales };
         struct token t = { 0 };
-        float x[COLS];
+        float x[T5_COLS];
 
         memset(codes, 1 + 3 + 9 + 28 + 84, sizeof(codes));
-        for (uint32_t r = 0; r < T5_SLABS * 80; r++)
+        for (uint32_t r = 0; r < T5_ROOM; r++)
                 scales[r] = 0.25f + (float)r;
         for (uint32_t r = 0; r < T5_ROWS; r++)
-                for (uint32_t col = 0; col < COLS; col++) {
+                for (uint32_t col = 0; col < T5_COLS; col++) {
                         trit[r][col] = (int8_t)((int)rng_below(c, 3) - 1);
-                        pack_t5(codes, COLS, r, col, trit[r][col]);
+                        pack(codes, T5_COLS, r, col, trit[r][col]);
                 }
-        for (uint32_t col = 0; col < COLS; col++)
+        for (uint32_t col = 0; col < T5_COLS; col++)
                 x[col] = rng_float(c, 3);
-        token_init(&t, COLS);
-        c->new->quantize_token(t.q, t.scale, t.sum, &t.inverse, x, COLS);
-        c->new->t5_row(y, T5_SLABS * 80, &w, &t.x, 0, tiles_of(T5_ROWS));
+        token_init(&t, T5_COLS);
+        c->new->quantize_token(t.q, t.scale, t.sum, &t.inverse, x, T5_COLS);
+        multiply(y, T5_ROOM, &w, &t.x, 0, tiles_of(T5_ROWS));
         for (uint32_t r = 0; r < T5_ROWS; r++) {
                 int32_t sum = 0;
 
-                for (uint32_t col = 0; col < COLS; col++)
+                for (uint32_t col = 0; col < T5_COLS; col++)
                         sum += trit[r][col] * t.q[col];
-                expect(c, "t5_row", (double)(((float)sum / t.inverse) * scales[r]), (double)y[r],
+                expect(c, name, (double)(((float)sum / t.inverse) * scales[r]), (double)y[r],
                        0);
         }
 }
@@ -550,7 +570,9 @@ void check_known(struct checkasm *c) {
         check_t2_naive(c, "t2_row", c->new->t2_row, pack_t2);
         check_t2_naive(c, "t2_by_row", c->new->t2_by_row, pack_by_row);
         check_t2_naive(c, "t2_by_col", c->new->t2_by_col, pack_by_col);
-        check_t5_naive(c);
+        check_t5_naive(c, "t5_row", c->new->t5_row, pack_t5);
+        check_t5_naive(c, "t5_by_row", c->new->t5_by_row, pack_t5_by_row);
+        check_t5_naive(c, "t5_by_col", c->new->t5_by_col, pack_t5_by_col);
         check_s8_naive(c);
         check_s4_naive(c, false, false);
         check_s4_naive(c, false, true);

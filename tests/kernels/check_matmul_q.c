@@ -6,12 +6,13 @@
 
 enum kind {
         T2_ROW, T2_MANTISSA, T2_GROUP, T2_BY_ROW, T2_BY_COL, S8_ROW, S8_GROUP, S6_GROUP, S4_GROUP,
-        T5_ROW, _KIND_MAX,
+        T5_ROW, T5_BY_ROW, T5_BY_COL, _KIND_MAX,
 };
 
 static const char *const kind_names[_KIND_MAX] = { "t2_row", "t2_mantissa", "t2_group",
                                                    "t2_by_row", "t2_by_col", "s8_row", "s8_group",
-                                                   "s6_group", "s4_group", "t5_row" };
+                                                   "s6_group", "s4_group", "t5_row",
+                                                   "t5_by_row", "t5_by_col" };
 
 /* Values of weights and activations. Byte patterns of the weights are given per form. */
 enum weights { W_RANDOM, W_TERNARY, W_MINUS, W_ZERO, W_PLUS, W_ALTERNATE, _WEIGHTS_MAX };
@@ -49,6 +50,10 @@ static matmul_q_fn *pick(const struct kernel_ops *ops, enum kind kind) {
                 return ops->s4_group;
         case T5_ROW:
                 return ops->t5_row;
+        case T5_BY_ROW:
+                return ops->t5_by_row;
+        case T5_BY_COL:
+                return ops->t5_by_col;
         case _KIND_MAX:
                 break;
         }
@@ -176,6 +181,10 @@ static size_t code_bytes(const struct shape *s) {
                 return groups * S4_GROUP_BYTES;
         case T5_ROW:
                 return (size_t)slabs_of(s->rows) * groups_of(s->cols) * T5_GROUP_BYTES;
+        case T5_BY_ROW:
+                return tiles * TILE_ROWS * t5_row_bytes(s->cols);
+        case T5_BY_COL:
+                return t5_panels_of(s->rows) * t5_panel_bytes(s->cols);
         case T2_ROW:
         case T2_MANTISSA:
         case T2_GROUP:
@@ -197,6 +206,8 @@ static struct weight_matrix describe(const struct shape *s) {
                 [S4_GROUP] = { WEIGHT_S4, SCALE_HALF },  [T5_ROW] = { WEIGHT_T5, SCALE_ROW },
                 [T2_BY_ROW] = { WEIGHT_T2_BY_ROW, SCALE_ROW },
                 [T2_BY_COL] = { WEIGHT_T2_BY_COL, SCALE_ROW },
+                [T5_BY_ROW] = { WEIGHT_T5_BY_ROW, SCALE_ROW },
+                [T5_BY_COL] = { WEIGHT_T5_BY_COL, SCALE_ROW },
         };
 
         return (struct weight_matrix){
@@ -219,13 +230,15 @@ static void input_weights(struct checkasm *c, struct input *in, const struct sha
 
         if (s->kind == T2_BY_COL) /* scales of whole panels */
                 scales = (size_t)panels_of(s->rows) * PANEL_ROWS;
+        if (s->kind == T5_BY_COL)
+                scales = (size_t)t5_panels_of(s->rows) * T5_PANEL_ROWS;
         buffer_init(&in->codes, code_bytes(s), s->place);
         buffer_init(&in->mantissa, mantissas, s->place);
         buffer_init(&in->scales, scales * sizeof(float), s->place);
         buffer_init(&in->halves, (s->kind == S6_GROUP ? supers : scales) * sizeof(uint16_t),
                     s->place);
         buffer_init(&in->mins, scales * sizeof(uint16_t), s->place);
-        if (s->kind == T5_ROW)
+        if (s->kind >= T5_ROW)
                 for (size_t i = 0; i < in->codes.size; i++)
                         ((uint8_t *)in->codes.p)[i] = base3_byte(c, s->weights, i);
         else
@@ -251,7 +264,7 @@ static void input_weights(struct checkasm *c, struct input *in, const struct sha
 }
 
 static bool one_scale(enum kind kind) {
-        return kind == T2_ROW || kind == T5_ROW || kind == T2_BY_ROW || kind == T2_BY_COL;
+        return kind == T2_ROW || kind == T2_BY_ROW || kind == T2_BY_COL || kind >= T5_ROW;
 }
 
 static void input_activations(struct checkasm *c, struct input *in, const struct shape *s) {
@@ -359,6 +372,10 @@ static void forget_unwanted(const struct buffer *y, const float *gate, uint32_t 
                         p[r] = 0;
 }
 
+static matmul_where_fn *pick_where(const struct kernel_ops *ops, enum kind kind) {
+        return kind == T2_BY_ROW ? ops->t2_by_row_where : ops->t5_by_row_where;
+}
+
 /* per_cent of the gates are positive. */
 static void check_where(struct checkasm *c, const struct shape *s, uint32_t per_cent) {
         static const float others[] = { 0, -0.0f, -1, -1e30f, NAN };
@@ -369,7 +386,7 @@ static void check_where(struct checkasm *c, const struct shape *s, uint32_t per_
         struct input in;
         float *gate;
 
-        if (c->new->t2_by_row_where == c->old->t2_by_row_where)
+        if (pick_where(c->new, s->kind) == pick_where(c->old, s->kind))
                 return;
         input_weights(c, &in, s);
         input_activations(c, &in, s);
@@ -379,10 +396,10 @@ static void check_where(struct checkasm *c, const struct shape *s, uint32_t per_
         gate = gates.p;
         for (uint32_t r = 0; r < end * TILE_ROWS; r++)
                 gate[r] = rng_below(c, 100) < per_cent ? 1e-30f : others[rng_below(c, 5)];
-        check_begin(c, "t2_by_row_where rows %u cols %u %u %% tiles %u-%u", s->rows, s->cols,
-                    per_cent, begin, end);
-        c->ref->t2_by_row_where(expected.p, &in.w, &in.x, gate, begin, end);
-        c->new->t2_by_row_where(got.p, &in.w, &in.x, gate, begin, end);
+        check_begin(c, "%s_where rows %u cols %u %u %% tiles %u-%u", kind_names[s->kind], s->rows,
+                    s->cols, per_cent, begin, end);
+        pick_where(c->ref, s->kind)(expected.p, &in.w, &in.x, gate, begin, end);
+        pick_where(c->new, s->kind)(got.p, &in.w, &in.x, gate, begin, end);
         forget_unwanted(&expected, gate, begin, end);
         forget_unwanted(&got, gate, begin, end);
         check_equal(c, &expected, &got, sizeof(float));
@@ -408,7 +425,7 @@ static struct shape random_shape(struct checkasm *c, enum kind kind) {
                 .place = (enum place)rng_below(c, _PLACE_MAX),
         };
 
-        if (kind == T2_BY_COL && rng_below(c, 2))
+        if ((kind == T2_BY_COL || kind == T5_BY_COL) && rng_below(c, 2))
                 s.rows += PANEL_ROWS * rng_below(c, 3) + rng_below(c, 128);
         if (kind == T2_GROUP)
                 s.group = rng_below(c, 2) ? 256 : 64;
@@ -420,7 +437,8 @@ static struct shape random_shape(struct checkasm *c, enum kind kind) {
 }
 
 static void check_kind(struct checkasm *c, enum kind kind) {
-        static const uint32_t big[] = { 191, 192, 193, 256, 257, 320, 511, 576, 1000, 1025 };
+        static const uint32_t big[] = { 191, 192, 193, 256, 257, 319, 320, 321, 511, 576, 640,
+                                        1000, 1025, 1600 };
         static const uint32_t many[] = { 31, 32, 63, 64, 65, 70, 130 };
         struct shape s;
 
@@ -465,8 +483,8 @@ static void check_kind(struct checkasm *c, enum kind kind) {
 }
 
 /* More columns than the 32-bit sums of whole bytes hold. */
-static void check_t5_wide(struct checkasm *c) {
-        struct shape s = { .kind = T5_ROW, .rows = 17, .cols = 140000, .weights = W_PLUS,
+static void check_t5_wide(struct checkasm *c, enum kind kind) {
+        struct shape s = { .kind = kind, .rows = 17, .cols = 140000, .weights = W_PLUS,
                            .values = Q_PLUS, .place = PLACE_END };
 
         for (s.n = 1; s.n <= 5; s.n += 2)
@@ -474,26 +492,31 @@ static void check_t5_wide(struct checkasm *c) {
 }
 
 /* What is left out depends on how much it is, and lists have an end. */
-static void check_skipping(struct checkasm *c) {
+static void check_skipped_rows(struct checkasm *c, enum kind kind) {
         static const uint32_t shares[] = { 0, 1, 10, 30, 45, 55, 90, 100 };
-        static const uint32_t cols[] = { 1, 64, 65, 200, 255, 256, 257, 500, 1030 };
+        static const uint32_t cols[] = { 1, 64, 65, 200, 255, 256, 257, 319, 320, 321,
+                                         500, 1030 };
         struct shape s;
 
         for (size_t i = 0; i < sizeof(shares) / sizeof(shares[0]); i++)
                 for (size_t j = 0; j < sizeof(cols) / sizeof(cols[0]); j++) {
-                        s = random_shape(c, T2_BY_ROW);
+                        s = random_shape(c, kind);
                         s.n = 1;
                         s.cols = cols[j];
                         check_where(c, &s, shares[i]);
                 }
-        s = random_shape(c, T2_BY_ROW);
+        s = random_shape(c, kind);
         s.n = 1;
         s.cols = 20;
         s.rows = 8192 + 100;
         check_where(c, &s, 20);
         check_where(c, &s, 80);
+}
+
+static void check_skipped_cols(struct checkasm *c, enum kind kind) {
         for (unsigned i = 0; i < 4; i++) {
-                s = random_shape(c, T2_BY_COL);
+                struct shape s = random_shape(c, kind);
+
                 s.rows = i % 2 ? 17 : 300;
                 s.cols = 8192 + 70;
                 s.n = 1;
@@ -505,6 +528,10 @@ static void check_skipping(struct checkasm *c) {
 void check_matmul_q(struct checkasm *c) {
         for (unsigned kind = 0; kind < _KIND_MAX; kind++)
                 check_kind(c, (enum kind)kind);
-        check_t5_wide(c);
-        check_skipping(c);
+        for (unsigned kind = T5_ROW; kind < _KIND_MAX; kind++)
+                check_t5_wide(c, (enum kind)kind);
+        check_skipped_rows(c, T2_BY_ROW);
+        check_skipped_rows(c, T5_BY_ROW);
+        check_skipped_cols(c, T2_BY_COL);
+        check_skipped_cols(c, T5_BY_COL);
 }

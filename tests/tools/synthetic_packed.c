@@ -37,6 +37,8 @@ static uint8_t code_byte(enum weight_form form, uint32_t random, size_t at) {
         case WEIGHT_T2_BY_COL:
                 return (uint8_t)((random & ~(random >> 1) & 0x55) | (random & 0xaa));
         case WEIGHT_T5:
+        case WEIGHT_T5_BY_ROW:
+        case WEIGHT_T5_BY_COL:
                 return (uint8_t)(random % 9 * 28 + (random >> 8) % 27);
         case WEIGHT_F16:
                 return (uint8_t)(at % 2 ? (random & 0x83) | 0x24 : random);

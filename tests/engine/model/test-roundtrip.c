@@ -21,6 +21,7 @@
 #include "engine/model/bytes.h"
 #include "engine/model/model.h"
 #include "engine/model/shape.h"
+#include "engine/model/tile.h"
 #include "engine/model/types.h"
 #include "engine/text/vocab.h"
 #include "tests/engine/model/fixture.h"
@@ -205,6 +206,58 @@ static void check_synthetic_as(const struct synthetic *s, enum ternary_packing t
         gguf_free(g);
         model_free(m);
         free(b.p);
+}
+
+/* A matrix of random codes goes through tiles and comes back, for a form that no type of the source
+ * asks for by itself. */
+static void check_tiles(enum weight_form form, uint32_t rows, uint32_t cols) {
+        struct weight_matrix m = {.form = form, .scale = SCALE_ROW, .rows = rows, .cols = cols};
+        const uint32_t step = matrix_tile_rows(&m);
+        _cleanup_free_ uint8_t *codes = malloc((size_t)rows * cols);
+        _cleanup_free_ float *row = malloc(cols * sizeof(float)),
+                             *scales = malloc((size_t)rows * sizeof(float));
+        uint8_t *all = malloc(matrix_part_bytes(&m, false, PART_CODES));
+        struct row_buffer buffer;
+        struct tile t;
+
+        m.planes = form == WEIGHT_T2_BY_ROW || form == WEIGHT_T2_BY_COL;
+        assert_true(matrix_form_valid(&m, false));
+        assert_int_equal(tile_init(&t, &m, false), 0);
+        assert_int_equal(row_buffer_init(&buffer, &m, false), 0);
+        for (uint32_t i = 0; i < matrix_tiles(&m); i++) {
+                tile_clear(&t);
+                for (uint32_t r = i * step; r < (i + 1) * step && r < rows; r++) {
+                        for (uint32_t c = 0; c < cols; c++)
+                                codes[(size_t)r * cols + c] = (uint8_t)((r * 7 + c * c) % 3);
+                        memcpy(buffer.codes, codes + (size_t)r * cols, cols);
+                        buffer.scales[0] = scales[r] = 1 + (float)r;
+                        tile_put_row(&t, r % step, &buffer);
+                }
+                memcpy(all + i * matrix_tile_bytes(&m, false, PART_CODES), t.part[PART_CODES],
+                       matrix_tile_bytes(&m, false, PART_CODES));
+        }
+        m.codes = all;
+        m.scales = scales;
+        for (uint32_t r = 0; r < rows; r++) {
+                matrix_row(&m, r, row);
+                for (uint32_t c = 0; c < cols; c++)
+                        assert_true(row[c] == (float)(codes[(size_t)r * cols + c] - 1) * scales[r]);
+        }
+        row_buffer_done(&buffer);
+        tile_done(&t);
+        free(all);
+}
+
+static void test_lines(void **state) {
+        static const enum weight_form forms[] = {WEIGHT_T2_BY_ROW, WEIGHT_T2_BY_COL,
+                                                 WEIGHT_T5_BY_ROW, WEIGHT_T5_BY_COL};
+        static const uint32_t cols[] = {1, 64, 255, 257, 319, 321, 641};
+
+        for (size_t i = 0; i < ARRAY_SIZE(forms); i++)
+                for (size_t j = 0; j < ARRAY_SIZE(cols); j++) {
+                        check_tiles(forms[i], 17, cols[j]);
+                        check_tiles(forms[i], 641, cols[j]);
+                }
 }
 
 static void check_synthetic(const struct synthetic *s) {
@@ -430,9 +483,9 @@ static void test_files(void **state) {
 
 int main(int argc, char **argv) {
         const struct CMUnitTest tests[] = {
-                cmocka_unit_test(test_types),       cmocka_unit_test(test_odd_shapes),
-                cmocka_unit_test(test_token_quant), cmocka_unit_test(test_factor),
-                cmocka_unit_test(test_written_directly),
+                cmocka_unit_test(test_types),       cmocka_unit_test(test_lines),
+                cmocka_unit_test(test_odd_shapes),  cmocka_unit_test(test_token_quant),
+                cmocka_unit_test(test_factor),      cmocka_unit_test(test_written_directly),
                 cmocka_unit_test(test_large_head),  cmocka_unit_test(test_files),
         };
 

@@ -128,8 +128,9 @@ static unsigned code_at(const struct weight_matrix *w, uint32_t row, uint32_t co
         return codes[block * BLOCK_BYTES + 4 * (row % TILE_ROWS) + col % 4] >> col % 16 / 4 * 2 & 3;
 }
 
+static const unsigned worths_4[] = {1, 4, 16, 64}, worths_5[] = {1, 3, 9, 28, 84};
+
 static struct weight_matrix to_base3(struct maker *k, const struct weight_matrix *w) {
-        static const unsigned worths[T5_TILES] = {1, 3, 9, 28, 84};
         const uint32_t cols = groups_of(w->cols) * GROUP_COLS, slab = T5_TILES * TILE_ROWS;
         struct weight_matrix v = *w;
         uint8_t *codes = take(k, (size_t)slabs_of(w->rows) * TILE_ROWS * cols);
@@ -140,7 +141,7 @@ static struct weight_matrix to_base3(struct maker *k, const struct weight_matrix
                         size_t block = ((size_t)(row / slab) * cols + col) / 4;
 
                         codes[block * BLOCK_BYTES + 4 * (row % TILE_ROWS) + col % 4] +=
-                                (uint8_t)(worths[row % slab / TILE_ROWS] * code_at(w, row, col));
+                                (uint8_t)(worths_5[row % slab / TILE_ROWS] * code_at(w, row, col));
                 }
         memcpy(scales, w->scales, (size_t)tiles_of(w->rows) * TILE_ROWS * sizeof(*scales));
         v.form = WEIGHT_T5;
@@ -150,31 +151,33 @@ static struct weight_matrix to_base3(struct maker *k, const struct weight_matrix
         return v;
 }
 
-/* The same weights by row or by column. */
+/* The same weights by row or by column, `per_byte` codes in a byte, which count `worths`. */
 static struct weight_matrix to_lines(struct maker *k, const struct weight_matrix *w,
-                                     enum weight_form form) {
-        const uint32_t cols = groups_of(w->cols) * GROUP_COLS;
+                                     enum weight_form form, bool by_row, uint32_t per_byte,
+                                     const unsigned *worths) {
+        const uint32_t cols = groups_of(w->cols) * GROUP_COLS, line = 64 * per_byte;
+        const size_t row_bytes = (size_t)((w->cols - 1) / line + 1) * 64;
         struct weight_matrix v = *w;
-        uint8_t *codes = take(k, form == WEIGHT_T2_BY_ROW
-                                         ? tiles_of(w->rows) * TILE_ROWS * t2_row_bytes(w->cols)
-                                         : panels_of(w->rows) * t2_panel_bytes(w->cols));
+        uint8_t *codes = take(k, by_row ? tiles_of(w->rows) * TILE_ROWS * row_bytes
+                                        : (size_t)((w->rows - 1) / line + 1) * cols * 64);
 
         for (uint32_t row = 0; row < tiles_of(w->rows) * TILE_ROWS; row++)
                 for (uint32_t col = 0; col < cols; col++) {
-                        uint32_t tile = row % PANEL_ROWS / TILE_ROWS, lane = row % TILE_ROWS, k4;
+                        uint32_t tile = row % line / TILE_ROWS, lane = row % TILE_ROWS, digit;
                         uint8_t *p = codes;
 
-                        if (form == WEIGHT_T2_BY_ROW) {
-                                p += row * t2_row_bytes(w->cols) + col / 256 * 64 + col % 64;
-                                k4 = col % 256 / 64;
+                        if (by_row) {
+                                p += row * row_bytes + col / line * 64 + col % 64;
+                                digit = col % line / 64;
                         } else {
-                                p += row / PANEL_ROWS * t2_panel_bytes(w->cols) + (size_t)col * 64 +
-                                     16 * (lane / 4) + 4 * (tile / 4) + lane % 4;
-                                k4 = tile % 4;
+                                p += ((size_t)(row / line) * cols + col) * 64 + 16 * (lane / 4) +
+                                     4 * (tile / per_byte) + lane % 4;
+                                digit = tile % per_byte;
                         }
-                        *p |= (uint8_t)(code_at(w, row, col) << 2 * k4);
+                        *p = (uint8_t)(*p + worths[digit] * code_at(w, row, col));
                 }
         v.form = form;
+        v.planes = per_byte == 4;
         v.codes = codes;
         return v;
 }
@@ -204,11 +207,13 @@ static struct weight_matrix layer_matrix(struct maker *k, enum random_model_kind
                 struct weight_matrix w = quantized_matrix(k, WEIGHT_T2, SCALE_ROW, rows, cols, 1,
                                                           0);
 
-                if (kind == RANDOM_BASE3)
-                        return to_base3(k, &w);
+                if (place >= 5 && kind == RANDOM_BASE3)
+                        return to_lines(k, &w, place == 5 ? WEIGHT_T5_BY_ROW : WEIGHT_T5_BY_COL,
+                                        place == 5, 5, worths_5);
                 if (place >= 5)
-                        return to_lines(k, &w, place == 5 ? WEIGHT_T2_BY_ROW : WEIGHT_T2_BY_COL);
-                return w;
+                        return to_lines(k, &w, place == 5 ? WEIGHT_T2_BY_ROW : WEIGHT_T2_BY_COL,
+                                        place == 5, 4, worths_4);
+                return kind == RANDOM_BASE3 ? to_base3(k, &w) : w;
         }
         if (kind == RANDOM_PLANES)
                 return quantized_matrix(k, WEIGHT_T2, SCALE_MANTISSA, rows, cols, 3, 0);
