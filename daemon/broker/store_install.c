@@ -41,7 +41,7 @@ int store_add_installed(struct store *s) {
 
         if (r < 0)
                 return r;
-        model_drop_copy(s); /* of an installation that did not come to its end */
+        unlinkat(s->installed, PART, 0); /* of an installation that did not come to its end */
         fd = openat(s->dir, INSTALLED, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
         return fd < 0 ? -errno : store_add_open_dir(s, fdopendir(fd), true);
 }
@@ -52,7 +52,14 @@ int model_open_copy(struct store *s, struct model *m) {
         return m->copy < 0 ? -errno : 0;
 }
 
-void model_drop_copy(struct store *s) {
+static void close_copy(struct model *m) {
+        if (m->copy >= 0)
+                close(m->copy);
+        m->copy = -1;
+}
+
+void model_drop_copy(struct store *s, struct model *m) {
+        close_copy(m);
         unlinkat(s->installed, PART, 0);
 }
 
@@ -63,8 +70,7 @@ int model_take_copy(struct store *s, struct model *m) {
                             ? -errno
                             : 0;
 
-        close(m->copy);
-        m->copy = -1;
+        close_copy(m);
         close(m->source);
         m->source = -1;
         fd = r < 0 ? r

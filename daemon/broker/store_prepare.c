@@ -312,7 +312,7 @@ static void on_copied(void *userdata, int error, const uint8_t digest[HASH_SIZE]
         struct store *s = userdata;
 
         if (s->current->cancelled || error < 0)
-                model_drop_copy(s);
+                model_drop_copy(s, s->current);
         else
                 error = model_take_copy(s, s->current);
         on_source_hash(s, error, digest);
@@ -322,9 +322,13 @@ static int begin_copy(struct store *s) {
         struct model *m = s->current;
         int r = model_open_copy(s, m);
 
-        return r < 0 ? r
-                     : hash_start_copy(&s->hash, s->event, m->source, salt_of(s), m->copy,
-                               (uint64_t)m->stat.st_size, on_copied, s);
+        if (r < 0)
+                return r;
+        r = hash_start_copy(&s->hash, s->event, m->source, salt_of(s), m->copy,
+                            (uint64_t)m->stat.st_size, on_copied, s);
+        if (r < 0)
+                model_drop_copy(s, m);
+        return r;
 }
 
 static int begin(struct store *s) {

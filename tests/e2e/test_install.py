@@ -106,6 +106,12 @@ class Install(unittest.TestCase):
             self.run_bnctl(d, 0, "verify", "tinystories-1m")
             self.assertFalse(os.path.exists(os.path.join(self.state, "installed", "part")))
 
+    def paths_open_in(self, d):
+        """What the daemon has open below this test's folder."""
+        folder = f"/proc/{d.process.pid}/fd"
+        paths = [os.readlink(os.path.join(folder, fd)) for fd in os.listdir(folder)]
+        return sorted(p for p in paths if p.startswith(self.dir) and not os.path.isdir(p))
+
     def large(self, size=1 << 33):
         """A file whose copy takes a while; what is given up early costs little of the disk."""
         path = os.path.join(self.dir, "large.gguf")
@@ -150,16 +156,20 @@ class Install(unittest.TestCase):
 
         writer = threading.Thread(target=change)
         with self.daemon() as d:
+            before = self.paths_open_in(d)
             writer.start()
             try:
                 r = self.run_bnctl(d, 70, "install", path)
+                again = self.run_bnctl(d, 70, "verify", "large")
             finally:
                 over.set()
                 writer.join()
             self.assertIn("changed while it was copied", r.stderr)
+            self.assertIn("changed while it was copied", again.stderr)
             self.assertEqual(self.states(d), {"large": "bad"})
             self.assertEqual(self.files(), [])
             self.run_bnctl(d, 0, "remove", "large")
+            self.assertEqual(self.paths_open_in(d), before)
 
     def test_ctrl_c_while_copying(self):
         with self.daemon() as d:
