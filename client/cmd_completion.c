@@ -82,7 +82,8 @@ static const char fish_script[] =
         "end\n"
         "complete -c bnctl -f -a '(__bnctl_complete)'\n";
 
-const char *completion_script(const char *shell) {
+/* The script for a shell, or NULL: there is none. */
+static const char *script_of(const char *shell) {
         static const struct {
                 const char *name, *script;
         } shells[] = {{"bash", bash_script}, {"zsh", zsh_script}, {"fish", fish_script}};
@@ -95,7 +96,7 @@ const char *completion_script(const char *shell) {
 
 int cmd_completion(struct options *o) {
         const char *shell = o->n_args > 0 ? o->args[0] : "";
-        const char *script = completion_script(shell);
+        const char *script = script_of(shell);
 
         if (!script) {
                 term_error("completion is for bash, zsh or fish");

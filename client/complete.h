@@ -10,6 +10,3 @@
  * what it is; or the line ":files" where a file is wanted. split: the shell hands "--type=x" over
  * as three words and wants only what follows the "=". o: where the daemon is. */
 void complete(FILE *out, struct options *o, char **words, int n, bool split);
-
-/* The script for a shell, or NULL: there is none. */
-const char *completion_script(const char *shell);

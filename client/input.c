@@ -13,7 +13,7 @@
 #include "client/term.h"
 #include "engine/base/macro.h"
 
-enum { EXIT_FAILURE_GENERIC = 1, EXIT_NO_INPUT = 66, CHUNK = 64 * 1024 };
+enum { EXIT_NO_INPUT = 66, CHUNK = 64 * 1024 };
 
 bool input_given(void) {
         struct stat st;

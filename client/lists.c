@@ -177,7 +177,8 @@ int list_sessions(sd_bus *bus, int all, json_t **ret) {
         return fetch(bus, "ListSessions", all, read_sessions, ret);
 }
 
-const char *list_size(long long bytes, char buf[16]) {
+/* "12.3M": bytes for people. */
+static const char *size_of(long long bytes, char buf[16]) {
         static const char units[] = "KMGT";
         double n = (double)bytes / 1024;
         size_t u = 0;
@@ -215,9 +216,9 @@ void list_print_workers(FILE *out, const json_t *workers) {
 
                 fprintf(out, "%6s %-9s %-28s %8s %8s %8s %8.1fs\n", whose(w, user),
                         list_text(w, "state"), *model ? model : "-",
-                        list_size(list_number(w, "private_bytes"), own),
-                        list_size(list_number(w, "kv_bytes"), kv),
-                        list_size(list_number(w, "weights_bytes"), shared),
+                        size_of(list_number(w, "private_bytes"), own),
+                        size_of(list_number(w, "kv_bytes"), kv),
+                        size_of(list_number(w, "weights_bytes"), shared),
                         (double)list_number(w, "cpu_usec") / 1e6);
         }
 }
@@ -236,6 +237,6 @@ void list_print_sessions(FILE *out, const json_t *sessions) {
                         list_number(s, "uid"),
                         json_is_true(json_object_get(s, "busy")) ? "busy" : "idle",
                         list_text(s, "model"), list_number(s, "turns"), used,
-                        list_size(list_number(s, "kv_bytes"), kv));
+                        size_of(list_number(s, "kv_bytes"), kv));
         }
 }

@@ -21,7 +21,5 @@ const char *list_text(const json_t *object, const char *key);
 /* A table with its head. */
 void list_print_workers(FILE *out, const json_t *workers);
 void list_print_sessions(FILE *out, const json_t *sessions);
-/* "12.3M": bytes for people. buf: room for 16. */
-const char *list_size(long long bytes, char buf[16]);
 /* A job that has ended is still listed for a while. */
 bool list_ended(const json_t *job);

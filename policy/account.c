@@ -194,15 +194,6 @@ int account_charge(struct account *account, enum charge_kind kind, struct charge
         return account_charge_amount(account, kind, 1, ret);
 }
 
-int charge_resize(struct charge *charge, uint64_t amount) {
-        if (amount > charge->amount &&
-            !fits(charge->account, charge->kind, amount - charge->amount))
-                return ACCOUNT_E_QUOTA;
-        change(charge->account, charge->kind, charge->amount, amount);
-        charge->amount = amount;
-        return 0;
-}
-
 void charge_done(struct charge *charge) {
         struct account *account = charge->account;
 

@@ -85,9 +85,6 @@ struct account *account_unref(struct account *account);
 int account_charge(struct account *account, enum charge_kind kind, struct charge *ret);
 int account_charge_amount(struct account *account, enum charge_kind kind, uint64_t amount,
                           struct charge *ret);
-/* Another amount for a live charge. 0, or ACCOUNT_E_QUOTA and it stays as it was; less is always
- * possible. */
-int charge_resize(struct charge *charge, uint64_t amount);
 void charge_done(struct charge *charge);
 
 /* The quota (quota.h) on the accounts' clock. */

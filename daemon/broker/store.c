@@ -205,12 +205,6 @@ const struct store_model *store_get(const struct store *s, uint32_t index) {
         return &s->models[index]->public;
 }
 
-const struct store_model *store_default(const struct store *s) {
-        const struct model *m = model_preferred(s);
-
-        return m ? &m->public : NULL;
-}
-
 const struct store_model *store_find(const struct store *s, const char *name) {
         const struct model *m = name[0] ? model_find(s, name) : model_preferred(s);
 

@@ -95,7 +95,6 @@ uint32_t store_count(const struct store *s);
 const struct store_model *store_get(const struct store *s, uint32_t index);
 /* "" = the default. NULL when there is none. */
 const struct store_model *store_find(const struct store *s, const char *name);
-const struct store_model *store_default(const struct store *s);
 /* The same for one user, who may have a default of his own ("" or unknown: everybody's). */
 const struct store_model *store_choose(const struct store *s, const char *own_default,
                                        const char *name);

@@ -82,7 +82,8 @@ int model_take_copy(struct store *s, struct model *m) {
         return fstat(fd, &m->stat) < 0 ? -errno : 0;
 }
 
-void model_remove_packed(struct store *s, const struct model *m) {
+/* That of a source which was installed under two names is for both. */
+static void remove_packed(struct store *s, const struct model *m) {
         for (uint32_t i = 0; i < s->count; i++)
                 if (s->models[i] != m && memcmp(s->models[i]->digest, m->digest, HASH_SIZE) == 0)
                         return;
@@ -94,7 +95,7 @@ void model_remove_files(struct store *s, const struct model *m) {
                 return;
         unlinkat(s->installed, installed_name(m).s, 0);
         packed_file_abandon(s->dir, m->digest);
-        model_remove_packed(s, m);
+        remove_packed(s, m);
 }
 
 /* What the kernel knows of the file already, as for any descriptor of a client (control.c). */
@@ -148,7 +149,7 @@ int store_remove(struct store *s, const char *name) {
                 return -EBUSY;
         if (unlinkat(s->installed, installed_name(m).s, 0) < 0 && errno != ENOENT)
                 return -errno;
-        model_remove_packed(s, m);
+        remove_packed(s, m);
         model_drop(s, m);
         s->settings.changed(s->settings.userdata);
         return 0;

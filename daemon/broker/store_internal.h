@@ -62,7 +62,5 @@ int store_add_open_dir(struct store *s, DIR *folder, bool installed);
 int model_open_copy(struct store *s, struct model *m);
 int model_take_copy(struct store *s, struct model *m);
 void model_drop_copy(struct store *s, struct model *m);
-/* The packed file of a source that was installed under two names is for both. */
-void model_remove_packed(struct store *s, const struct model *m);
 /* A model that was being installed leaves nothing. */
 void model_remove_files(struct store *s, const struct model *m);

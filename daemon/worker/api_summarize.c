@@ -33,15 +33,15 @@ static int find_name(const char *const *names, size_t n, const char *name) {
         return -EINVAL;
 }
 
-int summary_type(const char *name) {
+static int summary_type(const char *name) {
         return find_name(types, ARRAY_SIZE(types), name);
 }
 
-int summary_length(const char *name) {
+static int summary_length(const char *name) {
         return find_name(lengths, ARRAY_SIZE(lengths), name);
 }
 
-int summary_format(const char *name) {
+static int summary_format(const char *name) {
         return find_name(formats, ARRAY_SIZE(formats), name);
 }
 

@@ -55,17 +55,6 @@ int link_new(struct link **ret, struct worker *w, int fd) {
         return 0;
 }
 
-struct link *link_free(struct link *l) {
-        struct queued *q, *next;
-
-        for (q = l ? l->head : NULL; q; q = next) {
-                next = q->next;
-                free(q);
-        }
-        free(l);
-        return NULL;
-}
-
 static int enqueue(struct link *l, const union wire_message *message) {
         struct queued *q;
 

@@ -9,7 +9,6 @@
 struct link;
 
 int link_new(struct link **ret, struct worker *w, int fd);
-struct link *link_free(struct link *l);
 
 /* Queue or send; the message is copied. 0, -ENOMEM, or -EPIPE when the broker is gone. */
 int link_send(struct link *l, union wire_message *message);

@@ -97,29 +97,6 @@ static void free_grants(struct slot *s) {
         }
 }
 
-struct models *models_free(struct models *m) {
-        struct wish *wish, *next_wish;
-        struct slot *s, *next;
-
-        for (s = m ? m->slots : NULL; s; s = next) {
-                next = s->next;
-                free_grants(s);
-                token_trie_free(s->trie);
-                model_free(s->model);
-                free(s);
-        }
-        for (wish = m ? m->wishes : NULL; wish; wish = next_wish) {
-                next_wish = wish->next;
-                free(wish);
-        }
-        if (m) {
-                free(m->now.entries);
-                free(m->coming.entries);
-        }
-        free(m);
-        return NULL;
-}
-
 int models_catalog(struct models *m, const struct wire_catalog *c) {
         struct listing *l = &m->coming;
 

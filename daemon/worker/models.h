@@ -15,7 +15,6 @@ struct models;
 struct user;
 
 int models_new(struct models **ret, struct worker *w);
-struct models *models_free(struct models *m); /* after the scheduler, which borrows the models */
 
 /* One message of a catalogue listing; the listing takes effect with its last one. 0 or -EBADMSG
  * (out of order). */

@@ -10,11 +10,6 @@
 
 enum { FIRST_ROOM = 32, RETRY_USEC = 100000 };
 
-void poller_done(struct poller *p) {
-        free(p->fds);
-        *p = (struct poller){};
-}
-
 void poller_reset(struct poller *p) {
         p->n = 0;
         p->deadline = UINT64_MAX;

@@ -13,7 +13,6 @@ struct poller {
 
 enum { POLLER_NONE = -1 };
 
-void poller_done(struct poller *p);
 void poller_reset(struct poller *p);
 /* Returns the place of the entry for poller_events, POLLER_NONE when fd is -1 or memory is out
  * (then the pass has a short deadline and the next one tries again). */

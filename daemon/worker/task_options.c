@@ -51,19 +51,19 @@ static int find_word(const char *const *words, const char *word) {
         return -EINVAL;
 }
 
-int task_tone(const char *word) {
+static int tone_number(const char *word) {
         static const char *const words[] = { "as-is", "more-formal", "more-casual", NULL };
 
         return find_word(words, word);
 }
 
-int task_length(const char *word) {
+static int length_number(const char *word) {
         static const char *const words[] = { "as-is", "shorter", "longer", NULL };
 
         return find_word(words, word);
 }
 
-int task_format(const char *word) {
+static int format_number(const char *word) {
         static const char *const words[] = { "as-is", "markdown", "plain-text", NULL };
 
         return find_word(words, word);
@@ -81,17 +81,17 @@ static int parse_word(const json_t *v, const char *name, int (*number)(const cha
 
 static int parse_tone(const json_t *v, struct task_options *o, struct gen_params *p,
                       struct request_error *e) {
-        return parse_word(v, "tone", task_tone, &o->tone, e);
+        return parse_word(v, "tone", tone_number, &o->tone, e);
 }
 
 static int parse_length(const json_t *v, struct task_options *o, struct gen_params *p,
                         struct request_error *e) {
-        return parse_word(v, "length", task_length, &o->length, e);
+        return parse_word(v, "length", length_number, &o->length, e);
 }
 
 static int parse_text_format(const json_t *v, struct task_options *o, struct gen_params *p,
                              struct request_error *e) {
-        return parse_word(v, "format", task_format, &o->format, e);
+        return parse_word(v, "format", format_number, &o->format, e);
 }
 
 static int parse_instructions(const json_t *v, struct task_options *o, struct gen_params *p,

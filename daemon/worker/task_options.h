@@ -29,11 +29,6 @@ void task_options_done(struct task_options *o);
 bool task_verb(uint32_t verb);
 bool task_rewrites(uint32_t verb);
 
-/* Number of a word, or -EINVAL. */
-int task_tone(const char *word);
-int task_length(const char *word);
-int task_format(const char *word);
-
 /* Read the fields that a verb has, into *o and (the grammar of a schema) *p, which holds what
  * params_parse has read. Fields of generation that the verb would not honour are refused. 0,
  * -ENOMEM, or -EBADMSG with *e. */

@@ -17,7 +17,7 @@ static size_t size_of(const struct reading *r) {
         return offsetof(struct reading, frames) + r->depth * sizeof(r->frames[0]);
 }
 
-void reading_copy(struct reading *to, const struct reading *from) {
+static void copy_reading(struct reading *to, const struct reading *from) {
         memcpy(to, from, size_of(from));
 }
 
@@ -41,7 +41,7 @@ bool reading_equal(const struct reading *a, const struct reading *b) {
 static struct reading *add(struct readings *r, const struct reading *from) {
         if (vec_reserve((void **)&r->list.p, r->list.n, &r->list.room, sizeof(*r->list.p)) < 0)
                 return NULL;
-        reading_copy(&r->list.p[r->list.n], from);
+        copy_reading(&r->list.p[r->list.n], from);
         return &r->list.p[r->list.n++];
 }
 
@@ -86,8 +86,9 @@ static struct member_place place_of(const struct reading *r) {
                                       .room = room_left(r) };
 }
 
-bool reading_name_possible(const struct grammar *g, struct names *names, const struct reading *r,
-                           const struct lexeme *l) {
+/* Does the name that is being read end, or can it, as one that its object does not have yet? */
+static bool name_possible(const struct grammar *g, struct names *names, const struct reading *r,
+                          const struct lexeme *l) {
         return names_possible(names, g, r->frames[r->depth - 1].used, r->name, l);
 }
 
@@ -271,7 +272,7 @@ static int step_first(struct readings *out, const struct grammar *g, const struc
 
                 if (!item_possible(g, from))
                         return 0;
-                reading_copy(&item, from);
+                copy_reading(&item, from);
                 count_item(g, &item.frames[item.depth - 1]);
                 return begin_value(out, g, &item, item_node(g, f), byte);
         }
@@ -304,7 +305,7 @@ static int step_inside(struct readings *out, const struct grammar *g, const stru
         int error;
 
         if (lexeme_step(g, &l, byte)) {
-                if (from->phase == PHASE_NAME && !reading_name_possible(g, out->names, from, &l))
+                if (from->phase == PHASE_NAME && !name_possible(g, out->names, from, &l))
                         return 0;
                 r = add(out, from);
                 if (!r)
@@ -314,7 +315,7 @@ static int step_inside(struct readings *out, const struct grammar *g, const stru
         }
         if (!lexeme_whole(g, &from->lexeme))
                 return 0;
-        reading_copy(&left, from);
+        copy_reading(&left, from);
         error = reading_leave(g, out->names, &left);
         return error < 0 ? error : reading_step(out, g, &left, byte);
 }
@@ -333,7 +334,7 @@ int reading_step(struct readings *out, const struct grammar *g, const struct rea
                  uint8_t byte) {
         struct reading copy; /* the list may move while it grows */
 
-        reading_copy(&copy, from);
+        copy_reading(&copy, from);
         from = &copy;
         if (take_space(g, &copy, byte))
                 return add(out, &copy) ? 0 : -ENOMEM;

@@ -60,12 +60,8 @@ int reading_leave(const struct grammar *g, struct names *names, struct reading *
 /* After a name: property as of lexeme_property. 0 or -ENOMEM. */
 int reading_leave_name(const struct grammar *g, struct names *names, struct reading *r,
                        uint32_t property);
-/* Does the name that is being read end, or can it, as one that its object does not have yet? */
-bool reading_name_possible(const struct grammar *g, struct names *names, const struct reading *r,
-                           const struct lexeme *l);
 /* Is the text a whole value? May anything follow? */
 bool reading_whole(const struct grammar *g, const struct reading *r);
 bool reading_extends(const struct grammar *g, const struct reading *r);
 bool reading_equal(const struct reading *a, const struct reading *b);
-void reading_copy(struct reading *to, const struct reading *from);
 void readings_done(struct readings *r);
