@@ -97,9 +97,6 @@ json_t *api_load(struct conn *c, struct job_spec *spec) {
             params_parse(root, &spec->params, &e) == 0)
                 return root;
         json_decref(root);
-        if (e.code == ERROR_NONE)
-                reply_memory(c);
-        else
-                reply_error(c, &e, 0);
+        reply_failure(c, &e);
         return NULL;
 }

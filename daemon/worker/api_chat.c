@@ -137,10 +137,8 @@ static void serve(struct conn *c, bool count) {
         spec.params.stream &= !count;
         if (r == 0)
                 exchange_start(c, count ? &counted : &format, &spec, false);
-        else if (e.code == ERROR_NONE)
-                reply_memory(c);
         else
-                reply_error(c, &e, 0);
+                reply_failure(c, &e);
 }
 
 void api_chat(struct conn *c) {

@@ -84,8 +84,6 @@ void api_completion(struct conn *c) {
         json_decref(root);
         if (r == 0)
                 exchange_start(c, &format, &spec, false);
-        else if (e.code == ERROR_NONE)
-                reply_memory(c);
         else
-                reply_error(c, &e, 0);
+                reply_failure(c, &e);
 }

@@ -12,15 +12,13 @@
 #include "daemon/worker/api_document.h"
 #include "daemon/worker/reply.h"
 #include "daemon/worker/result_json.h"
+#include "daemon/worker/words.h"
 #include "engine/base/macro.h"
 
 static int job_priority(const char *name) {
-        static const char *const names[] = { "interactive", "background" };
+        static const char *const names[] = { "interactive", "background", NULL };
 
-        for (size_t i = 0; i < ARRAY_SIZE(names); i++)
-                if (strcmp(names[i], name) == 0)
-                        return (int)i;
-        return -EINVAL;
+        return find_word(names, name);
 }
 
 int query_option(struct conn *c, const char *name, char *value, size_t size,

@@ -119,10 +119,8 @@ static void start(struct conn *c, int r, const struct exchange_format *format,
         spec->params.stream = false;
         if (r == 0)
                 exchange_start(c, format, spec, false);
-        else if (e->code == ERROR_NONE)
-                reply_memory(c);
         else
-                reply_error(c, e, 0);
+                reply_failure(c, e);
 }
 
 void api_embeddings(struct conn *c) {

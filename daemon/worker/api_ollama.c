@@ -132,13 +132,6 @@ static const struct exchange_format generate_format = {
         .lines = true,
 };
 
-static void refuse(struct conn *c, const struct request_error *e) {
-        if (e->code == ERROR_NONE)
-                reply_memory(c);
-        else
-                reply_error(c, e, 0);
-}
-
 /* Nothing to generate: Ollama's clients ask like this for a model to be loaded, or with
  * keep_alive 0 to be let go. True: it is not there yet. */
 static bool answer_load(struct conn *c, const char *asked, const struct keep *keep, bool chat) {
@@ -155,7 +148,7 @@ static bool answer_load(struct conn *c, const char *asked, const struct keep *ke
         if (r == MODELS_PENDING)
                 return true;
         if (r < 0) {
-                refuse(c, &e);
+                reply_failure(c, &e);
                 return false;
         }
         if (model)
@@ -201,7 +194,7 @@ static void serve_load(struct conn *c, const struct job_spec *spec, const json_t
         struct keep keep = {};
 
         if (v && keep_parse(v, &keep, e) < 0)
-                refuse(c, e);
+                reply_failure(c, e);
         else if (answer_load(c, spec->model, &keep, chat))
                 conn_wait(c, chat ? api_ollama_chat : api_ollama_generate);
 }
@@ -230,7 +223,7 @@ static void serve(struct conn *c, bool chat) {
         if (r == 0)
                 exchange_start(c, chat ? &chat_format : &generate_format, &spec, false);
         else
-                refuse(c, &e);
+                reply_failure(c, &e);
 }
 
 void api_ollama_chat(struct conn *c) {

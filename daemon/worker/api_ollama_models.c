@@ -149,10 +149,7 @@ void api_ollama_show(struct conn *c) {
                 return;
         }
         if (r < 0) {
-                if (e.code == ERROR_NONE)
-                        reply_memory(c);
-                else
-                        reply_error(c, &e, 0);
+                reply_failure(c, &e);
                 return;
         }
         entry_of = models_find(c->w->models, c->user, name);

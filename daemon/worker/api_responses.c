@@ -292,10 +292,8 @@ static bool load(struct conn *c, struct job_spec *spec, json_t **ret_echo) {
                 responses_rename(&e);
         json_decref(to);
         json_decref(root);
-        if (!ok && e.code == ERROR_NONE)
-                reply_memory(c);
-        else if (!ok)
-                reply_error(c, &e, 0);
+        if (!ok)
+                reply_failure(c, &e);
         return ok;
 }
 

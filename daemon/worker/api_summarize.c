@@ -13,36 +13,30 @@
 #include "daemon/worker/reply.h"
 #include "daemon/worker/result_json.h"
 #include "daemon/worker/summary_options.h"
+#include "daemon/worker/words.h"
 #include "daemon/wire/frame.h"
 #include "engine/base/macro.h"
 
 enum { QUERY_VALUE_MAX = 1024 };
 
-static const char *const types[] = { "tldr", "teaser", "key-points", "headline" };
-static const char *const lengths[] = { "short", "medium", "long" };
-static const char *const formats[] = { "plain-text", "markdown" };
+static const char *const types[] = { "tldr", "teaser", "key-points", "headline", NULL };
+static const char *const lengths[] = { "short", "medium", "long", NULL };
+static const char *const formats[] = { "plain-text", "markdown", NULL };
 
 const char *summary_type_name(uint32_t type) { return types[type]; }
 const char *summary_length_name(uint32_t length) { return lengths[length]; }
 const char *summary_format_name(uint32_t format) { return formats[format]; }
 
-static int find_name(const char *const *names, size_t n, const char *name) {
-        for (size_t i = 0; i < n; i++)
-                if (strcmp(names[i], name) == 0)
-                        return (int)i;
-        return -EINVAL;
-}
-
 static int summary_type(const char *name) {
-        return find_name(types, ARRAY_SIZE(types), name);
+        return find_word(types, name);
 }
 
 static int summary_length(const char *name) {
-        return find_name(lengths, ARRAY_SIZE(lengths), name);
+        return find_word(lengths, name);
 }
 
 static int summary_format(const char *name) {
-        return find_name(formats, ARRAY_SIZE(formats), name);
+        return find_word(formats, name);
 }
 
 static void end(struct exchange *x, const struct job_result *r) {
@@ -121,10 +115,7 @@ void api_summarize(struct conn *c) {
             (r = parse_receipt(c, bare, &spec, &e)) < 0 ||
             (r = query_max_tokens(c, &spec, &e)) < 0 ||
             (r = parse_context(c, &spec, &e)) < 0 || (r = query_document(c, &spec, &e)) < 0) {
-                if (r == -ENOMEM)
-                        reply_memory(c);
-                else
-                        reply_error(c, &e, 0);
+                reply_failure(c, &e);
                 return;
         }
         exchange_start(c, &format, &spec, bare);

@@ -192,10 +192,8 @@ static void serve(struct conn *c, uint32_t verb, const struct exchange_format *f
         }
         if (r == 0)
                 exchange_start(c, format, &spec, request_accepts_first(&c->request, "text/plain"));
-        else if (e.code == ERROR_NONE)
-                reply_memory(c);
         else
-                reply_error(c, &e, 0);
+                reply_failure(c, &e);
 }
 
 void api_rewrite(struct conn *c) {

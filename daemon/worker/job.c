@@ -130,7 +130,6 @@ static void send_done(struct job *j) {
 void job_finish(struct job *j) {
         const struct job_events *events = TAKE_PTR(j->events);
         bool unanswered = j->step == STEP_ADMIT && j->id == 0;
-
         struct request_error e;
 
         if (j->step >= STEP_ZOMBIE)

@@ -105,6 +105,13 @@ void reply_memory(struct conn *c) {
         reply_error(c, &e, 0);
 }
 
+void reply_failure(struct conn *c, const struct request_error *e) {
+        if (e->code == ERROR_NONE)
+                reply_memory(c);
+        else
+                reply_error(c, e, 0);
+}
+
 static const char *allow_header(const char *allow, char *line, size_t size) {
         snprintf(line, size, "Allow: %s\r\n", allow);
         return line;

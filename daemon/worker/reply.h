@@ -16,6 +16,8 @@ void reply_json_text(struct conn *c, const struct secure_buf *body, uint64_t job
 void reply_text(struct conn *c, const char *text, size_t n, const char *extra, uint64_t job);
 void reply_error(struct conn *c, const struct request_error *e, uint64_t job);
 void reply_memory(struct conn *c);
+/* A request that could not begin: *e, or, when that says nothing, that there is no memory. */
+void reply_failure(struct conn *c, const struct request_error *e);
 /* The error in the shape of the interface that the request came by. A new reference or NULL. */
 json_t *reply_error_json(const struct conn *c, const struct request_error *e);
 /* No body: OPTIONS (204). */

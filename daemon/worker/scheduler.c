@@ -265,7 +265,6 @@ static int take_place(struct scheduler *s, const struct generation *g, enum turn
         const uint64_t keys[_TURN_LEVEL_MAX] = { [TURN_USER] = q->user.id,
                                                  [TURN_CLIENT] = q->client,
                                                  [TURN_JOB] = q->job };
-
         int r = turns_enter(&s->turns, class, keys, ret);
 
         if (r >= 0)
@@ -415,7 +414,6 @@ static struct mail mailbox_take(struct scheduler *s, struct generation *g) {
         m.held = g->held && !m.ended;
         m.held_changed = m.held != g->told_held;
         g->told_held = m.held;
-
         if (mailbox_full(g))
                 wake_engine(s);
         g->text = g->records = (struct secure_buf){0};

@@ -8,6 +8,7 @@
 #include "daemon/wire/proto.h"
 #include "daemon/worker/schema.h"
 #include "daemon/worker/task_options.h"
+#include "daemon/worker/words.h"
 #include "engine/base/macro.h"
 
 enum {
@@ -42,13 +43,6 @@ void task_options_done(struct task_options *o) {
         secure_free(o->schema);
         messages_done(&o->labels);
         *o = (struct task_options){};
-}
-
-static int find_word(const char *const *words, const char *word) {
-        for (int i = 0; words[i]; i++)
-                if (strcmp(words[i], word) == 0)
-                        return i;
-        return -EINVAL;
 }
 
 static int tone_number(const char *word) {
