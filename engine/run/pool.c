@@ -4,10 +4,12 @@
  * all threads must meet, so a meeting has to cost less than a microsecond; yet an idle worker
  * must not burn a core, and more threads than free cores must not turn spinning into a standstill.
  *
- * Every wait is the same: watch one word until it changes; first with pauses, then giving the core
- * away, then asleep in futex. How long the pauses last is learnt: when another program keeps a
- * core busy, two of our threads may have to share one, and then every pause is time stolen from
- * the very thread that is waited for (measured: a third of the speed of one thread).
+ * Every wait is the same: watch one word until it changes, with pauses and offers of the core in
+ * turns, then asleep in futex. Waking a sleeper takes some 100 us in a virtual machine, as much as
+ * a stage, and then the sleeper is late at the next barrier and the other one sleeps: so a
+ * quarter of a millisecond passes before that. The offers are for two of our threads on one core,
+ * because another program keeps the other core busy: then every pause is time stolen from the very
+ * thread that is waited for, and only a sleep lets the kernel move one of the two.
  *
  * The barrier is a counter of arrivals and a phase word (its "sense"): the last to arrive clears
  * the counter, then changes the phase. A run is a change of the word `run`, and ends in a barrier,
@@ -35,10 +37,9 @@
 
 enum {
         STACK_BYTES = 512 * 1024,
-        MAX_SPINS = 2048, /* some 50 us of pauses; the parts of a stage end closer than that */
-        MIN_SPINS = 16,
-        PROBE = 64,
-        YIELDS = 20,      /* then offer the core to others before asking the kernel to sleep */
+        PAUSES = 128, /* some 3 us, then offer the core to others */
+        ROUNDS = 64, /* of that, before asking the kernel to sleep */
+        ROUNDS_CROWDED = 20, /* of one pause, with more threads than cores */
         MAX_THREADS = 1024,
         CACHE_LINE = 64,
 };
@@ -62,9 +63,7 @@ struct pool {
         _Alignas(CACHE_LINE) void (*fn)(void *ctx, unsigned thread);
         void *ctx;
         bool quit;
-        unsigned n_threads, n_started, max_spins;
-        atomic_uint spins; /* pauses before giving the core away */
-        atomic_uint turn;  /* counts waits */
+        unsigned n_threads, n_started, pauses, rounds;
         struct member *members; /* [n_threads], member 0 is the caller and has no thread */
 };
 
@@ -82,44 +81,21 @@ static long futex(atomic_uint *word, int op, unsigned value) {
 
 static bool watch(struct signal_word *w, unsigned old, unsigned pauses) {
         for (unsigned i = 0; i < pauses; i++) {
-                cpu_pause();
                 if (atomic_load_explicit(&w->value, memory_order_acquire) != old)
                         return true;
+                cpu_pause();
         }
         return false;
-}
-
-/* Pause until the word changes, and learn from it: half as many pauses after a failure, twice as
- * many after a success. Every PROBE-th wait tries all pauses, else a bad time would never end.
- * Spins and turn are shared by all threads and hints only; a lost update does no harm. */
-static bool spin(struct pool *p, struct signal_word *w, unsigned old) {
-        unsigned spins = atomic_load_explicit(&p->spins, memory_order_relaxed), next = spins,
-                 turn = atomic_load_explicit(&p->turn, memory_order_relaxed);
-        bool probe = turn % PROBE == 0, changed;
-
-        changed = watch(w, old, probe ? p->max_spins : spins);
-        if (changed)
-                next = probe ? p->max_spins : MIN(2 * spins, p->max_spins);
-        else if (!probe)
-                next = MAX(spins / 2, (unsigned)MIN_SPINS);
-        atomic_store_explicit(&p->turn, turn + 1, memory_order_relaxed);
-        if (next != spins)
-                atomic_store_explicit(&p->spins, next, memory_order_relaxed);
-        return changed;
 }
 
 /* Return when the word is no longer `old`. The sleeper announces itself before it looks a last
  * time, and the changer looks for sleepers after the change, all in one total order: one of the
  * two sees the other. */
 static void word_wait(struct pool *p, struct signal_word *w, unsigned old) {
-        if (atomic_load_explicit(&w->value, memory_order_acquire) != old)
-                return;
-        if (p->max_spins > 0 && spin(p, w, old))
-                return;
-        for (unsigned i = 0; i < YIELDS; i++) {
-                sched_yield();
-                if (atomic_load_explicit(&w->value, memory_order_acquire) != old)
+        for (unsigned i = 0; i < p->rounds; i++) {
+                if (watch(w, old, p->pauses))
                         return;
+                sched_yield();
         }
         atomic_fetch_add(&w->sleepers, 1);
         while (atomic_load(&w->value) == old)
@@ -173,12 +149,10 @@ void pool_run(struct pool *p, void (*fn)(void *ctx, unsigned thread), void *ctx)
 }
 
 /* With more threads than cores the one we wait for may need our core: do not spin at all. */
-static unsigned choose_spins(unsigned n_threads) {
+static bool crowded(unsigned n_threads) {
         cpu_set_t set;
 
-        if (sched_getaffinity(0, sizeof(set), &set) < 0)
-                return 0;
-        return n_threads <= (unsigned)CPU_COUNT(&set) ? MAX_SPINS : 0;
+        return sched_getaffinity(0, sizeof(set), &set) < 0 || n_threads > (unsigned)CPU_COUNT(&set);
 }
 
 /* Made with every signal blocked, which the threads inherit: signals belong to the main thread. */
@@ -218,8 +192,11 @@ int pool_new(struct pool **ret, unsigned n_threads) {
         p = aligned_alloc(CACHE_LINE, sizeof(*p));
         if (!p)
                 return -ENOMEM;
-        *p = (struct pool){.n_threads = n_threads, .max_spins = choose_spins(n_threads)};
-        atomic_init(&p->spins, p->max_spins);
+        *p = (struct pool){.n_threads = n_threads, .pauses = PAUSES, .rounds = ROUNDS};
+        if (crowded(n_threads)) {
+                p->pauses = 1;
+                p->rounds = ROUNDS_CROWDED;
+        }
         p->members = calloc(n_threads, sizeof(*p->members));
         r = p->members ? start_threads(p) : -ENOMEM;
         if (r < 0) {
