@@ -18,6 +18,7 @@ enum {
         /* How far gemm fetches the codes ahead into the L2 cache; past the end is harmless. A gemv
          * is one stream, which the processor follows better by itself. */
         AHEAD_BYTES = 4096,
+        L2_BYTES = 160 * 1024, /* of codes that meet all tokens before others are read */
 };
 
 INLINE void unpack(__m512i u[STEPS], const uint8_t *plane) {
@@ -66,24 +67,23 @@ static void row_gemv(float *y, const struct weight_matrix *w, const struct activ
                   w->scales + (size_t)tile * TILE_ROWS);
 }
 
-/* Tokens of a chunk. */
-struct chunk {
+/* A product for several tokens. */
+struct product {
         const struct weight_matrix *w;
         const struct activations *x;
-        uint32_t first; /* its first token */
-        float *y;       /* of that token */
+        float *y;
         size_t y_stride;
-        int32_t correction[TOKENS_MAX];
 };
 
 /* Two tiles (or twice the same) and m of at most eight tokens from t on stay in registers: a load
  * of activations serves two products, and codes are unpacked as they come. */
-INLINE void row_pair(const struct chunk *c, const uint32_t tiles[2], uint32_t t, unsigned m) {
-        const size_t tile_bytes = (size_t)groups_of(c->w->cols) * T2_PLANE_BYTES;
-        const uint8_t *p0 = (const uint8_t *)c->w->codes + tiles[0] * tile_bytes;
-        const uint8_t *p1 = (const uint8_t *)c->w->codes + tiles[1] * tile_bytes;
-        const int8_t *q = c->x->q + (size_t)(c->first + t) * c->x->stride;
-        const size_t stride = c->x->stride, ahead = t == 0 ? 2 * tile_bytes : 0;
+INLINE void row_pair(const struct product *p, const int32_t corrections[8],
+                     const uint32_t tiles[2], uint32_t t, unsigned m) {
+        const size_t tile_bytes = (size_t)groups_of(p->w->cols) * T2_PLANE_BYTES;
+        const uint8_t *p0 = (const uint8_t *)p->w->codes + tiles[0] * tile_bytes;
+        const uint8_t *p1 = (const uint8_t *)p->w->codes + tiles[1] * tile_bytes;
+        const int8_t *q = p->x->q + t * p->x->stride;
+        const size_t stride = p->x->stride, ahead = t == 0 ? 2 * tile_bytes : 0;
         const __m512i mask = _mm512_set1_epi8(3);
         struct sums a = no_sums(), b = a;
 
@@ -106,34 +106,56 @@ INLINE void row_pair(const struct chunk *c, const uint32_t tiles[2], uint32_t t,
 
         UNROLL for (unsigned f = 0; f < 2; f++) {
                 UNROLL for (unsigned i = 0; i < m; i++)
-                        store_row(c->y + (t + i) * c->y_stride + (size_t)tiles[f] * TILE_ROWS,
-                                  _mm512_sub_epi32(all[f][i],
-                                                   _mm512_set1_epi32(c->correction[t + i])),
-                                  c->x->inverse[c->first + t + i],
-                                  c->w->scales + (size_t)tiles[f] * TILE_ROWS);
+                        store_row(p->y + (t + i) * p->y_stride + (size_t)tiles[f] * TILE_ROWS,
+                                  _mm512_sub_epi32(all[f][i], _mm512_set1_epi32(corrections[i])),
+                                  p->x->inverse[t + i],
+                                  p->w->scales + (size_t)tiles[f] * TILE_ROWS);
         }
 }
 
-static void row_gemm(const struct chunk *c, uint32_t n, const uint32_t tiles[2]) {
-        uint32_t t = 0;
+/* m tokens and the tiles [tile, tile_end): the tokens stay in the L1 cache. */
+INLINE void row_tokens(const struct product *p, uint32_t tile, uint32_t tile_end, uint32_t t,
+                       unsigned m) {
+        int32_t corrections[8];
+
+        for (unsigned i = 0; i < m; i++)
+                corrections[i] = total_sum(p->x, t + i);
+        for (; tile < tile_end; tile += 2)
+                row_pair(p, corrections,
+                         (const uint32_t[]){ tile, tile + 1 < tile_end ? tile + 1 : tile }, t, m);
+}
+
+/* All tokens and the tiles [tile, tile_end), whose codes stay in the L2 cache. */
+static void row_gemm(const struct product *p, uint32_t tile, uint32_t tile_end) {
+        uint32_t n = p->x->n, t = 0;
 
         for (; t + 8 <= n; t += 8)
-                row_pair(c, tiles, t, 8);
+                row_tokens(p, tile, tile_end, t, 8);
         if (n & 4) {
-                row_pair(c, tiles, t, 4);
+                row_tokens(p, tile, tile_end, t, 4);
                 t += 4;
         }
         if (n & 2) {
-                row_pair(c, tiles, t, 2);
+                row_tokens(p, tile, tile_end, t, 2);
                 t += 2;
         }
         if (n & 1)
-                row_pair(c, tiles, t, 1);
+                row_tokens(p, tile, tile_end, t, 1);
+}
+
+/* How many tiles are multiplied at once, an even number. */
+static uint32_t row_block_tiles(const struct weight_matrix *w) {
+        size_t pairs = L2_BYTES / (2 * (size_t)groups_of(w->cols) * T2_PLANE_BYTES);
+
+        return 2 * (pairs > 1 ? (uint32_t)pairs : 1);
 }
 
 void matmul_t2_row_avx512vnni(float *y, size_t y_stride, const struct weight_matrix *w,
                               const struct activations *x, uint32_t tile_begin,
                               uint32_t tile_end) {
+        const struct product p = { .w = w, .x = x, .y = y, .y_stride = y_stride };
+        uint32_t block = row_block_tiles(w);
+
         if (x->n == 1) {
                 int32_t sum = total_sum(x, 0);
 
@@ -141,17 +163,8 @@ void matmul_t2_row_avx512vnni(float *y, size_t y_stride, const struct weight_mat
                         row_gemv(y, w, x, tile, sum);
                 return;
         }
-        for (uint32_t t0 = 0; t0 < x->n; t0 += TOKENS_MAX) {
-                uint32_t n = x->n - t0 < TOKENS_MAX ? x->n - t0 : TOKENS_MAX;
-                struct chunk c = { .w = w, .x = x, .first = t0, .y = y + t0 * y_stride,
-                                   .y_stride = y_stride };
-
-                for (uint32_t t = 0; t < n; t++)
-                        c.correction[t] = total_sum(x, t0 + t);
-                for (uint32_t tile = tile_begin; tile < tile_end; tile += 2)
-                        row_gemm(&c, n, (const uint32_t[]){
-                                                tile, tile + 1 < tile_end ? tile + 1 : tile });
-        }
+        for (uint32_t tile = tile_begin; tile < tile_end; tile += block)
+                row_gemm(&p, tile, tile_end - tile > block ? tile + block : tile_end);
 }
 
 INLINE __m512i load_mantissa(const uint8_t *mantissa) {
