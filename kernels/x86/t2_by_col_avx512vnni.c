@@ -128,15 +128,12 @@ static void by_col_gemv(float *y, const struct weight_matrix *w, const struct ac
 }
 
 /* Columns that are multiplied at once with several tokens, from the L1 cache. */
-enum { SPAN_COLS = 512 };
-
-/* From how many tokens on a span is interleaved once and kept; below, each pass over it does so. */
-enum { KEEP_TOKENS = 16 };
+enum { SPAN_COLS = 1024 };
 
 /* A panel and the tokens of a chunk, n of them; sums are [tile][token]. */
 struct chunk {
         const uint8_t *codes;
-        __m512i (*kept)[4]; /* [SPAN_COLS / 4], the present span interleaved, or NULL */
+        __m512i *kept; /* [SPAN_COLS / 4], one vector of each four columns */
         const int8_t *q;
         size_t q_stride;
         uint32_t n;
@@ -160,84 +157,76 @@ INLINE void add_four(struct sums *a, struct sums *b, const __m512i u[4], const i
         }
 }
 
-/* The next four columns of a panel. */
-INLINE void interleave_next(__m512i ret[4], const uint8_t *p) {
+/* Vector j of the next four columns of a panel. */
+INLINE __m512i interleave_next(const uint8_t *p, unsigned j) {
         const uint8_t *const four[4] = { p, p + BLOCK_BYTES, p + 2 * BLOCK_BYTES,
                                          p + 3 * BLOCK_BYTES };
+        __m512i v[4];
 
-        interleave(ret, four);
+        interleave(v, four);
+        return v[j];
 }
 
-/* What vector j of the interleaved columns [begin, end) has under the masks k, k + 1, ... times m
- * tokens from t on: two tiles of eight tokens, or four tiles of at most four. */
-INLINE void add_span(const struct chunk *c, unsigned j, unsigned k, uint32_t begin, uint32_t end,
-                     uint32_t t, unsigned m, bool kept) {
+/* The four tiles in vector j of the interleaved columns [begin, end) times m of at most four tokens
+ * from t on. The first tokens interleave for all others, and fetch the next span meanwhile. */
+INLINE void add_span(const struct chunk *c, unsigned j, uint32_t begin, uint32_t end, uint32_t t,
+                     unsigned m, bool first) {
         const uint8_t *p = c->codes + (size_t)begin * BLOCK_BYTES;
         const int8_t *q = c->q + t * c->q_stride + begin;
-        const unsigned room = m > 4 ? 8 : 4, tiles = 16 / room;
-        const size_t ahead = t == 0 ? (SPAN_COLS + j) * BLOCK_BYTES : 0;
+        const size_t stride = c->q_stride;
         struct sums a = no_sums(), b = a;
 
         for (uint32_t col = begin; col < end; col += 4, p += 4 * BLOCK_BYTES, q += 4) {
-                __m512i v[4], u[4];
+                __m512i *kept = &c->kept[(col - begin) / 4], u[4];
+                __m512i v = first ? interleave_next(p, j) : *kept;
 
-                _mm_prefetch(p + ahead, _MM_HINT_T1);
-                if (kept)
-                        v[j] = c->kept[(col - begin) / 4][j];
-                else
-                        interleave_next(v, p);
-                UNROLL for (unsigned i = 0; i < tiles; i++)
-                        u[i] = _mm512_and_si512(v[j], code_mask(k + i));
-                if (m > 4)
-                        dot_pairs(&a, &b, u[0], u[1], q, c->q_stride, 8);
-                else
-                        add_four(&a, &b, u, q, c->q_stride, m);
+                OPAQUE_VECTOR(v);
+                if (first) {
+                        *kept = v;
+                        _mm_prefetch(p + (SPAN_COLS + j) * BLOCK_BYTES, _MM_HINT_T1);
+                }
+                UNROLL for (unsigned k = 0; k < 4; k++)
+                        u[k] = _mm512_and_si512(v, code_mask(k));
+                add_four(&a, &b, u, q, stride, m);
         }
-        const __m512i all[16] = { a.t0, a.t1, a.t2, a.t3, a.t4, a.t5, a.t6, a.t7,
-                                  b.t0, b.t1, b.t2, b.t3, b.t4, b.t5, b.t6, b.t7 };
+        const __m512i all[4][4] = { { a.t0, a.t1, a.t2, a.t3 }, { a.t4, a.t5, a.t6, a.t7 },
+                                    { b.t0, b.t1, b.t2, b.t3 }, { b.t4, b.t5, b.t6, b.t7 } };
 
-        UNROLL for (unsigned f = 0; f < tiles; f++) {
+        UNROLL for (unsigned k = 0; k < 4; k++) {
                 UNROLL for (unsigned i = 0; i < m; i++) {
-                        __m512i *sum = &c->sums[(4 * j + k + f) * c->n + t + i];
+                        __m512i *sum = &c->sums[(4 * j + k) * c->n + t + i];
 
-                        *sum = _mm512_add_epi32(*sum, _mm512_srai_epi32(all[room * f + i],
-                                                                        2 * (k + f)));
+                        *sum = _mm512_add_epi32(*sum, _mm512_srai_epi32(all[k][i], 2 * k));
                 }
         }
 }
 
-/* All tiles of the panel. */
-INLINE void add_tokens(const struct chunk *c, uint32_t begin, uint32_t end, uint32_t t,
-                       unsigned m, bool kept) {
-        UNROLL for (unsigned j = 0; j < 4; j++) {
-                add_span(c, j, 0, begin, end, t, m, kept);
-                if (m > 4)
-                        add_span(c, j, 2, begin, end, t, m, kept);
-        }
+/* m tokens and the columns [begin, end) of four tiles. */
+INLINE void add_tokens(const struct chunk *c, unsigned j, uint32_t begin, uint32_t end, uint32_t t,
+                       unsigned m) {
+        if (t == 0)
+                add_span(c, j, begin, end, t, m, true);
+        else
+                add_span(c, j, begin, end, t, m, false);
 }
 
-/* The last few tokens of a chunk interleave again. */
-static void add_all_tokens(const struct chunk *c, uint32_t begin, uint32_t end) {
+/* All tokens and the columns [begin, end) of four tiles. */
+INLINE void add_tiles(const struct chunk *c, unsigned j, uint32_t begin, uint32_t end) {
         uint32_t t = 0;
 
-        if (c->kept)
-                for (uint32_t col = begin; col < end; col += 4)
-                        interleave_next(c->kept[(col - begin) / 4],
-                                        c->codes + (size_t)col * BLOCK_BYTES);
-        for (; c->kept && t + 8 <= c->n; t += 8)
-                add_tokens(c, begin, end, t, 8, true);
-        for (; t + 8 <= c->n; t += 8)
-                add_tokens(c, begin, end, t, 8, false);
-        if (c->n & 4) {
-                add_tokens(c, begin, end, t, 4, false);
-                t += 4;
-        }
+        for (; t + 4 <= c->n; t += 4)
+                add_tokens(c, j, begin, end, t, 4);
         if (c->n & 2) {
-                add_tokens(c, begin, end, t, 2, false);
+                add_tokens(c, j, begin, end, t, 2);
                 t += 2;
         }
         if (c->n & 1)
-                add_tokens(c, begin, end, t, 1, false);
+                add_tokens(c, j, begin, end, t, 1);
+}
+
+static void add_all(const struct chunk *c, uint32_t begin, uint32_t end) {
+        UNROLL for (unsigned j = 0; j < 4; j++)
+                add_tiles(c, j, begin, end);
 }
 
 /* The tiles [tile, tile_end) of one panel. */
@@ -245,9 +234,9 @@ static void by_col_gemm(float *y, size_t y_stride, const struct weight_matrix *w
                         const struct activations *x, uint32_t t0, uint32_t n, uint32_t tile,
                         uint32_t tile_end) {
         uint32_t cols = groups_of(w->cols) * GROUP_COLS, panel = tile / PANEL_TILES;
-        __m512i sums[PANEL_TILES * TOKENS_MAX], kept[SPAN_COLS / 4][4];
+        __m512i sums[PANEL_TILES * TOKENS_MAX], kept[SPAN_COLS / 4];
         struct chunk c = { .codes = (const uint8_t *)w->codes + panel * t2_panel_bytes(w->cols),
-                           .kept = n >= KEEP_TOKENS ? kept : NULL,
+                           .kept = kept,
                            .q = x->q + (size_t)t0 * x->stride, .q_stride = x->stride, .n = n,
                            .sums = sums };
 
@@ -258,7 +247,7 @@ static void by_col_gemm(float *y, size_t y_stride, const struct weight_matrix *w
                         sums[i * n + t] = minus;
         }
         for (uint32_t begin = 0; begin < cols; begin += SPAN_COLS)
-                add_all_tokens(&c, begin, cols - begin > SPAN_COLS ? begin + SPAN_COLS : cols);
+                add_all(&c, begin, cols - begin > SPAN_COLS ? begin + SPAN_COLS : cols);
         for (; tile < tile_end; tile++)
                 for (uint32_t t = 0; t < n; t++)
                         store_row(y + t * y_stride + (size_t)tile * TILE_ROWS,
