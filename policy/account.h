@@ -80,6 +80,9 @@ struct account *account_ref(struct account *account);
 /* Forgets the account with its last reference, unless it still has to wait after crashes or has
  * used something that counts; such accounts go, the least busy first, when others need the room. */
 struct account *account_unref(struct account *account);
+static inline void account_unrefp(struct account **account) {
+        account_unref(*account);
+}
 
 /* 0, or a positive outcome and nothing is charged. */
 int account_charge(struct account *account, enum charge_kind kind, struct charge *ret);

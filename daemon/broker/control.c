@@ -104,10 +104,6 @@ static int job_descriptors(struct job *job, int input, int *ret_output) {
         return job->input < 0 ? -errno : output_pair(&job->output, ret_output);
 }
 
-static void account_unrefp(struct account **a) {
-        account_unref(*a);
-}
-
 enum error_code control_submit(struct workers *workers, const struct account_id *who,
                                const struct wire_job *request, int input, struct job **ret,
                                int *ret_output, struct refusal *ret_refusal) {

@@ -144,10 +144,6 @@ static bool charge(const struct counts *all, struct account *account, struct cha
                account_charge(account, CHARGE_OBJECT, ret) == 0;
 }
 
-static void account_unrefp(struct account **a) {
-        account_unref(*a);
-}
-
 static enum error_code refuse(struct refusal *r, enum error_code code) {
         *r = (struct refusal){ .code = code };
         return code;

@@ -8,6 +8,8 @@
 #include "daemon/wire/proto.h"
 #include "policy/account.h"
 
+struct workers;
+
 struct hold {
         struct hold *next;
         struct charge charge;          /* an object of its user; has the account */
@@ -18,8 +20,11 @@ struct holds {
         struct hold *first;
 };
 
-/* 0, ACCOUNT_E_QUOTA (too many objects) or -ENOMEM. */
-int hold_new(struct hold **ret, struct holds *holds, struct account *account, const char *name);
-struct hold *hold_free(struct holds *holds, struct hold *hold);
+/* A lease for a model of an account: its worker is started and told. 0, ACCOUNT_E_QUOTA (too many
+ * objects) or -ENOMEM. */
+int workers_hold(struct workers *workers, struct account *account, const char *name,
+                 struct hold **ret);
+/* The lease ends (NULL is fine); returns NULL. */
+struct hold *workers_let_go(struct workers *workers, struct hold *hold);
 /* Somebody of this account holds this model; NULL: any model. */
 bool holds_has(const struct holds *holds, const struct account *account, const char *name);

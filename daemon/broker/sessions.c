@@ -270,10 +270,6 @@ static enum error_code refuse(struct refusal *r, enum error_code code) {
         return code;
 }
 
-static void account_unrefp(struct account **a) {
-        account_unref(*a);
-}
-
 /* The worker and the model of a new session. */
 static enum error_code choose(struct workers *workers, struct account *account, const char *name,
                               struct member **ret, const struct store_model **ret_model) {

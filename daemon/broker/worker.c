@@ -468,37 +468,6 @@ static void answer_wants(struct member *m) {
                 link_answer_model(m, wants[i]);
 }
 
-int workers_hold(struct workers *ws, struct account *account, const char *name,
-                 struct hold **ret) {
-        struct member *m;
-        int r = workers_get(ws, account, &m);
-
-        if (r == 0)
-                r = hold_new(ret, ws->settings.holds, account, name);
-        if (r == 0) {
-                member_send_hold(m, name);
-                worker_settle(m->worker);
-        }
-        return r;
-}
-
-struct hold *workers_let_go(struct workers *ws, struct hold *hold) {
-        struct account *account = hold ? account_ref(hold->charge.account) : NULL;
-        struct member *m = hold ? workers_find(ws, account) : NULL;
-        char name[WIRE_NAME_MAX];
-
-        if (!hold)
-                return NULL;
-        memcpy(name, hold->name, sizeof(name));
-        hold_free(ws->settings.holds, hold);
-        if (m) {
-                member_send_hold(m, name);
-                worker_settle(m->worker);
-        }
-        account_unref(account);
-        return NULL;
-}
-
 /* All that has waited for the catalogue. */
 static void open_up(struct worker *w) {
         struct job *job;

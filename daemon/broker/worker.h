@@ -171,12 +171,6 @@ void worker_hung_up(struct worker *w);
 /* Ends it now. Never call it from code that still uses the worker. */
 void worker_end(struct worker *w, enum worker_failure why);
 
-/* A lease for a model of an account (holds.h): its worker is started and told. 0,
- * ACCOUNT_E_QUOTA or -ENOMEM. */
-int workers_hold(struct workers *w, struct account *account, const char *name, struct hold **ret);
-/* The lease ends (NULL is fine); returns NULL. */
-struct hold *workers_let_go(struct workers *w, struct hold *hold);
-
 /* Memory is short: what is kept only for speed; workers without work, with held_too also those
  * that a lease keeps. */
 void workers_drop_caches(struct workers *w);
