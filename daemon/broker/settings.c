@@ -11,6 +11,7 @@
 
 #include "daemon/broker/settings.h"
 #include "daemon/broker/slices.h"
+#include "daemon/broker/text_file.h"
 #include "engine/base/macro.h"
 #include "policy/drop_in.h"
 
@@ -74,24 +75,6 @@ static int by_name(const void *a, const void *b) {
         return strcmp(((const struct drop_in *)a)->name, ((const struct drop_in *)b)->name);
 }
 
-static int read_text(const char *path, char *buf, size_t size) {
-        _cleanup_close_ int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
-        size_t n = 0;
-        ssize_t r;
-
-        if (fd < 0)
-                return -errno;
-        while (n < size - 1 && (r = read(fd, buf + n, size - 1 - n)) != 0) {
-                if (r < 0)
-                        return -errno;
-                n += (size_t)r;
-        }
-        buf[n] = '\0';
-        if (n == size - 1)
-                return -EFBIG;
-        return strlen(buf) == n ? 0 : -EILSEQ;
-}
-
 /* One after the other, or -ENAMETOOLONG. */
 static int join(char buf[CONFIG_PATH_MAX], const char *a, const char *b) {
         return snprintf(buf, CONFIG_PATH_MAX, "%s%s", a, b) >= CONFIG_PATH_MAX ? -ENAMETOOLONG : 0;
@@ -107,7 +90,7 @@ static int problem(const char *path, int error, struct config_problem *ret) {
 
 static int read_file(struct config *c, const char *path, bool required, char *buf,
                      struct config_problem *ret_problem) {
-        int r = read_text(path, buf, FILE_MAX_BYTES);
+        int r = text_file_read(path, buf, FILE_MAX_BYTES);
 
         if (r == -ENOENT && !required)
                 return 0;
@@ -345,7 +328,7 @@ static int trial_init(struct trial *t, struct settings *s, uid_t uid,
                 snprintf(t->name, sizeof(t->name), "90-quota-%u.conf", uid);
                 r = join(path, s->dirs[s->n_dirs - 1], t->name);
                 if (r == 0)
-                        r = read_text(path, t->drop_in, FILE_MAX_BYTES);
+                        r = text_file_read(path, t->drop_in, FILE_MAX_BYTES);
                 out = r == 0 || r == -ENOENT ? edit(&t->drop_in, uid, changes, n, false) : r;
         }
         if (out < 0)

@@ -7,7 +7,6 @@
  * the same user is taken for the peer's. Whatever cannot be read this way is not known, and who
  * asks must refuse: a guess could be the better quota, and so could one more account. */
 #include <errno.h>
-#include <fcntl.h>
 #include <limits.h>
 #include <poll.h>
 #include <stdio.h>
@@ -18,6 +17,7 @@
 #include <unistd.h>
 
 #include "daemon/broker/slices.h"
+#include "daemon/broker/text_file.h"
 #include "engine/base/macro.h"
 
 #ifndef SO_PEERPIDFD
@@ -27,28 +27,12 @@
 /* A path of a control group has at most PATH_MAX bytes, and there is one for each hierarchy. */
 enum { TEXT_BYTES = 64 * 1024, FILE_PATH_BYTES = 256 };
 
-static int read_text(const char *path, char buf[TEXT_BYTES]) {
-        _cleanup_close_ int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
-        size_t n = 0;
-        ssize_t r;
-
-        if (fd < 0)
-                return -errno;
-        while (n < TEXT_BYTES - 1 && (r = read(fd, buf + n, TEXT_BYTES - 1 - n)) != 0) {
-                if (r < 0)
-                        return -errno;
-                n += (size_t)r;
-        }
-        buf[n] = '\0';
-        return n == TEXT_BYTES - 1 ? -EFBIG : 0;
-}
-
 static int read_of(const char *proc, pid_t pid, const char *name, char buf[TEXT_BYTES]) {
         char path[FILE_PATH_BYTES];
 
         if (snprintf(path, sizeof(path), "%s/%d/%s", proc, (int)pid, name) >= (int)sizeof(path))
                 return -ENAMETOOLONG;
-        return read_text(path, buf);
+        return text_file_read(path, buf, TEXT_BYTES);
 }
 
 /* Its effective uid is the peer's. */
@@ -80,7 +64,7 @@ static pid_t number_of(int pidfd, char buf[TEXT_BYTES]) {
         int pid = -1;
 
         snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", pidfd);
-        if (read_text(path, buf) == 0) {
+        if (text_file_read(path, buf, TEXT_BYTES) == 0) {
                 line = strstr(buf, "\nPid:");
                 if (line && sscanf(line, "\nPid: %d", &pid) != 1)
                         pid = -1;
