@@ -16,7 +16,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "dbus/peer.h"
@@ -47,13 +46,6 @@ bool is_administrator(uid_t uid) {
         return uid == 0 || uid == geteuid();
 }
 
-static uint64_t now_usec(void) {
-        struct timespec t;
-
-        clock_gettime(CLOCK_MONOTONIC, &t);
-        return (uint64_t)t.tv_sec * 1000000 + (uint64_t)t.tv_nsec / 1000;
-}
-
 static void check_free(struct check *c) {
         struct check **i = &c->peer->owner->checks;
 
@@ -76,7 +68,7 @@ void authorize_peer_gone(struct peer *p) {
 }
 
 static bool is_current_grant(const struct check *c) {
-        return !c->answer && now_usec() < c->until_usec;
+        return !c->answer && now_monotonic() < c->until_usec;
 }
 
 bool authorized(const struct peer *p, sd_bus_message *m, const char *action) {
@@ -150,7 +142,7 @@ static int on_answer(sd_bus_message *answer, void *userdata, sd_bus_error *ret_e
         if (sd_bus_message_is_method_error(answer, SD_BUS_ERROR_NO_REPLY))
                 take_back(c);
         if (yes && is_unchanged(c)) {
-                c->until_usec = now_usec() + LIMIT_GRANT_USEC;
+                c->until_usec = now_monotonic() + LIMIT_GRANT_USEC;
                 r = c->run(c->call, c->peer, &e);
         } else
                 r = refuse(c, challenge, &e);

@@ -68,6 +68,11 @@ int bus_error(sd_bus_error *e, enum error_code code, uint64_t value, uint64_t li
         return bus_refuse(e, &(struct refusal){ .code = code, .value = value, .limit = limit });
 }
 
+int bus_get_text(sd_bus *bus, const char *path, const char *interface, const char *property,
+                 sd_bus_message *reply, void *userdata, sd_bus_error *e) {
+        return sd_bus_message_append(reply, "s", (const char *)userdata);
+}
+
 static void peer_free(struct peer *p) {
         struct peer **i = &p->owner->peers;
 

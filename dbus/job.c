@@ -73,10 +73,6 @@ int job_new_path(const struct peer *p, sd_bus_message *m, const char *token, cha
         return find_by_path(p->owner->jobs, *ret) ? (int)ERROR_TOKEN : 0;
 }
 
-static void message_unrefp(sd_bus_message **m) {
-        sd_bus_message_unref(*m);
-}
-
 static struct job_face *face_of(struct job *job) {
         if (!job->face)
                 job->face = calloc(1, sizeof(struct job_face));
@@ -98,7 +94,7 @@ static uint64_t start_of(const struct queue_place *place) {
 }
 
 static void send_progressed(struct job_face *face, const struct job *job) {
-        _cleanup_(message_unrefp) sd_bus_message *m = NULL;
+        _cleanup_(sd_bus_message_unrefp) sd_bus_message *m = NULL;
         const struct wire_progress *p = &job->progress;
         struct queue_place place = queue_place(job);
         uint64_t unread = 0;
@@ -204,18 +200,19 @@ static void waiter_done(struct waiter *w) {
         charge_done(&w->charge);
 }
 
-static void reply_waiter(struct waiter *w, const struct job *job) {
-        _cleanup_(message_unrefp) sd_bus_message *reply = NULL;
+static int reply_wait(sd_bus_message *call, const struct job *job) {
+        _cleanup_(sd_bus_message_unrefp) sd_bus_message *reply = NULL;
+        int r = sd_bus_message_new_method_return(call, &reply);
 
-        if (sd_bus_message_new_method_return(w->call, &reply) >= 0 &&
-            sd_bus_message_append(reply, "s", result_word(job)) >= 0 &&
-            append_details(reply, job) >= 0)
-                sd_bus_message_send(reply);
-        waiter_done(w);
+        if (r >= 0)
+                r = sd_bus_message_append(reply, "s", result_word(job));
+        if (r >= 0)
+                r = append_details(reply, job);
+        return r < 0 ? r : sd_bus_message_send(reply);
 }
 
 static void send_completed(struct job_face *face, const struct job *job) {
-        _cleanup_(message_unrefp) sd_bus_message *m = NULL;
+        _cleanup_(sd_bus_message_unrefp) sd_bus_message *m = NULL;
 
         if (new_signal(&m, face, job, "Completed") < 0)
                 return;
@@ -231,8 +228,10 @@ void job_on_end(struct job *job, void *userdata) {
         if (face->owner)
                 send_completed(face, job);
         for (unsigned i = 0; i < LIMIT_WAITERS_PER_JOB; i++)
-                if (face->waiters[i].call)
-                        reply_waiter(&face->waiters[i], job);
+                if (face->waiters[i].call) {
+                        (void)reply_wait(face->waiters[i].call, job);
+                        waiter_done(&face->waiters[i]);
+                }
         disown(face);
 }
 
@@ -325,17 +324,6 @@ static int method_take_output(sd_bus_message *m, void *userdata, sd_bus_error *e
                                    : sd_bus_reply_method_return(m, "h", output);
 }
 
-static int reply_now(sd_bus_message *m, const struct job *job) {
-        _cleanup_(message_unrefp) sd_bus_message *reply = NULL;
-        int r = sd_bus_message_new_method_return(m, &reply);
-
-        if (r >= 0)
-                r = sd_bus_message_append(reply, "s", result_word(job));
-        if (r >= 0)
-                r = append_details(reply, job);
-        return r < 0 ? r : sd_bus_message_send(reply);
-}
-
 static int method_wait(sd_bus_message *m, void *userdata, sd_bus_error *e) {
         struct job *job = userdata;
         struct account *account = job->charge.account;
@@ -344,7 +332,7 @@ static int method_wait(sd_bus_message *m, void *userdata, sd_bus_error *e) {
         sd_bus *bus = sd_bus_message_get_bus(m);
 
         if (job_finished(job))
-                return reply_now(m, job);
+                return reply_wait(m, job);
         if (!face)
                 return -ENOMEM;
         for (unsigned i = 0; i < LIMIT_WAITERS_PER_JOB && !w; i++)
@@ -389,20 +377,9 @@ static int get_verb(sd_bus *bus, const char *path, const char *interface, const 
         return sd_bus_message_append(reply, "s", job_verb_name(userdata));
 }
 
-static int get_model(sd_bus *bus, const char *path, const char *interface, const char *property,
-                     sd_bus_message *reply, void *userdata, sd_bus_error *e) {
-        const struct job *job = userdata;
-
-        return sd_bus_message_append(reply, "s", job->model);
-}
-
 static int get_priority(sd_bus *bus, const char *path, const char *interface, const char *property,
                         sd_bus_message *reply, void *userdata, sd_bus_error *e) {
-        const struct job *job = userdata;
-
-        return sd_bus_message_append(
-                reply, "s",
-                job->priority == WIRE_PRIORITY_BACKGROUND ? "background" : "interactive");
+        return sd_bus_message_append(reply, "s", job_priority_name(userdata));
 }
 
 static int get_queue_position(sd_bus *bus, const char *path, const char *interface,
@@ -497,7 +474,7 @@ static const sd_bus_vtable vtable[] = {
         SD_BUS_PROPERTY("ErrorName", "s", get_error, 0, 0),
         SD_BUS_PROPERTY("ErrorMessage", "s", get_error, 0, 0),
         SD_BUS_PROPERTY("Verb", "s", get_verb, 0, 0),
-        SD_BUS_PROPERTY("Model", "s", get_model, 0, 0),
+        SD_BUS_PROPERTY("Model", "s", bus_get_text, offsetof(struct job, model), 0),
         SD_BUS_PROPERTY("Priority", "s", get_priority, 0, 0),
         NUMBER("UID", "u", uid),
         NUMBER("CreatedUSec", "t", created_usec),

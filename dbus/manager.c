@@ -13,10 +13,6 @@
 #include "engine/base/macro.h"
 #include "policy/quota_key.h"
 
-static void message_unrefp(sd_bus_message **m) {
-        sd_bus_message_unref(*m);
-}
-
 int manager_submit(sd_bus_message *m, struct peer *p, enum wire_verb verb,
                    struct session *session, sd_bus_error *e) {
         struct workers *workers = p->owner->settings.workers;
@@ -101,12 +97,6 @@ static int method_embed(sd_bus_message *m, void *userdata, sd_bus_error *e) {
         return manager_submit(m, userdata, WIRE_VERB_EMBED, NULL, e);
 }
 
-static const char *state_word(const struct store_model *model) {
-        return model->state == ERROR_NONE            ? "ready"
-               : model->state == ERROR_MODEL_LOADING ? "loading"
-                                                     : "bad";
-}
-
 static const struct store_model *default_of(const struct peer *p, const struct limits *limits) {
         return store_choose(peer_broker(p)->store, limits_text(limits, QUOTA_DEFAULT_MODEL), "");
 }
@@ -114,7 +104,7 @@ static const struct store_model *default_of(const struct peer *p, const struct l
 static int method_list_models(sd_bus_message *m, void *userdata, sd_bus_error *e) {
         struct peer *p = userdata;
         const struct store *store = peer_broker(p)->store;
-        _cleanup_(message_unrefp) sd_bus_message *reply = NULL;
+        _cleanup_(sd_bus_message_unrefp) sd_bus_message *reply = NULL;
         struct account_id who;
         struct limits limits;
         int r = peer_account(p, m, &who, e);
@@ -130,7 +120,8 @@ static int method_list_models(sd_bus_message *m, void *userdata, sd_bus_error *e
 
                 r = sd_bus_message_append(reply, "(sttbs)", model->name, model->size,
                                           model->created * 1000000,
-                                          model == default_of(p, &limits), state_word(model));
+                                          model == default_of(p, &limits),
+                                          model_state_word(model));
         }
         if (r >= 0)
                 r = sd_bus_message_close_container(reply);
@@ -142,14 +133,12 @@ static int append_job(sd_bus_message *reply, const struct job *job) {
 
         return sd_bus_message_append(
                 reply, "(oussssttt)", job_path(job, path), job->uid, wire_state_name(job->state),
-                job_verb_name(job), job->model,
-                job->priority == WIRE_PRIORITY_BACKGROUND ? "background" : "interactive",
-                job->created_usec, job->progress.tokens_in,
-                job->progress.tokens_out);
+                job_verb_name(job), job->model, job_priority_name(job), job->created_usec,
+                job->progress.tokens_in, job->progress.tokens_out);
 }
 
 static int list_jobs(sd_bus_message *m, struct peer *p, bool all, sd_bus_error *e) {
-        _cleanup_(message_unrefp) sd_bus_message *reply = NULL;
+        _cleanup_(sd_bus_message_unrefp) sd_bus_message *reply = NULL;
         const struct job *job;
         uid_t uid;
         int r = peer_uid(p, m, &uid);

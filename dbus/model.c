@@ -13,13 +13,6 @@
 
 #define MODEL_PREFIX BUS_ROOT "/model"
 
-static int get_name(sd_bus *bus, const char *path, const char *interface, const char *property,
-                    sd_bus_message *reply, void *userdata, sd_bus_error *e) {
-        const struct store_model *model = userdata;
-
-        return sd_bus_message_append(reply, "s", model->name);
-}
-
 static int get_created(sd_bus *bus, const char *path, const char *interface, const char *property,
                        sd_bus_message *reply, void *userdata, sd_bus_error *e) {
         const struct store_model *model = userdata;
@@ -27,14 +20,15 @@ static int get_created(sd_bus *bus, const char *path, const char *interface, con
         return sd_bus_message_append(reply, "t", model->created * 1000000);
 }
 
+const char *model_state_word(const struct store_model *model) {
+        return model->state == ERROR_NONE            ? "ready"
+               : model->state == ERROR_MODEL_LOADING ? "loading"
+                                                     : "bad";
+}
+
 static int get_state(sd_bus *bus, const char *path, const char *interface, const char *property,
                      sd_bus_message *reply, void *userdata, sd_bus_error *e) {
-        const struct store_model *model = userdata;
-
-        return sd_bus_message_append(reply, "s",
-                                     model->state == ERROR_NONE            ? "ready"
-                                     : model->state == ERROR_MODEL_LOADING ? "loading"
-                                                                           : "bad");
+        return sd_bus_message_append(reply, "s", model_state_word(userdata));
 }
 
 static int get_problem(sd_bus *bus, const char *path, const char *interface, const char *property,
@@ -89,7 +83,8 @@ static int enumerate(sd_bus *bus, const char *prefix, void *userdata, char ***re
 
 static const sd_bus_vtable vtable[] = {
         SD_BUS_VTABLE_START(0),
-        SD_BUS_PROPERTY("Name", "s", get_name, 0, SD_BUS_VTABLE_PROPERTY_CONST),
+        SD_BUS_PROPERTY("Name", "s", bus_get_text, offsetof(struct store_model, name),
+                        SD_BUS_VTABLE_PROPERTY_CONST),
         SD_BUS_PROPERTY("Size", "t", NULL, offsetof(struct store_model, size), 0),
         SD_BUS_PROPERTY("CreatedUSec", "t", get_created, 0, 0),
         SD_BUS_PROPERTY("State", "s", get_state, 0, 0),

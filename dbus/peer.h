@@ -66,6 +66,11 @@ bool path_number(const char *name, uint64_t *ret);
 int bus_error(sd_bus_error *e, enum error_code code, uint64_t value, uint64_t limit);
 int bus_refuse(sd_bus_error *e, const struct refusal *why);
 
+/* Of a property that is an array of characters in its object, at the offset that the vtable says;
+ * sd-bus by itself expects a pointer there. */
+int bus_get_text(sd_bus *bus, const char *path, const char *interface, const char *property,
+                 sd_bus_message *reply, void *userdata, sd_bus_error *e);
+
 /* What was asked for, once it is allowed: reads the arguments and replies, like a handler of
  * sd-bus. */
 typedef int (*authorized_run)(sd_bus_message *m, struct peer *p, sd_bus_error *e);
@@ -106,6 +111,8 @@ bool residency_peer_owns(const struct peer *p);
 int model_method_install(sd_bus_message *m, void *userdata, sd_bus_error *e);
 int model_method_remove(sd_bus_message *m, void *userdata, sd_bus_error *e);
 int model_method_verify(sd_bus_message *m, void *userdata, sd_bus_error *e);
+/* "ready", "loading" or "bad". */
+const char *model_state_word(const struct store_model *model);
 
 /* Objects of each kind. */
 int quota_register(struct peer *p);

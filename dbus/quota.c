@@ -19,10 +19,6 @@ enum { VALUE_MAX = 192, CHANGES_MAX = 64 };
 /* Method argument for "whoever asks". */
 #define UID_SELF UINT32_MAX
 
-static void message_unrefp(sd_bus_message **m) {
-        sd_bus_message_unref(*m);
-}
-
 /* "a b c" as an array of strings in a variant. */
 static int append_words(sd_bus_message *m, const char *words) {
         int r = sd_bus_message_open_container(m, 'v', "as");
@@ -215,7 +211,7 @@ static int find(sd_bus *bus, const char *path, const char *interface, void *user
 
 static int get(sd_bus_message *m, struct peer *p, sd_bus_error *e) {
         struct quota_view *v = &p->owner->view;
-        _cleanup_(message_unrefp) sd_bus_message *reply = NULL;
+        _cleanup_(sd_bus_message_unrefp) sd_bus_message *reply = NULL;
         struct account_id id;
         uint32_t uid;
         uid_t sender;
@@ -391,12 +387,6 @@ int quota_method_reload(sd_bus_message *m, void *userdata, sd_bus_error *e) {
         return authorize(userdata, m, ACTION_MANAGE_QUOTA, reload, e);
 }
 
-/* sd-bus itself expects a pointer to the text. */
-static int get_slice(sd_bus *bus, const char *path, const char *interface, const char *property,
-                     sd_bus_message *reply, void *userdata, sd_bus_error *e) {
-        return sd_bus_message_append(reply, "s", (const char *)userdata);
-}
-
 #define NUMBER(name, type, field)                                                                  \
         SD_BUS_PROPERTY(name, type, NULL, offsetof(struct quota_view, field), 0)
 
@@ -406,7 +396,7 @@ static const sd_bus_vtable vtable[] = {
         SD_BUS_PROPERTY("Used", "a{sv}", get_dictionary, 0, 0),
         SD_BUS_PROPERTY("Origins", "a{s(ssu)}", get_origins, 0, 0),
         NUMBER("UID", "u", id.uid),
-        SD_BUS_PROPERTY("Slice", "s", get_slice, offsetof(struct quota_view, id.slice), 0),
+        SD_BUS_PROPERTY("Slice", "s", bus_get_text, offsetof(struct quota_view, id.slice), 0),
         NUMBER("ResetUSec", "t", reset_usec),
         NUMBER("NextAllowedUSec", "t", next_allowed_usec),
         NUMBER("VirtualCounter", "t", virtual_counter),

@@ -30,10 +30,6 @@ struct session_face {
         bool creating;           /* with the path */
 };
 
-static void message_unrefp(sd_bus_message **m) {
-        sd_bus_message_unref(*m);
-}
-
 static struct sessions *sessions_of(const struct peer *p) {
         return p->owner->sessions;
 }
@@ -102,7 +98,7 @@ void session_on_answer(struct session *s, const struct refusal *why, void *userd
 }
 
 void session_on_close(struct session *s, const char *reason, void *userdata) {
-        _cleanup_(message_unrefp) sd_bus_message *m = NULL;
+        _cleanup_(sd_bus_message_unrefp) sd_bus_message *m = NULL;
         const struct session_face *face = s->face;
         char path[SESSION_PATH_SIZE];
 
@@ -259,7 +255,7 @@ static int append_session(sd_bus_message *list, const struct session *s) {
 }
 
 int session_list(sd_bus_message *m, struct peer *p, uid_t uid, bool all) {
-        _cleanup_(message_unrefp) sd_bus_message *list = NULL;
+        _cleanup_(sd_bus_message_unrefp) sd_bus_message *list = NULL;
         int r = sd_bus_message_new_method_return(m, &list);
 
         if (r >= 0)
@@ -341,13 +337,6 @@ static int get_expires(sd_bus *bus, const char *path, const char *interface, con
         return sd_bus_message_append(reply, "t", session_expires_usec(userdata));
 }
 
-static int get_model(sd_bus *bus, const char *path, const char *interface, const char *property,
-                     sd_bus_message *reply, void *userdata, sd_bus_error *e) {
-        const struct session *s = userdata;
-
-        return sd_bus_message_append(reply, "s", s->model);
-}
-
 static int get_turns(sd_bus *bus, const char *path, const char *interface, const char *property,
                      sd_bus_message *reply, void *userdata, sd_bus_error *e) {
         const struct session *s = userdata;
@@ -400,7 +389,7 @@ static const sd_bus_vtable vtable[] = {
                                 SD_BUS_VTABLE_UNPRIVILEGED),
         SD_BUS_METHOD_WITH_ARGS("Close", SD_BUS_NO_ARGS, SD_BUS_NO_RESULT, method_close,
                                 SD_BUS_VTABLE_UNPRIVILEGED),
-        SD_BUS_PROPERTY("Model", "s", get_model, 0, 0),
+        SD_BUS_PROPERTY("Model", "s", bus_get_text, offsetof(struct session, model), 0),
         NUMBER("UID", "u", uid),
         NUMBER("CreatedUSec", "t", created_usec),
         SD_BUS_PROPERTY("ExpiresUSec", "t", get_expires, 0, 0),

@@ -6,10 +6,6 @@
 #include "dbus/peer.h"
 #include "engine/base/macro.h"
 
-static void message_unrefp(sd_bus_message **m) {
-        sd_bus_message_unref(*m);
-}
-
 static const char *state_word(const struct worker *w) {
         switch (w->state) {
         case WORKER_DELAYED:
@@ -63,7 +59,7 @@ static int append_worker(sd_bus_message *m, struct peer *p, const struct worker 
 }
 
 static int list(sd_bus_message *m, struct peer *p, bool all) {
-        _cleanup_(message_unrefp) sd_bus_message *reply = NULL;
+        _cleanup_(sd_bus_message_unrefp) sd_bus_message *reply = NULL;
         const struct member *user;
         const struct worker *w;
         uid_t uid;

@@ -302,6 +302,10 @@ const char *job_verb_name(const struct job *job) {
         return i < QUOTA_VERBS ? quota_verbs[i] : "";
 }
 
+const char *job_priority_name(const struct job *job) {
+        return quota_priorities[job->priority];
+}
+
 bool job_progress(const struct job *job, double *ret) {
         const struct wire_progress *p = &job->progress;
         uint64_t part, whole;

@@ -114,5 +114,6 @@ static inline bool job_finished(const struct job *job) {
 }
 
 const char *job_verb_name(const struct job *job);
+const char *job_priority_name(const struct job *job);
 /* Share of the work done, 0..1; false when it is not known. */
 bool job_progress(const struct job *job, double *ret);
