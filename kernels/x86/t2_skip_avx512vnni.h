@@ -29,3 +29,17 @@ INLINE uint32_t put_wanted(uint32_t *list, uint32_t first, __mmask16 wanted) {
                                                                    lanes)));
         return (uint32_t)__builtin_popcount(wanted);
 }
+
+/* The codes under mask k to where mask 0 is. */
+INLINE __m512i shift_down(__m512i v, unsigned k) {
+        switch (k) {
+        case 1:
+                return _mm512_srli_epi16(v, 2);
+        case 2:
+                return _mm512_srli_epi16(v, 4);
+        case 3:
+                return _mm512_srli_epi16(v, 6);
+        default:
+                return v;
+        }
+}

@@ -16,7 +16,6 @@ struct t5_codes {
         __m256i d[T5_TILES];
 };
 
-#define T5_BELOW(w) (28 * (w) % 256)
 #define T5_LOW_NEXT(x) ((x) < 12 ? T5_LOW((x) + 16) : 0)
 
 INLINE __m256i t5_table(const uint8_t table[16]) {

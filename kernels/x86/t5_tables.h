@@ -4,6 +4,8 @@
 
 #define T5_D3(w) ((w) % 3)
 #define T5_D4(w) ((w) / 3)
+/* 28 * w in a byte. */
+#define T5_BELOW(w) (28 * (w) % 256)
 #define T5_HIGH(w) (28 * T5_D3(w) + 20 * T5_D4(w))
 #define T5_LOW(x) ((x) % 3 | (x) / 3 % 3 << 2 | (x) / 9 << 4)
 

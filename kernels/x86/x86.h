@@ -7,7 +7,8 @@
 matmul_q_fn matmul_t2_row_avx2, matmul_t2_mantissa_avx2, matmul_t2_group_avx2;
 matmul_q_fn matmul_t5_row_avx2;
 matmul_q_fn matmul_t2_by_row_avx2, matmul_t2_by_col_avx2;
-matmul_where_fn matmul_t2_by_row_where_avx2;
+matmul_q_fn matmul_t5_by_row_avx2;
+matmul_where_fn matmul_t2_by_row_where_avx2, matmul_t5_by_row_where_avx2;
 matmul_q_fn matmul_s8_row_avx2, matmul_s8_group_avx2, matmul_s4_group_avx2;
 matmul_q_fn matmul_s6_group_avx2;
 matmul_f_fn matmul_f16_avx2, matmul_bf16_avx2, matmul_f32_avx2;
@@ -29,7 +30,8 @@ attention_finish_fn attention_finish_avx2;
 matmul_q_fn matmul_t2_row_avxvnni, matmul_t2_mantissa_avxvnni, matmul_t2_group_avxvnni;
 matmul_q_fn matmul_t5_row_avxvnni;
 matmul_q_fn matmul_t2_by_row_avxvnni, matmul_t2_by_col_avxvnni;
-matmul_where_fn matmul_t2_by_row_where_avxvnni;
+matmul_q_fn matmul_t5_by_row_avxvnni;
+matmul_where_fn matmul_t2_by_row_where_avxvnni, matmul_t5_by_row_where_avxvnni;
 matmul_q_fn matmul_s8_row_avxvnni, matmul_s8_group_avxvnni, matmul_s4_group_avxvnni;
 matmul_q_fn matmul_s6_group_avxvnni;
 
@@ -37,7 +39,8 @@ matmul_q_fn matmul_s6_group_avxvnni;
 matmul_q_fn matmul_t2_row_avx512vl, matmul_t2_mantissa_avx512vl, matmul_t2_group_avx512vl;
 matmul_q_fn matmul_t5_row_avx512vl;
 matmul_q_fn matmul_t2_by_row_avx512vl, matmul_t2_by_col_avx512vl;
-matmul_where_fn matmul_t2_by_row_where_avx512vl;
+matmul_q_fn matmul_t5_by_row_avx512vl;
+matmul_where_fn matmul_t2_by_row_where_avx512vl, matmul_t5_by_row_where_avx512vl;
 matmul_q_fn matmul_s8_row_avx512vl, matmul_s8_group_avx512vl, matmul_s4_group_avx512vl;
 matmul_q_fn matmul_s6_group_avx512vl;
 
@@ -45,7 +48,8 @@ matmul_q_fn matmul_s6_group_avx512vl;
 matmul_q_fn matmul_t2_row_avx512vnni, matmul_t2_mantissa_avx512vnni, matmul_t2_group_avx512vnni;
 matmul_q_fn matmul_t5_row_avx512vnni;
 matmul_q_fn matmul_t2_by_row_avx512vnni, matmul_t2_by_col_avx512vnni;
-matmul_where_fn matmul_t2_by_row_where_avx512vnni;
+matmul_q_fn matmul_t5_by_row_avx512vnni;
+matmul_where_fn matmul_t2_by_row_where_avx512vnni, matmul_t5_by_row_where_avx512vnni;
 matmul_q_fn matmul_s8_row_avx512vnni, matmul_s8_group_avx512vnni, matmul_s4_group_avx512vnni;
 matmul_q_fn matmul_s6_group_avx512vnni;
 matmul_f_fn matmul_f16_avx512vnni, matmul_bf16_avx512vnni, matmul_f32_avx512vnni;
@@ -65,3 +69,5 @@ attention_finish_fn attention_finish_avx512vnni;
 
 /* AVX-512 with VNNI and VBMI (byte permutations), 512 bits */
 matmul_q_fn matmul_t5_row_avx512vbmi;
+matmul_q_fn matmul_t5_by_row_avx512vbmi;
+matmul_where_fn matmul_t5_by_row_where_avx512vbmi;
