@@ -21,7 +21,8 @@ enum {
 /* Forget where a value comes from. Without it clang precomputes the address of every activation of
  * a block outside the loop and then spends its time reloading addresses. */
 #define OPAQUE(x) __asm__("" : "+r"(x))
-/* The same for a vector. Without it gcc loads a value again for every use. */
+/* The same for a vector. Without it gcc loads a value again for every use, and where sums that a
+ * loop carries along nearly fill the registers it copies them around and into memory. */
 #define OPAQUE_VECTOR(x) __asm__("" : "+v"(x))
 
 /* Four consecutive activations in every lane. */

@@ -60,10 +60,12 @@ void kernel_ops_init_arch(struct kernel_ops *ops, unsigned cpu_flags) {
         if (cpu_flags & CPU_AVX512VNNI) {
                 SET_MATMUL(ops, avx512vnni);
                 SET_VECTORS(ops, avx512vnni);
+                ops->t5_by_col = matmul_t5_by_col_avx512vnni;
         }
         if (cpu_flags & CPU_AVX512VBMI) {
                 ops->t5_row = matmul_t5_row_avx512vbmi;
                 ops->t5_by_row = matmul_t5_by_row_avx512vbmi;
                 ops->t5_by_row_where = matmul_t5_by_row_where_avx512vbmi;
+                ops->t5_by_col = matmul_t5_by_col_avx512vbmi;
         }
 }

@@ -3,7 +3,7 @@
  * One token: what is left out is only saved if it is not fetched either, and what is left over is
  * no stream that the processor could follow. So the wanted rows or columns are listed first and
  * fetched ahead by the list, into the L2 cache, which can wait for more lines than the L1. Even so
- * scattered lines come at less than half the speed of a stream (measured on one core: 12 against
+ * scattered lines come at about half the speed of a stream (measured on one core: 10 to 15 against
  * 29 GB/s), so above a certain share everything is read in order.
  *
  * Several tokens: vectors are turned or interleaved until a lane is a row; then the work is that of

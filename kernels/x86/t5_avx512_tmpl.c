@@ -38,21 +38,12 @@ INLINE const uint8_t *slab_codes(const struct weight_matrix *w, uint32_t tile) {
         return (const uint8_t *)w->codes + tile / T5_TILES * slab_bytes;
 }
 
-/* One block and m tokens. */
-INLINE void add_block(__m512i a[][SUMS], const struct tables *tables, const uint8_t *p,
-                      const int8_t *q, size_t stride, unsigned m) {
-        __m512i v = _mm512_loadu_si512(p);
-        struct halves s;
-        __m512i low_4, low_2;
-
-        __asm__("" : "+v"(v)); /* gcc would load it again for every use */
-        if (m < TOKENS)
-                _mm_prefetch(p + AHEAD_BYTES, _MM_HINT_T1);
-        else /* the slab will be read again from the L2 cache */
-                _mm_prefetch(p + AHEAD_BYTES, _MM_HINT_T0);
-        s = split(tables, v);
-        low_4 = _mm512_and_si512(s.low, _mm512_set1_epi8(15));
-        low_2 = _mm512_and_si512(s.low, _mm512_set1_epi8(3));
+/* One vector of codes and m tokens. */
+INLINE void add_vector(__m512i a[][SUMS], const struct tables *tables, __m512i v, const int8_t *q,
+                       size_t stride, unsigned m) {
+        const struct halves s = split(tables, v);
+        const __m512i low_4 = _mm512_and_si512(s.low, _mm512_set1_epi8(15)),
+                      low_2 = _mm512_and_si512(s.low, _mm512_set1_epi8(3));
 
         UNROLL for (unsigned i = 0; i < m; i++) {
                 const __m512i x = broadcast_q(q + i * stride);
@@ -62,7 +53,22 @@ INLINE void add_block(__m512i a[][SUMS], const struct tables *tables, const uint
                 a[i][SUM_6] = _mm512_dpbusd_epi32(a[i][SUM_6], s.low, x);
                 a[i][SUM_4] = _mm512_dpbusd_epi32(a[i][SUM_4], low_4, x);
                 a[i][SUM_2] = _mm512_dpbusd_epi32(a[i][SUM_2], low_2, x);
+                UNROLL for (unsigned j = 0; j < SUMS; j++)
+                        OPAQUE_VECTOR(a[i][j]);
         }
+}
+
+/* One block and m tokens. */
+INLINE void add_block(__m512i a[][SUMS], const struct tables *tables, const uint8_t *p,
+                      const int8_t *q, size_t stride, unsigned m) {
+        __m512i v = _mm512_loadu_si512(p);
+
+        OPAQUE_VECTOR(v);
+        if (m < TOKENS)
+                _mm_prefetch(p + AHEAD_BYTES, _MM_HINT_T1);
+        else /* the slab will be read again from the L2 cache */
+                _mm_prefetch(p + AHEAD_BYTES, _MM_HINT_T0);
+        add_vector(a, tables, v, q, stride, m);
 }
 
 /* total[k] += sum of d(k) * q. With D(k) these sums: byte = 28 D3 + 84 D4 + D0 + 3 D1 + 9 D2, and

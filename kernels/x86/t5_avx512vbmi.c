@@ -37,3 +37,4 @@ INLINE struct halves split(const struct tables *t, __m512i v) {
 }
 
 #include "kernels/x86/t5_avx512_tmpl.c"
+#include "kernels/x86/t5_by_col_avx512_tmpl.c"

@@ -46,7 +46,7 @@ matmul_q_fn matmul_s6_group_avx512vl;
 
 /* AVX-512 with VNNI, 512 bits */
 matmul_q_fn matmul_t2_row_avx512vnni, matmul_t2_mantissa_avx512vnni, matmul_t2_group_avx512vnni;
-matmul_q_fn matmul_t5_row_avx512vnni;
+matmul_q_fn matmul_t5_row_avx512vnni, matmul_t5_by_col_avx512vnni;
 matmul_q_fn matmul_t2_by_row_avx512vnni, matmul_t2_by_col_avx512vnni;
 matmul_q_fn matmul_t5_by_row_avx512vnni;
 matmul_where_fn matmul_t2_by_row_where_avx512vnni, matmul_t5_by_row_where_avx512vnni;
@@ -68,6 +68,6 @@ attention_merge_fn attention_merge_avx512vnni;
 attention_finish_fn attention_finish_avx512vnni;
 
 /* AVX-512 with VNNI and VBMI (byte permutations), 512 bits */
-matmul_q_fn matmul_t5_row_avx512vbmi;
+matmul_q_fn matmul_t5_row_avx512vbmi, matmul_t5_by_col_avx512vbmi;
 matmul_q_fn matmul_t5_by_row_avx512vbmi;
 matmul_where_fn matmul_t5_by_row_where_avx512vbmi;

@@ -482,10 +482,11 @@ static void check_kind(struct checkasm *c, enum kind kind) {
                         }
 }
 
-/* More columns than the 32-bit sums of whole bytes hold. */
+/* More columns than the 32-bit sums of whole bytes hold, which the last two codes of a byte show;
+ * by row, all codes of a byte belong to one row. */
 static void check_t5_wide(struct checkasm *c, enum kind kind) {
-        struct shape s = { .kind = kind, .rows = 17, .cols = 140000, .weights = W_PLUS,
-                           .values = Q_PLUS, .place = PLACE_END };
+        struct shape s = { .kind = kind, .rows = kind == T5_BY_ROW ? 17 : 80, .cols = 140000,
+                           .weights = W_PLUS, .values = Q_PLUS, .place = PLACE_END };
 
         for (s.n = 1; s.n <= 5; s.n += 2)
                 check_shape(c, &s);
