@@ -135,145 +135,235 @@ void BY_ROW(by_row_where)(float *y, const struct weight_matrix *w, const struct 
         by_row_gemv(y, w, x, gate, tile_begin, tile_end);
 }
 
-/* Two rows and up to eight tokens meet in registers. */
-INLINE void add_token(__m512i *a, __m512i *b, __m512i u0, __m512i u1, const int8_t *q) {
+/* One token and two or four rows. */
+INLINE void add_two(__m512i *a, __m512i *b, const __m512i u[4], const int8_t *q) {
         __m512i v = _mm512_loadu_si512(q);
 
         OPAQUE_VECTOR(v);
-        *a = _mm512_dpbusd_epi32(*a, u0, v);
-        *b = _mm512_dpbusd_epi32(*b, u1, v);
+        *a = _mm512_dpbusd_epi32(*a, u[0], v);
+        *b = _mm512_dpbusd_epi32(*b, u[1], v);
 }
 
-/* Codes of two rows and 64 columns times the activations of m tokens. */
-INLINE void add_group(struct sums *a, struct sums *b, __m512i u0, __m512i u1, const int8_t *q,
+INLINE void add_four(__m512i *a, __m512i *b, __m512i *c, __m512i *d, const __m512i u[4],
+                     const int8_t *q) {
+        __m512i v = _mm512_loadu_si512(q);
+
+        OPAQUE_VECTOR(v);
+        *a = _mm512_dpbusd_epi32(*a, u[0], v);
+        *b = _mm512_dpbusd_epi32(*b, u[1], v);
+        *c = _mm512_dpbusd_epi32(*c, u[2], v);
+        *d = _mm512_dpbusd_epi32(*d, u[3], v);
+}
+
+/* 64 columns of two rows (in a and b) and eight tokens, or of four rows (in the halves of a and b)
+ * and m of at most four tokens. */
+INLINE void add_group(struct sums *a, struct sums *b, const __m512i u[4], const int8_t *q,
                       size_t stride, unsigned m) {
-        add_token(&a->t0, &b->t0, u0, u1, q);
+        if (m == 8) {
+                add_two(&a->t0, &b->t0, u, q);
+                add_two(&a->t1, &b->t1, u, q + stride);
+                add_two(&a->t2, &b->t2, u, q + 2 * stride);
+                add_two(&a->t3, &b->t3, u, q + 3 * stride);
+                add_two(&a->t4, &b->t4, u, q + 4 * stride);
+                add_two(&a->t5, &b->t5, u, q + 5 * stride);
+                add_two(&a->t6, &b->t6, u, q + 6 * stride);
+                add_two(&a->t7, &b->t7, u, q + 7 * stride);
+                return;
+        }
+        add_four(&a->t0, &a->t4, &b->t0, &b->t4, u, q);
         if (m > 1)
-                add_token(&a->t1, &b->t1, u0, u1, q + stride);
+                add_four(&a->t1, &a->t5, &b->t1, &b->t5, u, q + stride);
         if (m > 2) {
-                add_token(&a->t2, &b->t2, u0, u1, q + 2 * stride);
-                add_token(&a->t3, &b->t3, u0, u1, q + 3 * stride);
-        }
-        if (m > 4) {
-                add_token(&a->t4, &b->t4, u0, u1, q + 4 * stride);
-                add_token(&a->t5, &b->t5, u0, u1, q + 5 * stride);
-                add_token(&a->t6, &b->t6, u0, u1, q + 6 * stride);
-                add_token(&a->t7, &b->t7, u0, u1, q + 7 * stride);
+                add_four(&a->t2, &a->t6, &b->t2, &b->t6, u, q + 2 * stride);
+                add_four(&a->t3, &a->t7, &b->t3, &b->t7, u, q + 3 * stride);
         }
 }
 
-/* One block of two rows, of which the first n groups exist; the same rows of the next tile are
- * fetched meanwhile. */
-INLINE void add_pair(struct sums *a, struct sums *b, const struct tables *tables,
-                     const uint8_t *codes, size_t row_bytes, const int8_t *q, size_t stride,
-                     uint32_t n, unsigned m) {
-        __m512i v0 = _mm512_loadu_si512(codes), v1 = _mm512_loadu_si512(codes + row_bytes);
-        struct split s0, s1;
-
-        OPAQUE_VECTOR(v0);
-        OPAQUE_VECTOR(v1);
-        s0 = split(tables, v0);
-        s1 = split(tables, v1);
-        _mm_prefetch(codes + TILE_ROWS * row_bytes, _MM_HINT_T1);
-        _mm_prefetch(codes + (TILE_ROWS + 1) * row_bytes, _MM_HINT_T1);
-        UNROLL for (unsigned k = 0; k < CODES; k++)
-                if (k < n)
-                        add_group(a, b, code(tables, &s0, k), code(tables, &s1, k),
-                                  q + GROUP_COLS * k, stride, m);
-}
-
-/* Four tokens of one row, of which m are wanted. */
-INLINE void store_tokens(float *y, size_t y_stride, const __m512i sums[4],
-                         const int32_t *correction, const float *inverse, float scale,
-                         unsigned m) {
-        __m128i sum = _mm_sub_epi32(sum_lanes(sums), _mm_loadu_si128((const __m128i *)correction));
-        __m128 v = _mm_div_ps(_mm_cvtepi32_ps(sum), _mm_loadu_ps(inverse));
-        float result[4];
-
-        _mm_storeu_ps(result, _mm_mul_ps(v, _mm_set1_ps(scale)));
-        for (unsigned i = 0; i < 4 && i < m; i++)
-                y[i * y_stride] = result[i];
-}
-
-/* Tokens of a chunk; the arrays have room for a vector more. */
-struct chunk {
-        const struct weight_matrix *w;
-        const int8_t *q;
-        size_t q_stride, y_stride;
-        float *y;
-        int32_t correction[TOKENS_MAX + 4];
-        float inverse[TOKENS_MAX + 4];
+/* Where some rows and tokens meet. */
+struct meeting {
+        const uint8_t *codes; /* of the first row */
+        const int8_t *q;      /* of the first token */
+        size_t row_bytes, stride;
+        size_t ahead;         /* how far behind the codes others are fetched meanwhile */
 };
 
-INLINE void store_sums(const struct chunk *c, const struct sums *a, uint32_t row, uint32_t t,
-                       unsigned m) {
-        const __m512i first[4] = { a->t0, a->t1, a->t2, a->t3 };
-        const __m512i second[4] = { a->t4, a->t5, a->t6, a->t7 };
-        float *y = c->y + t * c->y_stride + row, scale = c->w->scales[row];
-
-        store_tokens(y, c->y_stride, first, c->correction + t, c->inverse + t, scale, m);
-        if (m > 4)
-                store_tokens(y + 4 * c->y_stride, c->y_stride, second, c->correction + t + 4,
-                             c->inverse + t + 4, scale, m - 4);
+INLINE unsigned rows_at_once(unsigned m) {
+        return m == 8 ? 2 : 4;
 }
 
-/* Two rows, m tokens from t on. */
-INLINE void multiply_pair(const struct chunk *c, uint32_t row, uint32_t t, unsigned m) {
+/* One block of codes, of which the first n groups exist. */
+INLINE void add_codes(struct sums *a, struct sums *b, const struct tables *tables,
+                      const struct meeting *at, uint32_t n, unsigned m) {
+        struct split s[4];
+        __m512i u[4];
+
+        UNROLL for (unsigned r = 0; r < rows_at_once(m); r++) {
+                const uint8_t *codes = at->codes + r * at->row_bytes;
+                __m512i v = _mm512_loadu_si512(codes);
+
+                OPAQUE_VECTOR(v);
+                s[r] = split(tables, v);
+                _mm_prefetch(codes + at->ahead, _MM_HINT_T1);
+        }
+        UNROLL for (unsigned k = 0; k < CODES; k++) {
+                if (k >= n)
+                        break;
+                UNROLL for (unsigned r = 0; r < rows_at_once(m); r++)
+                        u[r] = code(tables, &s[r], k);
+                add_group(a, b, u, at->q + k * GROUP_COLS, at->stride, m);
+        }
+}
+
+/* Sums over the lanes of several vectors, side by side: of halves, quarters and blocks of 128 bits
+ * the lanes of a come before those of b. */
+INLINE __m512i add_lanes(__m512i a, __m512i b) {
+        return _mm512_add_epi32(_mm512_unpacklo_epi32(a, b), _mm512_unpackhi_epi32(a, b));
+}
+
+INLINE __m512i add_pairs(__m512i a, __m512i b) {
+        return _mm512_add_epi32(_mm512_unpacklo_epi64(a, b), _mm512_unpackhi_epi64(a, b));
+}
+
+INLINE __m512i add_blocks(__m512i a, __m512i b) {
+        return _mm512_add_epi32(_mm512_shuffle_i32x4(a, b, 0x88),
+                                _mm512_shuffle_i32x4(a, b, 0xdd));
+}
+
+/* Lane i of the result is the sum of all lanes of v[i]. */
+INLINE __m512i sum_all(const __m512i v[16]) {
+        __m512i four[4];
+
+        UNROLL for (unsigned i = 0; i < 4; i++)
+                four[i] = add_pairs(add_lanes(v[4 * i], v[4 * i + 1]),
+                                    add_lanes(v[4 * i + 2], v[4 * i + 3]));
+        return add_blocks(add_blocks(four[0], four[1]), add_blocks(four[2], four[3]));
+}
+
+/* Lane t * rows_at_once + r of the result belongs to row r and token t. */
+INLINE __m512i multiply_rows(struct meeting at, uint32_t groups, unsigned m) {
         const struct tables tables = load_tables();
-        const int8_t *q = c->q + t * c->q_stride;
-        size_t row_bytes = ROW_BYTES(c->w->cols), stride = c->q_stride;
-        const uint8_t *codes = (const uint8_t *)c->w->codes + row * row_bytes;
-        uint32_t groups = groups_of(c->w->cols);
         struct sums a = no_sums(), b = a;
 
-        for (; groups >= CODES; groups -= CODES, codes += BLOCK_BYTES, q += CODES * GROUP_COLS)
-                add_pair(&a, &b, &tables, codes, row_bytes, q, stride, CODES, m);
+        for (; groups >= CODES; groups -= CODES) {
+                add_codes(&a, &b, &tables, &at, CODES, m);
+                at.codes += BLOCK_BYTES;
+                at.q += CODES * GROUP_COLS;
+        }
         if (groups > 0)
-                add_pair(&a, &b, &tables, codes, row_bytes, q, stride, groups, m);
-        store_sums(c, &a, row, t, m);
-        store_sums(c, &b, row + 1, t, m);
+                add_codes(&a, &b, &tables, &at, groups, m);
+        const __m512i two[16] = { a.t0, b.t0, a.t1, b.t1, a.t2, b.t2, a.t3, b.t3,
+                                  a.t4, b.t4, a.t5, b.t5, a.t6, b.t6, a.t7, b.t7 };
+        const __m512i four[16] = { a.t0, a.t4, b.t0, b.t4, a.t1, a.t5, b.t1, b.t5,
+                                   a.t2, a.t6, b.t2, b.t6, a.t3, a.t7, b.t3, b.t7 };
+
+        return m == 8 ? sum_all(two) : sum_all(four);
 }
 
-/* The activations of a few tokens stay in the L1 cache while the rows of a tile meet them. */
-INLINE void multiply_tile(const struct chunk *c, uint32_t tile, uint32_t t, unsigned m) {
-        for (uint32_t row = tile * TILE_ROWS; row < (tile + 1) * TILE_ROWS; row += 2)
-                multiply_pair(c, row, t, m);
+/* Block j (of 128 bits) of v[i] and block i of v[j] change places. */
+INLINE void transpose_blocks(__m512i v[4]) {
+        __m512i low = _mm512_shuffle_i32x4(v[0], v[1], 0x44),
+                high = _mm512_shuffle_i32x4(v[0], v[1], 0xee),
+                low2 = _mm512_shuffle_i32x4(v[2], v[3], 0x44),
+                high2 = _mm512_shuffle_i32x4(v[2], v[3], 0xee);
+
+        v[0] = _mm512_shuffle_i32x4(low, low2, 0x88);
+        v[1] = _mm512_shuffle_i32x4(low, low2, 0xdd);
+        v[2] = _mm512_shuffle_i32x4(high, high2, 0x88);
+        v[3] = _mm512_shuffle_i32x4(high, high2, 0xdd);
 }
 
-static void by_row_gemm(const struct chunk *c, uint32_t n, uint32_t tile) {
-        uint32_t t = 0;
+/* From the results of multiply_rows for all rows of a tile to one vector of rows for each token. */
+INLINE void sort_by_token(__m512i to[8], const __m512i parts[8], unsigned m) {
+        __m512i even[4], odd[4];
+
+        UNROLL for (unsigned i = 0; i < 4; i++) {
+                if (m < 8) {
+                        to[i] = parts[i];
+                        continue;
+                }
+                even[i] = _mm512_unpacklo_epi64(parts[2 * i], parts[2 * i + 1]);
+                odd[i] = _mm512_unpackhi_epi64(parts[2 * i], parts[2 * i + 1]);
+        }
+        if (m < 8) {
+                transpose_blocks(to);
+                return;
+        }
+        transpose_blocks(even);
+        transpose_blocks(odd);
+        UNROLL for (unsigned i = 0; i < 8; i++)
+                to[i] = i % 2 == 0 ? even[i / 2] : odd[i / 2];
+}
+
+/* A product for several tokens. */
+struct product {
+        const struct weight_matrix *w;
+        const struct activations *x;
+        float *y;
+        size_t y_stride;
+};
+
+/* One tile and m tokens from t on. The first tokens fetch the next tile. */
+INLINE void multiply_tile(const struct product *p, const int32_t corrections[8], uint32_t tile,
+                          uint32_t t, unsigned m) {
+        const size_t row_bytes = ROW_BYTES(p->w->cols);
+        struct meeting at = {
+                .codes = (const uint8_t *)p->w->codes + tile * TILE_ROWS * row_bytes,
+                .q = p->x->q + t * p->x->stride,
+                .row_bytes = row_bytes,
+                .stride = p->x->stride,
+                .ahead = t == 0 ? TILE_ROWS * row_bytes : 0,
+        };
+        __m512i parts[8], sums[8];
+
+        for (unsigned i = 0; i < TILE_ROWS / rows_at_once(m); i++) {
+                parts[i] = multiply_rows(at, groups_of(p->w->cols), m);
+                at.codes += rows_at_once(m) * row_bytes;
+        }
+        sort_by_token(sums, parts, m);
+        UNROLL for (unsigned i = 0; i < m; i++)
+                store_row(p->y + (t + i) * p->y_stride + (size_t)tile * TILE_ROWS,
+                          _mm512_sub_epi32(sums[i], _mm512_set1_epi32(corrections[i])),
+                          p->x->inverse[t + i], p->w->scales + (size_t)tile * TILE_ROWS);
+}
+
+/* m tokens, which stay in the L1 cache, and the tiles [tile, tile_end). */
+INLINE void multiply_tokens(const struct product *p, uint32_t tile, uint32_t tile_end, uint32_t t,
+                            unsigned m) {
+        int32_t corrections[8];
+
+        for (unsigned i = 0; i < m; i++)
+                corrections[i] = total_sum(p->x, t + i);
+        for (; tile < tile_end; tile++)
+                multiply_tile(p, corrections, tile, t, m);
+}
+
+/* All tokens and the tiles [tile, tile_end), whose codes stay in the L2 cache. */
+static void by_row_gemm(const struct product *p, uint32_t tile, uint32_t tile_end) {
+        uint32_t n = p->x->n, t = 0;
 
         for (; t + 8 <= n; t += 8)
-                multiply_tile(c, tile, t, 8);
+                multiply_tokens(p, tile, tile_end, t, 8);
         if (n & 4) {
-                multiply_tile(c, tile, t, 4);
+                multiply_tokens(p, tile, tile_end, t, 4);
                 t += 4;
         }
         if (n & 2) {
-                multiply_tile(c, tile, t, 2);
+                multiply_tokens(p, tile, tile_end, t, 2);
                 t += 2;
         }
         if (n & 1)
-                multiply_tile(c, tile, t, 1);
+                multiply_tokens(p, tile, tile_end, t, 1);
 }
 
 void BY_ROW(by_row)(float *y, size_t y_stride, const struct weight_matrix *w,
                     const struct activations *x, uint32_t tile_begin, uint32_t tile_end) {
+        const struct product p = { .w = w, .x = x, .y = y, .y_stride = y_stride };
+        uint32_t block = blocked_tiles(TILE_ROWS * ROW_BYTES(w->cols));
+
         if (x->n == 1) {
                 by_row_gemv(y, w, x, NULL, tile_begin, tile_end);
                 return;
         }
-        for (uint32_t t0 = 0; t0 < x->n; t0 += TOKENS_MAX) {
-                uint32_t n = x->n - t0 < TOKENS_MAX ? x->n - t0 : TOKENS_MAX;
-                struct chunk c = { .w = w, .q = x->q + (size_t)t0 * x->stride,
-                                   .q_stride = x->stride, .y = y + t0 * y_stride,
-                                   .y_stride = y_stride };
-
-                for (uint32_t t = 0; t < n; t++) {
-                        c.correction[t] = total_sum(x, t0 + t);
-                        c.inverse[t] = x->inverse[t0 + t];
-                }
-                for (uint32_t tile = tile_begin; tile < tile_end; tile++)
-                        by_row_gemm(&c, n, tile);
-        }
+        for (uint32_t tile = tile_begin; tile < tile_end; tile += block)
+                by_row_gemm(&p, tile, tile_end - tile > block ? tile + block : tile_end);
 }

@@ -16,6 +16,7 @@
 enum {
         STEPS = 16,       /* vpdpbusd per token, tile and 64 columns */
         TOKENS_MAX = 64,  /* tokens whose accumulators fit beside the rest in the L1 cache */
+        L2_CODES = 160 * 1024, /* bytes of codes that meet all tokens before others are read */
 };
 
 /* Forget where a value comes from. Without it clang precomputes the address of every activation of
@@ -24,6 +25,13 @@ enum {
 /* The same for a vector. Without it gcc loads a value again for every use, and where sums that a
  * loop carries along nearly fill the registers it copies them around and into memory. */
 #define OPAQUE_VECTOR(x) __asm__("" : "+v"(x))
+
+/* How many tiles that is, an even number. */
+static inline uint32_t blocked_tiles(size_t tile_bytes) {
+        size_t pairs = L2_CODES / (2 * tile_bytes);
+
+        return 2 * (pairs > 1 ? (uint32_t)pairs : 1);
+}
 
 /* Four consecutive activations in every lane. */
 INLINE __m512i broadcast_q(const int8_t *q) {

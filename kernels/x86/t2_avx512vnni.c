@@ -18,7 +18,6 @@ enum {
         /* How far gemm fetches the codes ahead into the L2 cache; past the end is harmless. A gemv
          * is one stream, which the processor follows better by itself. */
         AHEAD_BYTES = 4096,
-        L2_BYTES = 160 * 1024, /* of codes that meet all tokens before others are read */
 };
 
 INLINE void unpack(__m512i u[STEPS], const uint8_t *plane) {
@@ -143,18 +142,11 @@ static void row_gemm(const struct product *p, uint32_t tile, uint32_t tile_end) 
                 row_tokens(p, tile, tile_end, t, 1);
 }
 
-/* How many tiles are multiplied at once, an even number. */
-static uint32_t row_block_tiles(const struct weight_matrix *w) {
-        size_t pairs = L2_BYTES / (2 * (size_t)groups_of(w->cols) * T2_PLANE_BYTES);
-
-        return 2 * (pairs > 1 ? (uint32_t)pairs : 1);
-}
-
 void matmul_t2_row_avx512vnni(float *y, size_t y_stride, const struct weight_matrix *w,
                               const struct activations *x, uint32_t tile_begin,
                               uint32_t tile_end) {
         const struct product p = { .w = w, .x = x, .y = y, .y_stride = y_stride };
-        uint32_t block = row_block_tiles(w);
+        uint32_t block = blocked_tiles((size_t)groups_of(w->cols) * T2_PLANE_BYTES);
 
         if (x->n == 1) {
                 int32_t sum = total_sum(x, 0);
