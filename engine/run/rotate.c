@@ -57,37 +57,69 @@ static void store_s8(const struct step *s, uint32_t row, uint8_t *page, const fl
                 v[at / 2 * 2 * head_dim + d * 2 + at % 2] = codes[d];
 }
 
-/* Queries in place, keys in place and into the cache, values into the cache. The work is counted
- * in heads, all rows of a head together: neighbouring tokens share the cache lines of K. */
-void rotate_and_store(struct step *s, unsigned thread, uint32_t layer) {
+/* What rotates the heads of a step. */
+struct rotation {
+        const struct step *s;
+        rope_fn *fn;
+        size_t half;
+};
+
+static void rotate_row(const struct rotation *r, uint32_t row, float *head) {
+        const struct run_state *run = &r->s->e->run;
+
+        r->fn(head, run->cosines + row * r->half, run->sines + row * r->half, r->half);
+}
+
+/* Heads [begin, end) of all rows, counted as rows of head 0, then of head 1 and so on. */
+static void rotate_queries(const struct rotation *r, uint32_t begin, uint32_t end) {
+        const struct hparams *hp = &r->s->e->model->hp;
+        size_t stride = row_stride(hp->n_head * hp->head_dim);
+
+        for (uint32_t unit = begin; unit < end; unit++) {
+                uint32_t head = unit / r->s->n, row = unit % r->s->n;
+
+                rotate_row(r, row, r->s->e->run.q + row * stride + head * hp->head_dim);
+        }
+}
+
+/* The same for keys, which go into the cache with their values. */
+static void store_keys(const struct rotation *r, uint32_t begin, uint32_t end, uint32_t layer) {
+        const struct step *s = r->s;
         const struct engine *e = s->e;
         const struct hparams *hp = &e->model->hp;
-        const struct run_state *run = &e->run;
-        rope_fn *rotate = hp->rope_neox ? e->ops->rope_neox : e->ops->rope_norm;
-        size_t half = hp->rope_dim / 2, q_stride = row_stride(hp->n_head * hp->head_dim),
-               kv_stride = row_stride(hp->n_head_kv * hp->head_dim);
-        uint32_t begin, end;
-        float *k, *v;
+        size_t stride = row_stride(hp->n_head_kv * hp->head_dim);
 
-        pool_part((hp->n_head + hp->n_head_kv) * s->n, thread, pool_threads(e->pool), &begin,
-                  &end);
         for (uint32_t unit = begin; unit < end; unit++) {
                 uint32_t head = unit / s->n, row = unit % s->n;
-                const float *c = run->cosines + row * half, *sn = run->sines + row * half;
+                uint8_t *page = row_page(s, row, layer, head);
+                float *k = e->run.k + row * stride + head * hp->head_dim,
+                      *v = e->run.v + row * stride + head * hp->head_dim;
 
-                if (head < hp->n_head) {
-                        rotate(run->q + row * q_stride + head * hp->head_dim, c, sn, half);
-                        continue;
-                }
-                head -= hp->n_head;
-                k = run->k + row * kv_stride + head * hp->head_dim;
-                v = run->v + row * kv_stride + head * hp->head_dim;
-                rotate(k, c, sn, half);
+                rotate_row(r, row, k);
                 if (e->kv.form == KV_S16)
-                        store_s16(s, row, row_page(s, row, layer, head), k, v);
+                        store_s16(s, row, page, k, v);
                 else if (e->kv.form == KV_S8)
-                        store_s8(s, row, row_page(s, row, layer, head), k, v);
+                        store_s8(s, row, page, k, v);
                 else
-                        store_f16(s, row, row_page(s, row, layer, head), k, v);
+                        store_f16(s, row, page, k, v);
         }
+}
+
+/* Queries in place, keys in place and into the cache, values into the cache. The work is counted
+ * in heads, all rows of a head together: neighbouring tokens share the cache lines of K. A key
+ * costs many times what a query does, so each kind is split by itself. */
+void rotate_and_store(struct step *s, unsigned thread, uint32_t layer) {
+        const struct hparams *hp = &s->e->model->hp;
+        const struct rotation r = {
+                .s = s,
+                .fn = hp->rope_neox ? s->e->ops->rope_neox : s->e->ops->rope_norm,
+                .half = hp->rope_dim / 2,
+        };
+        unsigned threads = pool_threads(s->e->pool);
+        uint32_t begin, end;
+
+        pool_part(hp->n_head * s->n, thread, threads, &begin, &end);
+        rotate_queries(&r, begin, end);
+        pool_part(hp->n_head_kv * s->n, thread, threads, &begin, &end);
+        store_keys(&r, begin, end, layer);
 }
