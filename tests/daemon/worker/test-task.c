@@ -17,6 +17,7 @@
 #include "daemon/wire/proto.h"
 #include "daemon/worker/corrections.h"
 #include "daemon/worker/scheduler_internal.h"
+#include "daemon/worker/split.h"
 #include "daemon/worker/task.h"
 #include "daemon/worker/task_prompt.h"
 #include "engine/base/macro.h"
@@ -24,7 +25,8 @@
 #include "policy/error.h"
 #include "tests/tools/open_model.h"
 
-enum { LEASE = 200000, PATIENCE_USEC = 120000000, KV_TOKENS = 6000 };
+enum { LEASE = 200000, PATIENCE_USEC = 120000000, KV_TOKENS = 6000,
+       ANSWER_OF_SMALLEST = 52 /* tokens, of a corrected piece of SPLIT_MIN_TOKENS */ };
 
 static const char *model_path;
 static struct model *model;
@@ -104,15 +106,13 @@ static void on_end(void *userdata, int error, const struct coverage *coverage,
 
 static void begin(struct result *r, uint32_t verb, const struct task_options *options,
                   const char *text, size_t n, uint32_t max_piece_tokens) {
-        size_t kv = (size_t)KV_TOKENS * model->hp.n_layer * model->hp.n_head_kv *
-                    model->hp.head_dim * 4;
+        size_t kv = kv_bytes_of(&model->hp, KV_S16, KV_TOKENS);
         struct task_request q = {
                 .model = model, .verb = verb, .options = options, .n = n, .owner = 1,
                 .sampling = SAMPLING_GREEDY, .max_piece_tokens = max_piece_tokens,
                 .progress = on_progress, .text_out = on_text, .correction = on_correction,
                 .end = on_end, .userdata = r,
         };
-
         uint64_t estimate_out;
 
         *r = (struct result){.input = text, .n = n, .n_labels = (uint32_t)options->labels.n};
@@ -379,6 +379,28 @@ static uint32_t next_random(uint32_t *seed) {
         return *seed >> 16;
 }
 
+/* Pieces of the smallest size, and one more than there may be: known before anything is generated
+ * or given out. */
+static void too_many_pieces(void **state) {
+        struct task_options options = {0};
+        size_t n = (size_t)(TASK_PIECES_MAX + TASK_PIECES_MAX / 8) * SPLIT_MIN_TOKENS;
+        char *text = malloc(n);
+        struct result r;
+
+        assert_non_null(text);
+        memset(text, '\n', n);
+        text[0] = 'a';
+        begin(&r, WIRE_VERB_PROOFREAD, &options, text, n, ANSWER_OF_SMALLEST);
+        finish(&r);
+        assert_int_equal(r.error, ERROR_INVALID_INPUT);
+        assert_int_equal(r.coverage.pieces, TASK_PIECES_MAX + 1);
+        assert_int_equal(r.coverage.dropped, n);
+        assert_int_equal(r.usage.in + r.usage.out + n_prompts, 0);
+        assert_int_equal(r.text.n, 0);
+        done(&r);
+        free(text);
+}
+
 static void check_corrections(const char *a, size_t a_n, const char *b, size_t b_n) {
         struct secure_buf out = {0};
         struct corrections c;
@@ -468,6 +490,7 @@ int main(int argc, char **argv) {
                 cmocka_unit_test(instructions_are_estimated),
                 cmocka_unit_test(pause_holds_blanks),
                 cmocka_unit_test(cancel),
+                cmocka_unit_test(too_many_pieces),
         };
         int r;
 

@@ -695,13 +695,15 @@ class Cancelling(Case):
         body = json.dumps(self.long()).encode()
         sock.sendall(b'POST /v1/chat/completions HTTP/1.1\r\nConnection: close\r\n'
                      b'Content-Length: %d\r\n\r\n%s' % (len(body), body))
-        paused = self.b.wait_for(lambda: [p for p in self.b.progress if p[1] == 6], 60)
+        paused = self.b.wait_for(lambda: [p for p in self.b.progress
+                                          if p[1] == fb.STATE_PAUSED], 60)
         self.assertLess(paused[0][7], 3000)
         job = paused[0][0]
         other = self.ask_json('POST', '/v1/chat/completions', self.chat())
         self.assertEqual(other['usage']['completion_tokens'], 16)
         self.assertNotIn(job, self.b.done)
-        self.assertEqual([p for p in self.b.progress if p[0] == job][-1][1], 6)
+        self.assertEqual([p for p in self.b.progress if p[0] == job][-1][1],
+                         fb.STATE_PAUSED)
         r = http.client.HTTPResponse(sock)
         r.begin()
         self.assertEqual(text_of(r.read().decode().split('\n\n')), fast)
@@ -974,15 +976,15 @@ class Bus(Case):
                 'response_format': {'type': 'json_schema', 'json_schema': {
                     'name': 'long', 'schema': {'type': 'string', 'minLength': 100000}}}}
 
-    def start_job(self, job, data, **options):
-        """The reader's end of a job that goes on without us."""
+    def start_job(self, job, data, verb=fb.CHAT, **options):
+        """The reader's end of a job that goes on without us. data: a request, or bytes of text."""
         fd = os.memfd_create('input')
-        os.write(fd, json.dumps(data).encode())
+        os.write(fd, data if isinstance(data, bytes) else json.dumps(data).encode())
         out, theirs = socket.socketpair()
         for s in (out, theirs):
             s.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
-        self.b.bus_job(job, fb.CHAT, fd, theirs.fileno(), input_format=fb.REQUEST_JSON,
-                       model='wide', **options)
+        self.b.bus_job(job, verb, fd, theirs.fileno(), **dict(
+            dict(input_format=fb.REQUEST_JSON, model='wide'), **options))
         theirs.close()
         os.close(fd)
         out.settimeout(60)
@@ -1014,6 +1016,20 @@ class Bus(Case):
         slow = self.start_job(6, self.long(), max_tokens=2000)
         self.b.wait_for(lambda: self.b.done.get(6), 60)
         self.assertEqual(read_all(slow), data)
+
+    def test_slow_reader_pauses(self):
+        """What is not read yet does not grow for ever; nobody else waits, and nothing is lost."""
+        text = b'Once upon a time.' + b'\n' * 180000  # most pieces need no model: they only pass
+        options = dict(verb=fb.PROOFREAD, input_format=fb.TEXT, model='story', events=True)
+        slow = self.start_job(7, text, **options)
+        self.b.wait_for(lambda: [p for p in self.b.progress if p[:2] == (7, fb.STATE_PAUSED)])
+        self.job(fb.COMPLETE, STORY_PROMPT.encode(), max_tokens=10)
+        self.assertNotIn(7, self.b.done)
+        lines = [json.loads(l) for l in read_all(slow).splitlines()]
+        passed = ''.join(l.get('text', '') for l in lines)
+        self.assertEqual((lines[-1]['done'], lines[-1]['coverage']['dropped']), (True, 0))
+        self.assertEqual(passed.count('\n'), 180000)
+        self.assertEqual(self.b.wait_for(lambda: self.b.done.get(7))['error'], 0)
 
     def test_too_much_is_kept(self):
         """A result that does not fit beside the others fails, says so, and leaves them alone."""
