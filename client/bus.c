@@ -74,6 +74,13 @@ int bus_open_admin(const struct options *o, sd_bus **ret) {
         return 0;
 }
 
+int bus_run(const struct options *o, int (*run)(const struct options *o, sd_bus *bus)) {
+        _cleanup_(sd_bus_flush_close_unrefp) sd_bus *bus = NULL;
+        int status = o->all ? bus_open_admin(o, &bus) : bus_open(o, &bus);
+
+        return status ? status : run(o, bus);
+}
+
 int bus_report(const sd_bus_error *error) {
         enum error_code code = error->name ? error_from_dbus(error->name) : ERROR_FAILED;
 

@@ -20,6 +20,10 @@ int bus_open(const struct options *o, sd_bus **ret);
  * those whom the daemon does not know as one already. */
 int bus_open_admin(const struct options *o, sd_bus **ret);
 
+/* Run something over a connection, for administrators when everybody's is to be shown (o->all).
+ * Its exit status, or why there is no connection. */
+int bus_run(const struct options *o, int (*run)(const struct options *o, sd_bus *bus));
+
 /* Print a D-Bus error and give its exit status. */
 int bus_report(const sd_bus_error *error);
 /* The same for a call that returned r; the error, if there is one, says more. */

@@ -89,28 +89,8 @@ struct stream {
         char waiting[80];    /* what the daemon last said that it waits for, or "" */
 };
 
-static bool keep_text(struct chat_reply *r, const char *text, size_t n) {
-        if (r->n + n + 1 > r->room) {
-                size_t room = (r->n + n + 1) * 2;
-                char *bigger = malloc(room);
-                if (!bigger)
-                        return false;
-                if (r->n > 0)
-                        memcpy(bigger, r->text, r->n);
-                if (r->text)
-                        explicit_bzero(r->text, r->room);
-                free(r->text);
-                r->text = bigger;
-                r->room = room;
-        }
-        memcpy(r->text + r->n, text, n);
-        r->n += n;
-        r->text[r->n] = 0;
-        return true;
-}
-
 static bool take_text(struct stream *s, const char *text, size_t n) {
-        if (!keep_text(s->reply, text, n))
+        if (!http_body_add(&s->reply->text, text, n))
                 return false;
         if (s->o->json || s->o->no_stream || s->o->replay)
                 return true;
@@ -248,9 +228,7 @@ int chat_run(const struct options *o, json_t *messages, const json_t *parameters
 }
 
 void chat_reply_done(struct chat_reply *r) {
-        if (r->text)
-                explicit_bzero(r->text, r->room);
-        free(r->text);
+        http_body_done(&r->text);
         json_decref(r->usage);
         json_decref(r->receipt);
         *r = (struct chat_reply){0};

@@ -9,8 +9,7 @@
 #include "client/options.h"
 
 struct chat_reply {
-        char *text;          /* what the model said, NUL-terminated; chat_reply_done wipes it */
-        size_t n, room;
+        struct http_body text; /* what the model said */
         char model[80], finish[32], job[80];
         json_t *usage, *receipt; /* or NULL */
 };

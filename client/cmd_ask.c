@@ -74,7 +74,7 @@ static int gather(struct options *o, char **ret) {
 }
 
 static void print_json(const struct chat_reply *r) {
-        json_t *out = json_pack("{s:s, s:s, s:s, s:s, s:O?}", "text", r->text ? r->text : "",
+        json_t *out = json_pack("{s:s, s:s, s:s, s:s, s:O?}", "text", r->text.p ? r->text.p : "",
                                 "model", r->model, "job", r->job, "finish_reason", r->finish,
                                 "usage", r->usage);
 
@@ -90,9 +90,9 @@ static void print_end(const struct options *o, const struct chat_reply *r) {
                 print_json(r);
                 return;
         }
-        if (o->no_stream && r->n > 0)
-                term_text(stdout, r->text, r->n, terminal && !o->raw);
-        if (r->n == 0 || r->text[r->n - 1] != '\n')
+        if (o->no_stream && r->text.n > 0)
+                term_text(stdout, r->text.p, r->text.n, terminal && !o->raw);
+        if (r->text.n == 0 || r->text.p[r->text.n - 1] != '\n')
                 putchar('\n');
         fflush(stdout);
         if (strcmp(r->finish, "length") == 0 && !o->quiet)
@@ -107,7 +107,7 @@ static void print_end(const struct options *o, const struct chat_reply *r) {
 
 static int finish(const struct options *o, int r, const struct chat_reply *reply,
                   const struct http_failure *failure) {
-        bool printed = reply->n > 0 && !o->json && !o->replay;
+        bool printed = reply->text.n > 0 && !o->json && !o->replay;
 
         if (r == -ECANCELED) {
                 if (printed)

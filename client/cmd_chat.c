@@ -47,11 +47,12 @@ static int answer(const struct options *o, json_t *messages) {
         }
         if (dropped > 0)
                 fprintf(stderr, "%s(the context is full: the oldest %u turn(s) were forgotten)",
-                        reply.n > 0 ? "\n" : "", dropped);
+                        reply.text.n > 0 ? "\n" : "", dropped);
         putchar('\n');
         fflush(stdout);
-        if (r == 0 || (r == -ECANCELED && reply.n > 0))
-                chat_add_message(messages, "assistant", reply.text ? reply.text : "", reply.n);
+        if (r == 0 || (r == -ECANCELED && reply.text.n > 0))
+                chat_add_message(messages, "assistant", reply.text.p ? reply.text.p : "",
+                                 reply.text.n);
         else
                 json_array_remove(messages, json_array_size(messages) - 1);
         if (r == 1)

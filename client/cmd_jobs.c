@@ -36,22 +36,14 @@ static void collect(void *userdata, const struct bus_job *j) {
                                 "created_usec", (json_int_t)j->created_usec));
 }
 
-static const char *text_of(const json_t *job, const char *key) {
-        return json_string_value(json_object_get(job, key));
-}
-
-static long long number_of(const json_t *job, const char *key) {
-        return json_integer_value(json_object_get(job, key));
-}
-
 /* "#2, 14s": its place in the queue, and when it starts by estimate. */
 static void describe(const json_t *job, long long now, char *text, size_t size) {
         json_t *progress = json_object_get(job, "progress");
-        long long place = number_of(job, "queue_position");
-        long long wait = number_of(job, "estimated_start_usec") / 1000000 - now;
+        long long place = list_number(job, "queue_position");
+        long long wait = list_number(job, "estimated_start_usec") / 1000000 - now;
 
         text[0] = '\0';
-        if (place > 0 && number_of(job, "estimated_start_usec") > 0)
+        if (place > 0 && list_number(job, "estimated_start_usec") > 0)
                 snprintf(text, size, "#%lld, %llds", place, wait < 0 ? 0 : wait);
         else if (place > 0)
                 snprintf(text, size, "#%lld", place);
@@ -72,14 +64,15 @@ static void print_table(const struct options *o, const json_t *list) {
         printf("%-20s %6s %-10s %-11s %-10s %-28s %8s %8s %6s\n", "JOB", "UID", "VERB", "STATE",
                "PROGRESS", "MODEL", "READ", "WRITTEN", "AGE");
         json_array_foreach(list, i, j) {
-                long long age = now - number_of(j, "created_usec") / 1000000;
+                long long age = now - list_number(j, "created_usec") / 1000000;
                 char text[64];
 
                 describe(j, now, text, sizeof(text));
                 printf("%-20s %6lld %-10s %-11s %-10s %-28s %8lld %8lld %5llds\n",
-                       text_of(j, "job"), number_of(j, "uid"), text_of(j, "verb"),
-                       text_of(j, "state"), text, text_of(j, "model"), number_of(j, "tokens_in"),
-                       number_of(j, "tokens_out"), age < 0 ? 0 : age);
+                       list_text(j, "job"), list_number(j, "uid"), list_text(j, "verb"),
+                       list_text(j, "state"), text, list_text(j, "model"),
+                       list_number(j, "tokens_in"), list_number(j, "tokens_out"),
+                       age < 0 ? 0 : age);
         }
 }
 
@@ -88,12 +81,11 @@ static void print_json(const json_t *list) {
         putchar('\n');
 }
 
-int cmd_ps(struct options *o) {
+static int show(const struct options *o, sd_bus *bus) {
         json_t *list = json_array(), *workers = NULL, *sessions = NULL;
-        sd_bus *bus = NULL;
-        int status = o->all ? bus_open_admin(o, &bus) : bus_open(o, &bus);
+        int status = 0;
 
-        if (!status && !o->workers)
+        if (!o->workers)
                 status = bus_each_job(bus, o->all, collect, list);
         if (!status && !o->workers && !o->json)
                 status = list_sessions(bus, o->all, &sessions);
@@ -113,11 +105,14 @@ int cmd_ps(struct options *o) {
                 if (o->workers || json_array_size(workers) > 0)
                         list_print_workers(stdout, workers);
         }
-        sd_bus_flush_close_unref(bus);
         json_decref(list);
         json_decref(workers);
         json_decref(sessions);
         return status;
+}
+
+int cmd_ps(struct options *o) {
+        return bus_run(o, show);
 }
 
 static int cancel_all(sd_bus *bus) {
@@ -131,7 +126,7 @@ static int cancel_all(sd_bus *bus) {
         if (r >= 0)
                 r = sd_bus_message_read(m, "u", &n);
         if (r < 0)
-                status = bus_report(&error);
+                status = bus_failed(&error, r);
         else
                 fprintf(stderr, "%" PRIu32 " job(s) cancelled\n", n);
         sd_bus_message_unref(m);
@@ -149,7 +144,7 @@ static int cancel_one(sd_bus *bus, const char *id) {
                 return status;
         r = sd_bus_call_method(bus, BUS_NAME, path, BUS_JOB, "Cancel", &error, NULL, "");
         if (r < 0)
-                status = bus_report(&error);
+                status = bus_failed(&error, r);
         sd_bus_error_free(&error);
         return status;
 }

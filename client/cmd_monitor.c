@@ -113,11 +113,5 @@ static int watch(const struct options *o, sd_bus *bus) {
 }
 
 int cmd_monitor(struct options *o) {
-        sd_bus *bus = NULL;
-        int status = o->all ? bus_open_admin(o, &bus) : bus_open(o, &bus);
-
-        if (!status)
-                status = watch(o, bus);
-        sd_bus_flush_close_unref(bus);
-        return status;
+        return bus_run(o, watch);
 }

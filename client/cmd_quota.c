@@ -137,17 +137,6 @@ static int read_entry(sd_bus_message *m, struct quota *q) {
         return sd_bus_message_skip(m, "v");
 }
 
-/* 0 or an exit status, with the message printed. */
-static int failed(sd_bus_error *error, int r) {
-        int status;
-
-        if (!sd_bus_error_is_set(error))
-                sd_bus_error_set_errno(error, r);
-        status = bus_report(error);
-        sd_bus_error_free(error);
-        return status;
-}
-
 static int read_quota(sd_bus_message *m, struct quota *q) {
         int r = sd_bus_message_enter_container(m, 'a', "{sv}");
 
@@ -160,7 +149,7 @@ static int read_quota(sd_bus_message *m, struct quota *q) {
 }
 
 static int get_quota(sd_bus *bus, uint32_t uid, struct quota *q) {
-        sd_bus_error error = SD_BUS_ERROR_NULL;
+        _cleanup_(sd_bus_error_free) sd_bus_error error = SD_BUS_ERROR_NULL;
         sd_bus_message *m = NULL;
         int r = sd_bus_call_method(bus, BUS_NAME, BUS_ROOT, BUS_MANAGER, "GetQuota", &error, &m,
                                    "u", uid);
@@ -170,12 +159,12 @@ static int get_quota(sd_bus *bus, uint32_t uid, struct quota *q) {
         if (r >= 0)
                 snprintf(q->path, sizeof(q->path), BUS_ROOT "/quota/%" PRIu32, q->uid);
         sd_bus_message_unref(m);
-        return r < 0 ? failed(&error, r) : 0;
+        return r < 0 ? bus_failed(&error, r) : 0;
 }
 
 /* That of the same user in another slice; GetQuota has asked whether we may. */
 static int get_in_slice(sd_bus *bus, const char *slice, struct quota *q) {
-        sd_bus_error error = SD_BUS_ERROR_NULL;
+        _cleanup_(sd_bus_error_free) sd_bus_error error = SD_BUS_ERROR_NULL;
         sd_bus_message *m = NULL;
         _cleanup_free_ char *path = NULL;
         int r = sd_bus_path_encode(q->path, slice, &path);
@@ -190,7 +179,7 @@ static int get_in_slice(sd_bus *bus, const char *slice, struct quota *q) {
         if (r >= 0)
                 r = read_quota(m, q);
         sd_bus_message_unref(m);
-        return r < 0 ? failed(&error, r) : 0;
+        return r < 0 ? bus_failed(&error, r) : 0;
 }
 
 /* --- showing --- */
@@ -297,7 +286,7 @@ static void explain_one(json_t *out, const struct quota *q, enum quota_key key,
 }
 
 static int explain(sd_bus *bus, const struct options *o, const struct quota *q) {
-        sd_bus_error error = SD_BUS_ERROR_NULL;
+        _cleanup_(sd_bus_error_free) sd_bus_error error = SD_BUS_ERROR_NULL;
         json_t *out = o->json ? json_object() : NULL;
         const char *name, *section, *file;
         sd_bus_message *m = NULL;
@@ -318,7 +307,7 @@ static int explain(sd_bus *bus, const struct options *o, const struct quota *q) 
                 print_json(out);
         else
                 json_decref(out);
-        return r < 0 ? failed(&error, r) : 0;
+        return r < 0 ? bus_failed(&error, r) : 0;
 }
 
 /* --- changing --- */
@@ -348,7 +337,7 @@ static int append_change(sd_bus_message *m, const char *argument) {
 }
 
 static int set(sd_bus *bus, const struct options *o, const struct quota *q) {
-        sd_bus_error error = SD_BUS_ERROR_NULL;
+        _cleanup_(sd_bus_error_free) sd_bus_error error = SD_BUS_ERROR_NULL;
         sd_bus_message *m = NULL;
         int status = 0, r;
 
@@ -368,7 +357,7 @@ static int set(sd_bus *bus, const struct options *o, const struct quota *q) {
         sd_bus_message_unref(m);
         if (status)
                 return status;
-        return r < 0 ? failed(&error, r) : 0;
+        return r < 0 ? bus_failed(&error, r) : 0;
 }
 
 static const struct action {
@@ -432,7 +421,7 @@ int cmd_quota(struct options *o) {
 }
 
 int cmd_reload(struct options *o) {
-        sd_bus_error error = SD_BUS_ERROR_NULL;
+        _cleanup_(sd_bus_error_free) sd_bus_error error = SD_BUS_ERROR_NULL;
         sd_bus *bus = NULL;
         int status = bus_open_admin(o, &bus), r;
 
@@ -440,7 +429,7 @@ int cmd_reload(struct options *o) {
                 return status;
         r = sd_bus_call_method(bus, BUS_NAME, BUS_ROOT, BUS_MANAGER, "Reload", &error, NULL, "");
         if (r < 0)
-                status = failed(&error, r);
+                status = bus_failed(&error, r);
         sd_bus_flush_close_unref(bus);
         return status;
 }

@@ -156,9 +156,7 @@ int http_perform(const struct http_request *r, struct http_failure *failure) {
         return result;
 }
 
-static bool keep(void *userdata, const char *p, size_t n) {
-        struct http_body *b = userdata;
-
+bool http_body_add(struct http_body *b, const char *p, size_t n) {
         if (b->n + n + 1 > b->room) {
                 size_t room = (b->n + n + 1) * 2;
                 char *bigger = malloc(room);
@@ -177,6 +175,10 @@ static bool keep(void *userdata, const char *p, size_t n) {
         }
         b->p[b->n] = 0;
         return true;
+}
+
+static bool keep(void *userdata, const char *p, size_t n) {
+        return http_body_add(userdata, p, n);
 }
 
 void http_body_done(struct http_body *b) {

@@ -40,6 +40,7 @@ struct http_body {
 };
 int http_fetch(const char *socket, const char *path, const char *accept, const json_t *request,
                struct http_body *ret, struct http_failure *failure);
+bool http_body_add(struct http_body *b, const char *p, size_t n); /* false: no memory */
 void http_body_done(struct http_body *b); /* wipes */
 
 /* The same for a reply that is one JSON value (a new reference; NULL: it was none). */

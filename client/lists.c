@@ -153,9 +153,7 @@ static int fetch(sd_bus *bus, const char *method, int all,
         if (r >= 0)
                 r = read(m, list);
         if (r < 0) {
-                if (!sd_bus_error_is_set(&error))
-                        sd_bus_error_set_errno(&error, r);
-                status = bus_report(&error);
+                status = bus_failed(&error, r);
                 json_decref(list);
         } else {
                 *ret = list;
