@@ -191,11 +191,20 @@ INLINE unsigned rows_at_once(unsigned m) {
         return m == 8 ? 2 : 4;
 }
 
-/* One block of codes, of which the first n groups exist. */
+/* The codes k of a block. */
 INLINE void add_codes(struct sums *a, struct sums *b, const struct tables *tables,
-                      const struct meeting *at, uint32_t n, unsigned m) {
-        struct split s[4];
+                      const struct split s[4], const struct meeting *at, unsigned k, unsigned m) {
         __m512i u[4];
+
+        UNROLL for (unsigned r = 0; r < rows_at_once(m); r++)
+                u[r] = code(tables, &s[r], k);
+        add_group(a, b, u, at->q + k * GROUP_COLS, at->stride, m);
+}
+
+/* A block, of which the first n groups exist. */
+INLINE void add_rows(struct sums *a, struct sums *b, const struct tables *tables,
+                     const struct meeting *at, uint32_t n, unsigned m) {
+        struct split s[4];
 
         UNROLL for (unsigned r = 0; r < rows_at_once(m); r++) {
                 const uint8_t *codes = at->codes + r * at->row_bytes;
@@ -205,13 +214,9 @@ INLINE void add_codes(struct sums *a, struct sums *b, const struct tables *table
                 s[r] = split(tables, v);
                 _mm_prefetch(codes + at->ahead, _MM_HINT_T1);
         }
-        UNROLL for (unsigned k = 0; k < CODES; k++) {
-                if (k >= n)
-                        break;
-                UNROLL for (unsigned r = 0; r < rows_at_once(m); r++)
-                        u[r] = code(tables, &s[r], k);
-                add_group(a, b, u, at->q + k * GROUP_COLS, at->stride, m);
-        }
+        UNROLL for (unsigned k = 0; k < CODES; k++)
+                if (k < n)
+                        add_codes(a, b, tables, s, at, k, m);
 }
 
 /* Sums over the lanes of several vectors, side by side: of halves, quarters and blocks of 128 bits
@@ -245,12 +250,12 @@ INLINE __m512i multiply_rows(struct meeting at, uint32_t groups, unsigned m) {
         struct sums a = no_sums(), b = a;
 
         for (; groups >= CODES; groups -= CODES) {
-                add_codes(&a, &b, &tables, &at, CODES, m);
+                add_rows(&a, &b, &tables, &at, CODES, m);
                 at.codes += BLOCK_BYTES;
                 at.q += CODES * GROUP_COLS;
         }
         if (groups > 0)
-                add_codes(&a, &b, &tables, &at, groups, m);
+                add_rows(&a, &b, &tables, &at, groups, m);
         const __m512i two[16] = { a.t0, b.t0, a.t1, b.t1, a.t2, b.t2, a.t3, b.t3,
                                   a.t4, b.t4, a.t5, b.t5, a.t6, b.t6, a.t7, b.t7 };
         const __m512i four[16] = { a.t0, a.t4, b.t0, b.t4, a.t1, a.t5, b.t1, b.t5,
