@@ -5,13 +5,19 @@
  *   load_tables()
  *   split(tables, v)                 what the codes of 64 bytes are taken from
  *   code(tables, split, k)           the codes k,
- *   code_in_place(tables, split, k)  the same, counting 4^PLACE(k) fold; PLACES of them
+ *   code_in_place(tables, split, k)  the same, counting 2^(PLACE_BITS * PLACE(k)) fold; there are
+ *                                    PLACES of these
+ *
+ * One token is a stream that needs some 13 instructions for 64 bytes, so the core must not wait in
+ * between: rows are taken apart two by two (the second fills the latencies of the first), and the
+ * results of four rows in a row are one vector.
  */
 #include "kernels/x86/t2_skip_avx512vnni.h"
 
 enum {
+        MANY_ROWS = 7,    /* of a tile: with more, everything is read in order */
         ROWS_AT_ONCE = 4, /* one load of activations serves them all */
-        ROWS_AHEAD = 16,
+        ROWS_AHEAD = 32,
 };
 
 /* Rows of the tiles whose gate (NULL: any) is positive, with copies of the last one behind. */
@@ -44,6 +50,12 @@ INLINE __m128i sum_lanes(const __m512i v[ROWS_AT_ONCE]) {
         return _mm_add_epi32(_mm256_castsi256_si128(d), _mm256_extracti128_si256(d, 1));
 }
 
+/* The compilers move accumulators about if they are not told what happens to them. */
+INLINE void add_product(__m512i *a, __m512i codes, __m512i x) {
+        *a = _mm512_dpbusd_epi32(*a, codes, x);
+        OPAQUE_VECTOR(*a);
+}
+
 /* Four rows to be multiplied and four that will be later. */
 struct rows {
         const uint8_t *now[ROWS_AT_ONCE], *later[ROWS_AT_ONCE];
@@ -59,17 +71,20 @@ INLINE void add_block(__m512i a[ROWS_AT_ONCE][PLACES], const struct tables *tabl
                 x[k] = k < n ? _mm512_loadu_si512(q + GROUP_COLS * k) : _mm512_setzero_si512();
                 OPAQUE_VECTOR(x[k]);
         }
-        UNROLL for (unsigned r = 0; r < ROWS_AT_ONCE; r++) {
-                __m512i v = _mm512_loadu_si512(rows->now[r] + at);
-                struct split s;
+        UNROLL for (unsigned r = 0; r < ROWS_AT_ONCE; r += 2) {
+                __m512i v0 = _mm512_loadu_si512(rows->now[r] + at),
+                        v1 = _mm512_loadu_si512(rows->now[r + 1] + at);
+                struct split s0, s1;
 
-                OPAQUE_VECTOR(v);
-                s = split(tables, v);
+                OPAQUE_VECTOR(v0);
+                OPAQUE_VECTOR(v1);
+                s0 = split(tables, v0);
+                s1 = split(tables, v1);
                 _mm_prefetch(rows->later[r] + at, _MM_HINT_T1);
+                _mm_prefetch(rows->later[r + 1] + at, _MM_HINT_T1);
                 UNROLL for (unsigned k = 0; k < CODES; k++) {
-                        a[r][PLACE(k)] = _mm512_dpbusd_epi32(
-                                a[r][PLACE(k)], code_in_place(tables, &s, k), x[k]);
-                        OPAQUE_VECTOR(a[r][PLACE(k)]);
+                        add_product(&a[r][PLACE(k)], code_in_place(tables, &s0, k), x[k]);
+                        add_product(&a[r + 1][PLACE(k)], code_in_place(tables, &s1, k), x[k]);
                 }
         }
 }
@@ -79,7 +94,7 @@ INLINE __m512i fold_places(const __m512i a[PLACES]) {
         __m512i v = a[PLACES - 1];
 
         UNROLL for (unsigned i = PLACES - 1; i > 0; i--)
-                v = _mm512_add_epi32(_mm512_srai_epi32(v, 2), a[i - 1]);
+                v = _mm512_add_epi32(_mm512_srai_epi32(v, PLACE_BITS), a[i - 1]);
         return v;
 }
 
@@ -93,6 +108,7 @@ static void four_rows(float *y, const struct weight_matrix *w, const struct acti
         float result[ROWS_AT_ONCE];
         const int8_t *q = x->q;
         struct rows rows;
+        __m128 quotient;
         __m128i sum;
 
         UNROLL for (unsigned r = 0; r < ROWS_AT_ONCE; r++) {
@@ -108,7 +124,12 @@ static void four_rows(float *y, const struct weight_matrix *w, const struct acti
         UNROLL for (unsigned r = 0; r < ROWS_AT_ONCE; r++)
                 v[r] = fold_places(a[r]);
         sum = _mm_sub_epi32(sum_lanes(v), _mm_set1_epi32(correction));
-        _mm_storeu_ps(result, _mm_div_ps(_mm_cvtepi32_ps(sum), _mm_set1_ps(x->inverse[0])));
+        quotient = _mm_div_ps(_mm_cvtepi32_ps(sum), _mm_set1_ps(x->inverse[0]));
+        if (list[2] - list[0] == 2 && list[3] - list[2] == 1) { /* copies may end the list */
+                _mm_storeu_ps(y + list[0], _mm_mul_ps(quotient, _mm_loadu_ps(w->scales + list[0])));
+                return;
+        }
+        _mm_storeu_ps(result, quotient);
         UNROLL for (unsigned r = 0; r < ROWS_AT_ONCE; r++)
                 y[list[r]] = result[r] * w->scales[list[r]];
 }
@@ -123,7 +144,7 @@ static void by_row_gemv(float *y, const struct weight_matrix *w, const struct ac
                                                                       : tile_end;
                 uint32_t n = list_rows(list, gate, tile, end);
 
-                if (n > (end - tile) * (TILE_ROWS / 2))
+                if (n > (end - tile) * MANY_ROWS)
                         n = list_rows(list, NULL, tile, end);
                 for (uint32_t i = 0; i < n; i += ROWS_AT_ONCE)
                         four_rows(y, w, x, list + i, correction);

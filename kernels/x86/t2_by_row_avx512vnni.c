@@ -5,7 +5,7 @@
 #define ROW_BYTES(cols) t2_row_bytes(cols)
 #define PLACE(k) (k)
 
-enum { CODES = 4, PLACES = 4 };
+enum { CODES = 4, PLACES = 4, PLACE_BITS = 2 };
 
 struct tables {
         __m512i mask;

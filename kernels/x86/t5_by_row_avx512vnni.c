@@ -8,7 +8,7 @@
 #define ROW_BYTES(cols) t5_row_bytes(cols)
 #define PLACE(k) ((k) < 3 ? (k) : 0)
 
-enum { CODES = T5_TILES, PLACES = 3 };
+enum { CODES = T5_TILES, PLACES = 3, PLACE_BITS = 2 };
 
 /* step, first: index is the upper nibble; below, d3, d4: byte / 28; low, low_next: the lower nibble
  * of byte % 28. */
