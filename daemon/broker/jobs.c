@@ -273,6 +273,8 @@ void job_end(struct job *job, enum error_code error, uint64_t value, uint64_t li
                 take_counters(job, done);
         account_settle(job->charge.account, &job->reservation, cost(job));
         metrics_job(jobs->metrics, job);
+        if (job->member)
+                job->member->jobs--;
         job->worker = NULL;
         job->member = NULL;
         job->finished_usec = now_realtime();

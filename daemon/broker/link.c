@@ -117,8 +117,7 @@ static int adopt(struct member *m, const struct wire_admit *a, struct job **ret,
         job->ref = a->ref;
         job->verb = (enum wire_verb)a->verb;
         job->priority = (enum wire_priority)a->priority;
-        job->worker = m->worker;
-        job->member = m;
+        member_take_job(m, job);
         admission_enter(&m->admission, &job->admission, a->conn,
                         job->priority == WIRE_PRIORITY_BACKGROUND);
         *ret = job;

@@ -1,6 +1,7 @@
 /* Members belong to their worker's list. One comes with the first thing that somebody brings to the
  * worker and goes with the worker, or when others keep that busy after his own time without work.
  * Invariant: what is billed to all members together is exactly what the lease was charged. */
+#include <assert.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -58,6 +59,7 @@ int member_new(struct member **ret, struct worker *w, struct account *account) {
 struct member *member_free(struct member *m) {
         struct member **p = &m->worker->members;
 
+        assert(m->jobs == 0);
         while (*p != m)
                 p = &(*p)->next;
         *p = m->next;
@@ -79,13 +81,10 @@ void member_leave(struct member *m) {
         member_free(m);
 }
 
-static bool has_jobs(const struct member *m) {
-        const struct job *job;
-
-        for (uint32_t i = 0; (job = jobs_at(modules(m)->jobs, i)); i++)
-                if (job->member == m)
-                        return true;
-        return false;
+void member_take_job(struct member *m, struct job *job) {
+        job->worker = m->worker;
+        job->member = m;
+        m->jobs++;
 }
 
 static bool has_conns(const struct member *m) {
@@ -96,7 +95,7 @@ static bool has_conns(const struct member *m) {
 }
 
 bool member_idle(const struct member *m, bool held_too) {
-        if (m->kept > 0 || has_conns(m) || has_jobs(m) ||
+        if (m->kept > 0 || m->jobs > 0 || has_conns(m) ||
             counts_of_worker(modules(m)->counts, m->worker, m->account))
                 return false;
         return held_too || (!holds_has(modules(m)->holds, m->account, NULL) &&

@@ -24,6 +24,7 @@ struct member {
         struct admission admission;    /* of his jobs, like this: */
         struct pace pace;
         uint64_t queue_told;           /* when the worker was told all places, monotonic */
+        uint32_t jobs;                 /* that name him: they have not ended */
         uint32_t kept;                 /* results that are kept for him */
         uint64_t idle_since;           /* 0: he has something here */
         char wants[MEMBER_MAX_WANTS][WIRE_NAME_MAX]; /* names of models that are not ready yet */
@@ -41,6 +42,8 @@ int member_new(struct member **ret, struct worker *w, struct account *account);
 struct member *member_free(struct member *m);
 /* He has had nothing here for long, and others have: the worker forgets him. */
 void member_leave(struct member *m);
+/* A job is his, and in his worker, until it ends. */
+void member_take_job(struct member *m, struct job *job);
 /* Nothing of his is there that could still be wanted. held_too: whatever is held for him. */
 bool member_idle(const struct member *m, bool held_too);
 /* When he leaves if nothing comes (monotonic), of one that is idle. */

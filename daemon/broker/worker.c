@@ -430,8 +430,7 @@ static void send_job(struct worker *w, struct job *job) {
 void worker_add_job(struct member *m, struct job *job) {
         struct worker *w = m->worker;
 
-        job->worker = w;
-        job->member = m;
+        member_take_job(m, job);
         job->request.uid = m->account->id.uid;
         admission_enter(&m->admission, &job->admission, job->request.client,
                         job->priority == WIRE_PRIORITY_BACKGROUND);
