@@ -64,6 +64,13 @@ int bus_refuse(sd_bus_error *e, const struct refusal *why) {
                                 error_format(why, text, sizeof(text)));
 }
 
+int peer_refuse(const struct peer *p, uid_t uid, enum wire_verb verb, const struct refusal *why,
+                sd_bus_error *e) {
+        peer_broker(p)->metrics->refusals[why->code]++;
+        log_refused(uid, verb, 0, why->code);
+        return bus_refuse(e, why);
+}
+
 int bus_error(sd_bus_error *e, enum error_code code, uint64_t value, uint64_t limit) {
         return bus_refuse(e, &(struct refusal){ .code = code, .value = value, .limit = limit });
 }

@@ -6,8 +6,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "daemon/broker/log.h"
-#include "daemon/broker/metrics.h"
 #include "dbus/options.h"
 #include "dbus/peer.h"
 #include "engine/base/macro.h"
@@ -98,10 +96,7 @@ int count_method_tokens(sd_bus_message *m, void *userdata, sd_bus_error *e) {
         snprintf(request.model, sizeof(request.model), "%s", model);
         error = counts_start(p->owner->counts, p->owner->settings.workers, &who, &request, input,
                              &c, &refusal);
-        if (error != ERROR_NONE) {
-                peer_broker(p)->metrics->refusals[error]++;
-                log_refused(who.uid, request.verb, 0, error);
-                return bus_refuse(e, &refusal);
-        }
+        if (error != ERROR_NONE)
+                return peer_refuse(p, who.uid, (enum wire_verb)request.verb, &refusal, e);
         return hold(c, p, m);
 }

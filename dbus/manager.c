@@ -6,8 +6,6 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "daemon/broker/log.h"
-#include "daemon/broker/metrics.h"
 #include "dbus/options.h"
 #include "dbus/peer.h"
 #include "engine/base/macro.h"
@@ -54,11 +52,8 @@ int manager_submit(sd_bus_message *m, struct peer *p, enum wire_verb verb,
                 return option_error(e, ERROR_INVALID_INPUT, "mode");
         request.session = session ? session->id : 0;
         error = control_submit(workers, &who, &request, input, &job, &output, &refusal);
-        if (error != ERROR_NONE) {
-                peer_broker(p)->metrics->refusals[error]++;
-                log_refused(who.uid, verb, 0, error);
-                return bus_refuse(e, &refusal);
-        }
+        if (error != ERROR_NONE)
+                return peer_refuse(p, who.uid, verb, &refusal, e);
         if (session)
                 session_turn(session, job);
         r = job_own(p, job, m, TAKE_PTR(own_path));

@@ -233,7 +233,7 @@ int session_method_create(sd_bus_message *m, void *userdata, sd_bus_error *e) {
                 return bus_error(e, ERROR_MODEL_NOT_FOUND, 0, 0);
         if (sessions_create(sessions_of(p), p->owner->settings.workers, &who, model, initial, &s,
                             &refusal) != ERROR_NONE)
-                return bus_refuse(e, &refusal);
+                return peer_refuse(p, who.uid, WIRE_VERB_CHAT, &refusal, e);
         r = own(p, s, m, TAKE_PTR(path));
         if (r < 0) {
                 session_close(s, "failed");
@@ -305,7 +305,7 @@ static int method_append(sd_bus_message *m, void *userdata, sd_bus_error *e) {
         if (r < 0)
                 return r;
         if (session_append(s, input, &refusal) != ERROR_NONE)
-                return bus_refuse(e, &refusal);
+                return peer_refuse(current_peer(m), s->uid, WIRE_VERB_CHAT, &refusal, e);
         hold_call(s, current_peer(m), m);
         return 1;
 }

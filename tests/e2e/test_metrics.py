@@ -3,6 +3,7 @@
 import os
 import re
 import socket
+import subprocess
 import time
 import unittest
 
@@ -73,6 +74,19 @@ class Metrics(unittest.TestCase):
                 seen = line.split()[2]
             elif not line.startswith("#"):
                 self.assertEqual(re.match(r"[a-z_]+", line).group(0), seen)
+
+    def test_refused_sessions_count(self):
+        with running(config="[Default]\nMaxSessions=0\n") as d:
+            bus = os.path.join(os.path.dirname(d.socket), "bus.sock")
+            r = subprocess.run(["busctl", "--address=unix:path=" + bus, "call",
+                                "org.bitnetd.Bitnetd1", "/org/bitnetd/Bitnetd1",
+                                "org.bitnetd.Bitnetd1.Manager", "CreateSession", "sa{sv}", "", "0"],
+                               capture_output=True, text=True, check=False)
+            self.assertNotEqual(r.returncode, 0, r.stdout)
+            _, body = scrape(d)
+            refused = 'bitnetd_refusals_total{code="too_many_sessions",by="broker"}'
+            self.assertEqual(value(body, refused), 1)
+            self.assertRegex(d.read_log(), "refused uid=")
 
     def test_memory_of_workers(self):
         with running() as d:
