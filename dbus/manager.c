@@ -14,7 +14,6 @@
 int manager_submit(sd_bus_message *m, struct peer *p, enum wire_verb verb,
                    struct session *session, sd_bus_error *e) {
         struct workers *workers = p->owner->settings.workers;
-        struct limits limits;
         struct wire_job request = options_default(verb);
         char key[OPTION_KEY_MAX + 1], path[JOB_PATH_SIZE];
         _cleanup_free_ char *own_path = NULL;
@@ -35,9 +34,6 @@ int manager_submit(sd_bus_message *m, struct peer *p, enum wire_verb verb,
                             : sd_bus_message_read(m, "sh", &model, &input);
         if (r < 0)
                 return r;
-        accounts_limits(peer_broker(p)->accounts, &who, &limits);
-        if (control_check_input(input, limits.v[QUOTA_MAX_INPUT_BYTES], &refusal) != ERROR_NONE)
-                return bus_refuse(e, &refusal);
         if (model[0] && !wire_name_valid(model))
                 return bus_error(e, ERROR_MODEL_NOT_FOUND, 0, 0);
         snprintf(request.model, sizeof(request.model), "%s", model);

@@ -104,6 +104,25 @@ static int job_descriptors(struct job *job, int input, int *ret_output) {
         return job->input < 0 ? -errno : output_pair(&job->output, ret_output);
 }
 
+enum error_code control_begin(struct workers *workers, const struct account_id *who, int input,
+                              struct account **ret_account, struct member **ret_member,
+                              struct refusal *ret_refusal) {
+        struct accounts *accounts = workers_settings(workers)->accounts;
+
+        *ret_refusal = (struct refusal){ .code = ERROR_STOPPING };
+        if (workers_stopping(workers))
+                return ERROR_STOPPING;
+        *ret_refusal = (struct refusal){ .code = ERROR_OVERLOADED };
+        if (accounts_get(accounts, who, ret_account) != 0)
+                return ERROR_OVERLOADED;
+        if (input >= 0 && control_check_client_input(workers, *ret_account, input, ret_refusal) !=
+                                  ERROR_NONE)
+                return ret_refusal->code;
+        ret_refusal->code = workers_get(workers, *ret_account, ret_member) < 0 ? ERROR_OVERLOADED
+                                                                               : ERROR_NONE;
+        return ret_refusal->code;
+}
+
 enum error_code control_submit(struct workers *workers, const struct account_id *who,
                                const struct wire_job *request, int input, struct job **ret,
                                int *ret_output, struct refusal *ret_refusal) {
@@ -115,15 +134,8 @@ enum error_code control_submit(struct workers *workers, const struct account_id 
         struct job *job;
         int r;
 
-        *ret_refusal = (struct refusal){ .code = ERROR_OVERLOADED };
-        if (workers_stopping(workers))
-                return ret_refusal->code = ERROR_STOPPING;
-        if (accounts_get(s->accounts, who, &account) != 0)
+        if (control_begin(workers, who, input, &account, &member, ret_refusal) != ERROR_NONE)
                 return ret_refusal->code;
-        if (control_check_client_input(workers, account, input, ret_refusal) != ERROR_NONE)
-                return ret_refusal->code;
-        if (workers_get(workers, account, &member) < 0)
-                return ret_refusal->code = ERROR_OVERLOADED;
         wanted = *request;
         if (wanted.keep_usec && jobs_detached(s->jobs, who->uid) >= LIMIT_DETACHED_PER_UID) {
                 *ret_refusal = (struct refusal){ .code = ERROR_OBJECTS,

@@ -149,33 +149,18 @@ static enum error_code refuse(struct refusal *r, enum error_code code) {
         return code;
 }
 
-/* What can be said before anything is taken: the worker, and that its user may. */
-static enum error_code check(struct workers *workers, struct account *account,
-                             const struct wire_count *request, int input, struct member **ret,
-                             struct refusal *r) {
-        uint32_t priority = WIRE_PRIORITY_INTERACTIVE;
-
-        if (control_check_client_input(workers, account, input, r) != ERROR_NONE)
-                return r->code;
-        if (workers_get(workers, account, ret) < 0)
-                return refuse(r, ERROR_OVERLOADED);
-        return refuse(r, member_allows(*ret, request->verb, request->model, &priority));
-}
-
 enum error_code counts_start(struct counts *all, struct workers *workers,
                              const struct account_id *who, const struct wire_count *request,
                              int input, struct count **ret, struct refusal *r) {
         _cleanup_(account_unrefp) struct account *account = NULL;
         _cleanup_close_ int copy = -1;
+        uint32_t priority = WIRE_PRIORITY_INTERACTIVE;
         struct charge taken = {};
         struct member *m;
         struct count *c;
 
-        if (workers_stopping(workers))
-                return refuse(r, ERROR_STOPPING);
-        if (accounts_get(workers_settings(workers)->accounts, who, &account) != 0)
-                return refuse(r, ERROR_OVERLOADED);
-        if (check(workers, account, request, input, &m, r) != ERROR_NONE ||
+        if (control_begin(workers, who, input, &account, &m, r) != ERROR_NONE ||
+            refuse(r, member_allows(m, request->verb, request->model, &priority)) != ERROR_NONE ||
             !charge(all, account, &taken, r))
                 return r->code;
         if (!account_request(account, r)) {

@@ -270,20 +270,17 @@ static enum error_code refuse(struct refusal *r, enum error_code code) {
         return code;
 }
 
-/* The worker and the model of a new session. */
-static enum error_code choose(struct workers *workers, struct account *account, const char *name,
-                              struct member **ret, const struct store_model **ret_model) {
+/* The model of a new session. */
+static enum error_code choose(const struct member *m, const char *name,
+                              const struct store_model **ret) {
         uint32_t priority = WIRE_PRIORITY_INTERACTIVE;
-        enum error_code error;
+        enum error_code error = member_allows(m, WIRE_VERB_CHAT, name, &priority);
 
-        if (workers_get(workers, account, ret) < 0)
-                return ERROR_OVERLOADED;
-        error = member_allows(*ret, WIRE_VERB_CHAT, name, &priority);
         if (error != ERROR_NONE)
                 return error;
-        *ret_model = member_model(*ret, name);
+        *ret = member_model(m, name);
         /* One that is still being packed is waited for, as jobs do. */
-        return (*ret_model)->state == ERROR_MODEL_BAD ? ERROR_MODEL_BAD : ERROR_NONE;
+        return (*ret)->state == ERROR_MODEL_BAD ? ERROR_MODEL_BAD : ERROR_NONE;
 }
 
 static struct session *session_new(struct sessions *all, const struct member *m,
@@ -316,17 +313,11 @@ enum error_code sessions_create(struct sessions *all, struct workers *workers,
         struct member *m;
         struct session *s;
 
-        if (workers_stopping(workers))
-                return refuse(r, ERROR_STOPPING);
-        if (accounts_get(workers_settings(workers)->accounts, who, &account) != 0)
-                return refuse(r, ERROR_OVERLOADED);
-        if (initial >= 0 &&
-            control_check_client_input(workers, account, initial, r) != ERROR_NONE)
+        if (control_begin(workers, who, initial, &account, &m, r) != ERROR_NONE)
                 return r->code;
         if (initial >= 0 && (copy = fcntl(initial, F_DUPFD_CLOEXEC, 3)) < 0)
                 return refuse(r, ERROR_OVERLOADED);
-        if (refuse(r, choose(workers, account, name, &m, &model)) != ERROR_NONE ||
-            !account_request(account, r))
+        if (refuse(r, choose(m, name, &model)) != ERROR_NONE || !account_request(account, r))
                 return r->code;
         if (account_charge(account, CHARGE_SESSION, &charge) != 0) {
                 account_take_back_request(account);
