@@ -16,6 +16,7 @@
                 (ops)->t2_by_col = matmul_t2_by_col_##isa;                                         \
                 (ops)->t5_by_row = matmul_t5_by_row_##isa;                                         \
                 (ops)->t5_by_row_where = matmul_t5_by_row_where_##isa;                             \
+                (ops)->t5_by_col = matmul_t5_by_col_##isa;                                         \
                 (ops)->s8_row = matmul_s8_row_##isa;                                               \
                 (ops)->s8_group = matmul_s8_group_##isa;                                           \
                 (ops)->s4_group = matmul_s4_group_##isa;                                           \
@@ -60,7 +61,6 @@ void kernel_ops_init_arch(struct kernel_ops *ops, unsigned cpu_flags) {
         if (cpu_flags & CPU_AVX512VNNI) {
                 SET_MATMUL(ops, avx512vnni);
                 SET_VECTORS(ops, avx512vnni);
-                ops->t5_by_col = matmul_t5_by_col_avx512vnni;
         }
         if (cpu_flags & CPU_AVX512VBMI) {
                 ops->t5_row = matmul_t5_row_avx512vbmi;

@@ -33,3 +33,4 @@ INLINE __m256i s8_step(__m256i acc, struct s8_codes codes, __m256i q) {
 #include "kernels/x86/group_256_tmpl.c"
 #include "kernels/x86/by_row_256_tmpl.c"
 #include "kernels/x86/t2_by_col_256_tmpl.c"
+#include "kernels/x86/t5_by_col_256_tmpl.c"

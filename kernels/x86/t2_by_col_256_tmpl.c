@@ -1,5 +1,5 @@
 /* Ternary matrices by column on 256 bits, once for every dot-product instruction; follows
- * t2_by_row_256_tmpl.c. Four columns of a panel are interleaved byte by byte, half a line at a
+ * by_row_256_tmpl.c. Four columns of a panel are interleaved byte by byte, half a line at a
  * time, so that a lane is a row of half a tile. */
 
 enum {
@@ -9,15 +9,18 @@ enum {
         COL_TOKENS = 4,    /* and two tiles meet in registers */
 };
 
-/* Columns with an activation, of those from `begin` on, or all where most have one; behind them
- * columns times zero. */
+/* Columns with an activation, of those from `begin` on, or all where many have one; columns times
+ * zero fill the last COLS_AT_ONCE. Behind them, for fetching ahead only, the first ones of the next
+ * panel (by_col_avx512vnni.h). */
 struct columns {
         uint32_t begin, n, ahead;
         uint32_t column[LIST_ROOM];
         int8_t q[LIST_ROOM];
 };
 
-static void list_columns(struct columns *l, const int8_t *q, uint32_t begin, uint32_t end) {
+/* Columns [begin, end) of a matrix of `cols` columns, with the padding of the last group. */
+static void list_columns(struct columns *l, const int8_t *q, uint32_t begin, uint32_t end,
+                         uint32_t cols) {
         uint32_t n = 0;
 
         for (uint32_t c = begin; c < end; c++) {
@@ -26,17 +29,19 @@ static void list_columns(struct columns *l, const int8_t *q, uint32_t begin, uin
                 n += q[c] != 0;
         }
         l->ahead = COLS_AHEAD;
-        if (n > (end - begin) / 3) {
+        if (n > (end - begin) / 5 * 2) {
                 l->ahead = 0;
                 for (n = 0; n < end - begin; n++) {
                         l->column[n] = begin + n;
                         l->q[n] = q[begin + n];
                 }
         }
-        for (uint32_t i = 0; i < COLS_AT_ONCE + COLS_AHEAD; i++) {
-                l->column[n + i] = n > 0 ? l->column[n - 1] : begin;
-                l->q[n + i] = 0;
+        for (; n % COLS_AT_ONCE != 0; n++) {
+                l->column[n] = l->column[n - 1];
+                l->q[n] = 0;
         }
+        for (uint32_t i = 0; n > 0 && i < COLS_AHEAD; i++)
+                l->column[n + i] = l->column[i] + cols;
         l->begin = begin;
         l->n = n;
 }
@@ -103,32 +108,41 @@ INLINE void add_listed(__m256i total[PANEL_TILES][HALVES], const uint8_t *panel,
         add_tile_sums(total + 8 * pair + 4, &b, h);
 }
 
-static void t2_by_col_gemv(float *y, const struct weight_matrix *w, const struct activations *x,
-                           uint32_t tile_begin, uint32_t tile_end) {
+/* total[i] += what the columns of a list give tile i of a panel. */
+typedef void add_panel_fn(__m256i total[][HALVES], const uint8_t *panel, const struct columns *l);
+
+static void add_panel(__m256i total[][HALVES], const uint8_t *panel, const struct columns *l) {
+        for (uint32_t i = 0; i < l->n; i += COLS_AT_ONCE) {
+                add_listed(total, panel, l, i, 0, 0);
+                add_listed(total, panel, l, i, 0, 1);
+                add_listed(total, panel, l, i, 1, 0);
+                add_listed(total, panel, l, i, 1, 1);
+        }
+}
+
+/* A product for one token. */
+INLINE void by_col_gemv(float *y, const struct weight_matrix *w, const struct activations *x,
+                        uint32_t tile_begin, uint32_t tile_end, uint32_t panel_tiles,
+                        add_panel_fn *add) {
         uint32_t cols = groups_of(w->cols) * GROUP_COLS;
-        __m256i total[PANEL_TILES][HALVES], minus = _mm256_set1_epi32(-total_sum(x, 0));
+        __m256i total[T5_PANEL_TILES][HALVES], minus = _mm256_set1_epi32(-total_sum(x, 0));
         struct columns list;
 
         list.begin = UINT32_MAX;
         for (uint32_t tile = tile_begin; tile < tile_end;) {
-                uint32_t panel = tile / PANEL_TILES, end = (panel + 1) * PANEL_TILES;
+                uint32_t panel = tile / panel_tiles, end = (panel + 1) * panel_tiles;
                 const uint8_t *codes = (const uint8_t *)w->codes + panel * t2_panel_bytes(w->cols);
 
-                for (unsigned i = 0; i < PANEL_TILES; i++)
+                for (unsigned i = 0; i < panel_tiles; i++)
                         total[i][0] = total[i][1] = minus;
                 for (uint32_t c = 0; c < cols; c += LIST_MAX) {
                         if (list.begin != c)
                                 list_columns(&list, x->q, c,
-                                             cols - c > LIST_MAX ? c + LIST_MAX : cols);
-                        for (uint32_t i = 0; i < list.n; i += COLS_AT_ONCE) {
-                                add_listed(total, codes, &list, i, 0, 0);
-                                add_listed(total, codes, &list, i, 0, 1);
-                                add_listed(total, codes, &list, i, 1, 0);
-                                add_listed(total, codes, &list, i, 1, 1);
-                        }
+                                             cols - c > LIST_MAX ? c + LIST_MAX : cols, cols);
+                        add(total, codes, &list);
                 }
                 for (; tile < end && tile < tile_end; tile++)
-                        store_row(y + (size_t)tile * TILE_ROWS, total[tile % PANEL_TILES],
+                        store_row(y + (size_t)tile * TILE_ROWS, total[tile % panel_tiles],
                                   x->inverse[0], w->scales + (size_t)tile * TILE_ROWS);
         }
 }
@@ -248,22 +262,32 @@ static void t2_by_col_gemm(float *y, size_t y_stride, const struct weight_matrix
                                   w->scales + (size_t)tile * TILE_ROWS);
 }
 
-void KERNEL(matmul_t2_by_col)(float *y, size_t y_stride, const struct weight_matrix *w,
-                              const struct activations *x, uint32_t tile_begin,
-                              uint32_t tile_end) {
-        if (x->n == 1) {
-                t2_by_col_gemv(y, w, x, tile_begin, tile_end);
-                return;
-        }
+/* The tiles [tile, tile_end) of one panel and the tokens [t0, t0 + n), at most TOKENS_MAX. */
+typedef void panel_fn(float *y, size_t y_stride, const struct weight_matrix *w,
+                      const struct activations *x, uint32_t t0, uint32_t n, uint32_t tile,
+                      uint32_t tile_end);
+
+INLINE void each_panel(float *y, size_t y_stride, const struct weight_matrix *w,
+                       const struct activations *x, uint32_t tile_begin, uint32_t tile_end,
+                       uint32_t panel_tiles, panel_fn *fn) {
         for (uint32_t t0 = 0; t0 < x->n; t0 += TOKENS_MAX) {
                 uint32_t n = x->n - t0 < TOKENS_MAX ? x->n - t0 : TOKENS_MAX;
 
                 for (uint32_t tile = tile_begin; tile < tile_end;) {
-                        uint32_t end = (tile / PANEL_TILES + 1) * PANEL_TILES;
+                        uint32_t end = (tile / panel_tiles + 1) * panel_tiles;
 
                         end = end < tile_end ? end : tile_end;
-                        t2_by_col_gemm(y + t0 * y_stride, y_stride, w, x, t0, n, tile, end);
+                        fn(y + t0 * y_stride, y_stride, w, x, t0, n, tile, end);
                         tile = end;
                 }
         }
+}
+
+void KERNEL(matmul_t2_by_col)(float *y, size_t y_stride, const struct weight_matrix *w,
+                              const struct activations *x, uint32_t tile_begin,
+                              uint32_t tile_end) {
+        if (x->n == 1)
+                by_col_gemv(y, w, x, tile_begin, tile_end, PANEL_TILES, add_panel);
+        else
+                each_panel(y, y_stride, w, x, tile_begin, tile_end, PANEL_TILES, t2_by_col_gemm);
 }

@@ -5,7 +5,7 @@
 
 /* AVX2 (with F16C) */
 matmul_q_fn matmul_t2_row_avx2, matmul_t2_mantissa_avx2, matmul_t2_group_avx2;
-matmul_q_fn matmul_t5_row_avx2;
+matmul_q_fn matmul_t5_row_avx2, matmul_t5_by_col_avx2;
 matmul_q_fn matmul_t2_by_row_avx2, matmul_t2_by_col_avx2;
 matmul_q_fn matmul_t5_by_row_avx2;
 matmul_where_fn matmul_t2_by_row_where_avx2, matmul_t5_by_row_where_avx2;
@@ -28,7 +28,7 @@ attention_finish_fn attention_finish_avx2;
 
 /* AVX-VNNI, 256 bits */
 matmul_q_fn matmul_t2_row_avxvnni, matmul_t2_mantissa_avxvnni, matmul_t2_group_avxvnni;
-matmul_q_fn matmul_t5_row_avxvnni;
+matmul_q_fn matmul_t5_row_avxvnni, matmul_t5_by_col_avxvnni;
 matmul_q_fn matmul_t2_by_row_avxvnni, matmul_t2_by_col_avxvnni;
 matmul_q_fn matmul_t5_by_row_avxvnni;
 matmul_where_fn matmul_t2_by_row_where_avxvnni, matmul_t5_by_row_where_avxvnni;
@@ -37,7 +37,7 @@ matmul_q_fn matmul_s6_group_avxvnni;
 
 /* AVX-512 VL with VNNI, 256 bits */
 matmul_q_fn matmul_t2_row_avx512vl, matmul_t2_mantissa_avx512vl, matmul_t2_group_avx512vl;
-matmul_q_fn matmul_t5_row_avx512vl;
+matmul_q_fn matmul_t5_row_avx512vl, matmul_t5_by_col_avx512vl;
 matmul_q_fn matmul_t2_by_row_avx512vl, matmul_t2_by_col_avx512vl;
 matmul_q_fn matmul_t5_by_row_avx512vl;
 matmul_where_fn matmul_t2_by_row_where_avx512vl, matmul_t5_by_row_where_avx512vl;
