@@ -169,3 +169,16 @@ void pump(sd_bus *bus, unsigned milliseconds) {
                 sd_bus_wait(bus, 20000);
         }
 }
+
+unsigned count_jobs(sd_bus *bus) {
+        sd_bus_message *reply = NULL;
+        unsigned n = 0;
+
+        assert_true(sd_bus_call_method(bus, NAME, ROOT, NAME ".Manager", "ListJobs", NULL, &reply,
+                                       "a{sv}", 0) >= 0);
+        assert_true(sd_bus_message_enter_container(reply, 'a', "(oussssttt)") >= 0);
+        while (sd_bus_message_skip(reply, "(oussssttt)") > 0)
+                n++;
+        sd_bus_message_unref(reply);
+        return n;
+}

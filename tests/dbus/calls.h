@@ -22,6 +22,9 @@ int generate(sd_bus *bus, const char *method, const char *text, const char *key,
 void wait_job(sd_bus *bus, const char *path, char result[128], char error[128]);
 void assert_ends(sd_bus *bus, const char *path, const char *result, const char *error);
 
+/* How many jobs the caller has. */
+unsigned count_jobs(sd_bus *bus);
+
 /* Properties of a job. */
 void assert_string_property(sd_bus *bus, const char *path, const char *property,
                             const char *expected);

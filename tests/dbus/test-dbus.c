@@ -335,19 +335,6 @@ static void test_stop_answers_those_who_wait(void **state) {
         }
 }
 
-static unsigned count_jobs(sd_bus *bus) {
-        sd_bus_message *reply = NULL;
-        unsigned n = 0;
-
-        assert_true(sd_bus_call_method(bus, NAME, ROOT, NAME ".Manager", "ListJobs", NULL, &reply,
-                                       "a{sv}", 0) >= 0);
-        assert_true(sd_bus_message_enter_container(reply, 'a', "(oussssttt)") >= 0);
-        while (sd_bus_message_skip(reply, "(oussssttt)") > 0)
-                n++;
-        sd_bus_message_unref(reply);
-        return n;
-}
-
 /* Prepare or Release: 0, or -1 with the error's name in error. */
 static int residency(sd_bus *bus, bool prepare, const char *model, char error[128]) {
         sd_bus_error e = SD_BUS_ERROR_NULL;

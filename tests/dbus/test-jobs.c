@@ -282,9 +282,8 @@ static void test_result_is_kept(void **state) {
         close(start_detached(other, "ok", 3000000, path));
         assert_ends(other, path, "done", "");
         assert_output(other, path, FAKE_ANSWER);
-        for (unsigned i = 0; number(other, path, "KeptUntilUSec") != 0; i++) {
+        for (unsigned i = 0; number(other, path, "KeptUntilUSec") != 0; i++)
                 wait_a_little(i);
-        }
         take_output(other, path, ERROR_NAME("NoSuchObject"));
         sd_bus_flush_close_unref(other);
         daemon_stop(&d);

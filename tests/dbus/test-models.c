@@ -83,20 +83,6 @@ static void wait_for_signal(sd_bus *bus, const struct heard *h, unsigned count, 
         assert_string_equal(h->result, result);
 }
 
-/* How many jobs the caller has. */
-static unsigned jobs(sd_bus *bus) {
-        sd_bus_message *reply = NULL;
-        unsigned n = 0;
-
-        assert_true(sd_bus_call_method(bus, NAME, ROOT, NAME ".Manager", "ListJobs", NULL, &reply,
-                                       "a{sv}", 0) >= 0);
-        assert_true(sd_bus_message_enter_container(reply, 'a', "(oussssttt)") >= 0);
-        while (sd_bus_message_skip(reply, "(oussssttt)") > 0)
-                n++;
-        sd_bus_message_unref(reply);
-        return n;
-}
-
 static void test_jobs_about_models(void **state) {
         struct heard heard = {}, others = {};
         sd_bus *bus, *second;
@@ -145,7 +131,7 @@ static void test_refusals(void **state) {
         assert_string_property(bus, path, "State", "failed");
         call_by_name(bus, "VerifyModel", "awful", path);
         assert_ends(bus, path, "failed", ERROR_NAME("IntegrityFailure"));
-        before = jobs(bus);
+        before = count_jobs(bus);
         install(bus, "x", "awful", NULL, path);
         assert_string_equal(path, ERROR_NAME("InvalidInput"));
         install(bus, "", "empty", NULL, path);
@@ -154,7 +140,7 @@ static void test_refusals(void **state) {
         assert_string_equal(path, ERROR_NAME("ModelNotFound"));
         call_by_name(bus, "VerifyModel", "none", path);
         assert_string_equal(path, ERROR_NAME("ModelNotFound"));
-        assert_int_equal(jobs(bus), before);
+        assert_int_equal(count_jobs(bus), before);
         if (geteuid() == 0) {
                 assert_int_equal(chmod(d.bus, 0666), 0);
                 stranger = private_bus(&d, STRANGER);
