@@ -114,7 +114,7 @@ static int call(sd_bus *bus, const struct options *o, const char *method, int in
 }
 
 static void print_id(const struct options *o, const char *path) {
-        const char *id = strrchr(path, '/') + 1;
+        const char *id = bus_job_id(path);
 
         printf(o->json ? "{\"job\": \"%s\"}\n" : "%s\n", id);
         if (!o->quiet && isatty(STDERR_FILENO))
