@@ -15,7 +15,7 @@ enum { WIRE_VERSION = 2, WIRE_NAME_MAX = MODEL_NAME_SIZE, WIRE_MAX_MESSAGE = 256
 
 /* Version of the packed file: PACK_VERSION of the engine, which the broker does not link. Packed
  * files of another version are written anew. */
-enum { WIRE_PACK_VERSION = 4 };
+enum { WIRE_PACK_VERSION = 5 };
 
 /* Ranges the framing checks. */
 enum { WIRE_MAX_THREADS = LIMIT_THREADS, WIRE_MAX_MODELS = 256, WIRE_MAX_LEASE_USEC = 1000000,

@@ -9,12 +9,12 @@
 #include "engine/base/macro.h"
 #include "engine/base/model_error.h"
 
-enum { PACK_VERSION = 4 };
+enum { PACK_VERSION = 5 };
 
 enum i2s_layout { I2S_128_32, I2S_64_16, I2S_1X4 };
 
-/* How ternary matrices with one scale per row are stored: t2x16 or t5x80 (kernels/layout.h). Both
- * give the same bytes of output; which is faster depends on the machine. */
+/* How ternary matrices with one scale per row are stored: at 2 or at 1.6 bits a weight (t2 or t5 of
+ * kernels/layout.h). Both give the same bytes of output; which is faster depends on the machine. */
 enum ternary_packing { TERNARY_2_BITS, TERNARY_BASE_3 };
 
 struct pack_options {

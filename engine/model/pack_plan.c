@@ -319,9 +319,9 @@ static void choose_packing(const struct pack_plan *p, struct plan_matrix *m) {
         if (m->form.form != WEIGHT_T2 || m->form.scale != SCALE_ROW)
                 return;
         m->form.form = m->ternary;
-        if (p->options->ternary != TERNARY_BASE_3 || m->ternary != WEIGHT_T2)
+        if (p->options->ternary != TERNARY_BASE_3)
                 return;
-        m->form.form = WEIGHT_T5;
+        m->form.form = ternary_in_base_3(m->ternary);
         m->form.planes = 0;
 }
 

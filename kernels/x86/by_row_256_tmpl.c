@@ -6,6 +6,7 @@
 enum {
         LIST_MAX = 8192,            /* entries of a list, a multiple of 64 */
         LIST_ROOM = LIST_MAX + 128, /* and what fetching ahead may read */
+        MANY_ROWS = 7,              /* of a tile: with more, everything is read in order */
         ROWS_AT_ONCE = 4,
         ROWS_AHEAD = 16,
         ROW_TOKENS = 4,             /* and two rows meet in registers */
@@ -147,7 +148,7 @@ INLINE void by_row_gemv(float *y, const struct weight_matrix *w, const struct ac
                                                                       : tile_end;
                 uint32_t n = list_rows(list, gate, tile, end);
 
-                if (n > (end - tile) * (TILE_ROWS / 2))
+                if (n > (end - tile) * MANY_ROWS)
                         n = list_rows(list, NULL, tile, end);
                 for (uint32_t i = 0; i < n; i += ROWS_AT_ONCE)
                         four_rows(y, w, x, list + i, correction, codes);

@@ -221,7 +221,7 @@ static int run_all(struct bench *b) {
                 fprintf(stderr, "bench-engine: %s\n", strerror(-r));
         report_cost(b);
         if (b->decode > 0 && largest(&b->batch) == 1 &&
-            b->runner.model->layers[0].down.form == WEIGHT_T2_BY_COL)
+            b->runner.model->hp.activation == ACTIVATION_RELU2)
                 report_zeros(b->runner.engine);
         report_memory();
         runner_done(&b->runner);

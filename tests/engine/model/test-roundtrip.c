@@ -172,6 +172,17 @@ static struct model *open_packed(int fd) {
         return m;
 }
 
+static enum weight_form layer_ternary_in(const struct hparams *hp, enum layer_matrix m,
+                                         enum ternary_packing ternary) {
+        const bool lines = hp->activation == ACTIVATION_RELU2, base_3 = ternary == TERNARY_BASE_3;
+
+        if (!lines)
+                return base_3 ? WEIGHT_T5 : WEIGHT_T2;
+        if (m == MATRIX_UP)
+                return base_3 ? WEIGHT_T5_BY_ROW : WEIGHT_T2_BY_ROW;
+        return base_3 ? WEIGHT_T5_BY_COL : WEIGHT_T2_BY_COL;
+}
+
 static void check_synthetic_as(const struct synthetic *s, enum ternary_packing ternary) {
         struct bytes b = fixture_model(s);
         struct view src = {b.p, b.n};
@@ -201,6 +212,10 @@ static void check_synthetic_as(const struct synthetic *s, enum ternary_packing t
         if (s->type.id == TYPE_I2_S) {
                 assert_int_equal(m->layers[0].o.form,
                                  ternary == TERNARY_BASE_3 ? WEIGHT_T5 : WEIGHT_T2);
+                assert_int_equal(m->layers[0].up.form,
+                                 layer_ternary_in(&m->hp, MATRIX_UP, ternary));
+                assert_int_equal(m->layers[0].down.form,
+                                 layer_ternary_in(&m->hp, MATRIX_DOWN, ternary));
                 assert_true(m->hp.token_quant);
         }
         gguf_free(g);
@@ -208,8 +223,7 @@ static void check_synthetic_as(const struct synthetic *s, enum ternary_packing t
         free(b.p);
 }
 
-/* A matrix of random codes goes through tiles and comes back, for a form that no type of the source
- * asks for by itself. */
+/* A matrix of random codes goes through tiles and comes back; of sizes that no model here has. */
 static void check_tiles(enum weight_form form, uint32_t rows, uint32_t cols) {
         struct weight_matrix m = {.form = form, .scale = SCALE_ROW, .rows = rows, .cols = cols};
         const uint32_t step = matrix_tile_rows(&m);

@@ -1,7 +1,7 @@
 /* What a single token leaves out behind ReLU² changes nothing: logits of a prompt read token by
  * token (rows of `up` and columns of `down` are skipped) are those of the prompt read at once
- * (nothing is), to the last bit, for shares of zeros from none to all. The shares are checked as
- * well, or the comparison would say nothing. */
+ * (nothing is), to the last bit, for shares of zeros from none to all, at 2 and at 1.6 bits. The
+ * shares are checked as well, or the comparison would say nothing. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -22,8 +22,9 @@
 
 enum { LENGTH = 19 };
 
-static struct model *make_model(float zeros) {
-        const struct pack_options options = {.i2s = I2S_128_32, .float_head_as_s8 = true};
+static struct model *make_model(float zeros, enum ternary_packing ternary) {
+        const struct pack_options options = {.i2s = I2S_128_32, .float_head_as_s8 = true,
+                                             .ternary = ternary};
         struct synthetic s = synthetic_tiny;
         struct model_error err = {0};
         struct model *m = NULL;
@@ -68,14 +69,16 @@ static double share_of_zero_gates(const struct engine *e) {
         return (double)zeros / n;
 }
 
-static void run(float zeros, unsigned threads, const char *cpu, size_t chunk, struct logits *l) {
-        struct model *m = make_model(zeros);
+static void run(float zeros, enum ternary_packing ternary, unsigned threads, const char *cpu,
+                size_t chunk, struct logits *l) {
+        const bool base_3 = ternary == TERNARY_BASE_3;
+        struct model *m = make_model(zeros, ternary);
         int32_t ids[LENGTH];
         struct runner r;
 
-        assert_int_equal(m->layers[0].up.form, WEIGHT_T2_BY_ROW);
-        assert_int_equal(m->layers[0].down.form, WEIGHT_T2_BY_COL);
-        assert_int_equal(m->layers[0].gate.form, WEIGHT_T2);
+        assert_int_equal(m->layers[0].up.form, base_3 ? WEIGHT_T5_BY_ROW : WEIGHT_T2_BY_ROW);
+        assert_int_equal(m->layers[0].down.form, base_3 ? WEIGHT_T5_BY_COL : WEIGHT_T2_BY_COL);
+        assert_int_equal(m->layers[0].gate.form, base_3 ? WEIGHT_T5 : WEIGHT_T2);
         l->n_vocab = m->hp.n_vocab;
         l->values = calloc(LENGTH * l->n_vocab, sizeof(float));
         assert_non_null(l->values);
@@ -99,10 +102,11 @@ static void test_shares(void **state) {
         for (size_t i = 0; i < ARRAY_SIZE(shares); i++) {
                 struct logits whole, single;
 
-                run(shares[i], 1, "c", LENGTH, &whole);
+                run(shares[i], TERNARY_2_BITS, 1, "c", LENGTH, &whole);
                 for (size_t j = 0; j < ARRAY_SIZE(levels); j++)
-                        for (unsigned threads = 1; threads <= 3; threads++) {
-                                run(shares[i], threads, levels[j], 1, &single);
+                        for (unsigned k = 2; k < 8; k++) {
+                                run(shares[i], k % 2 ? TERNARY_BASE_3 : TERNARY_2_BITS, k / 2,
+                                    levels[j], 1, &single);
                                 assert_memory_equal(whole.values, single.values,
                                                     LENGTH * whole.n_vocab * sizeof(float));
                                 free(single.values);
