@@ -9,7 +9,6 @@ enum { SUM_VECTORS = 16 / LANES }; /* float vectors per sixteen elements */
 
 static double sum_squares(const float *x, size_t n) {
         vd a[SUM_VECTORS][2];
-        double sum[16];
         size_t i = 0;
 
         for (size_t j = 0; j < SUM_VECTORS; j++)
@@ -23,14 +22,7 @@ static double sum_squares(const float *x, size_t n) {
                 vd_add_squares(a[j], left == LANES ? vf_load(x + i) : vf_load_n(x + i, left));
                 i += left;
         }
-        for (size_t j = 0; j < SUM_VECTORS; j++) {
-                vd_store(sum + j * LANES, a[j][0]);
-                vd_store(sum + j * LANES + LANES / 2, a[j][1]);
-        }
-        for (size_t width = 8; width > 0; width /= 2)
-                for (size_t j = 0; j < width; j++)
-                        sum[j] += sum[j + width];
-        return sum[0];
+        return vd_sum_16(a);
 }
 
 void KERNEL(rms_norm)(float *y, const float *x, const float *w, size_t n, float eps) {
@@ -51,14 +43,12 @@ void KERNEL(rms_norm)(float *y, const float *x, const float *w, size_t n, float 
 
 static float max_magnitude(const float *x, uint32_t n) {
         vf m = vf_set1(0);
-        float lanes[LANES], max = 0;
+        float max;
         uint32_t i = 0;
 
         for (; i + LANES <= n; i += LANES)
                 m = vf_max(vf_abs(vf_load(x + i)), m);
-        vf_store(lanes, m);
-        for (uint32_t j = 0; j < LANES; j++)
-                max = quantize_max(max, lanes[j]);
+        max = vf_largest(m);
         for (; i < n; i++)
                 max = quantize_max(max, x[i]);
         return max;
@@ -66,7 +56,7 @@ static float max_magnitude(const float *x, uint32_t n) {
 
 /* Quantise up to one group of columns, pad it with zeros, return the sum of what was written. */
 INLINE int32_t quantize_cols(int8_t *q, const float *x, uint32_t n, float factor) {
-        int32_t lanes[LANES], total = 0;
+        int32_t total;
         vi sum = vi_zero();
         uint32_t i = 0;
 
@@ -80,9 +70,7 @@ INLINE int32_t quantize_cols(int8_t *q, const float *x, uint32_t n, float factor
                 vi_store_bytes(q + i, r);
                 sum = vi_add(sum, r);
         }
-        vi_store(lanes, sum);
-        for (uint32_t j = 0; j < LANES; j++)
-                total += lanes[j];
+        total = vi_sum(sum);
         for (; i < GROUP_COLS; i++) {
                 q[i] = i < n ? quantize_value(x[i], factor) : 0;
                 total += q[i];
@@ -92,12 +80,14 @@ INLINE int32_t quantize_cols(int8_t *q, const float *x, uint32_t n, float factor
 
 void KERNEL(quantize_token)(int8_t *q, float *scale, int32_t *sum, float *inverse, const float *x,
                             uint32_t n) {
-        *inverse = quantize_inverse(max_magnitude(x, n));
+        const float by = quantize_inverse(max_magnitude(x, n)), step = 1.0f / by;
+
+        *inverse = by;
         for (uint32_t g = 0; g < groups_of(n); g++) {
                 uint32_t begin = g * GROUP_COLS;
 
-                sum[g] = quantize_cols(q + begin, x + begin, n - begin, *inverse);
-                scale[g] = 1.0f / *inverse;
+                sum[g] = quantize_cols(q + begin, x + begin, n - begin, by);
+                scale[g] = step;
         }
 }
 

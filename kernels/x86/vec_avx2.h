@@ -6,6 +6,7 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "kernels/x86/tree.h"
 #include "kernels/x86/unroll.h"
 
 #define KERNEL(name) name##_avx2
@@ -207,6 +208,17 @@ INLINE void vd_add_squares(vd a[2], vf v) {
         a[1] = _mm256_add_pd(a[1], _mm256_mul_pd(high, high));
 }
 
-INLINE void vd_store(double *p, vd v) {
-        _mm256_storeu_pd(p, v);
+/* The sum of sixteen doubles, in the order of rms_norm's tree. */
+INLINE double vd_sum_16(vd v[2][2]) {
+        return tree_sum_doubles(_mm256_add_pd(v[0][0], v[1][0]),
+                                _mm256_add_pd(v[0][1], v[1][1]));
+}
+
+INLINE int32_t vi_sum(vi v) {
+        return tree_sum_integers(v);
+}
+
+/* The largest lane; none is a NaN. */
+INLINE float vf_largest(vf v) {
+        return tree_max(v);
 }

@@ -6,6 +6,7 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "kernels/x86/tree.h"
 #include "kernels/x86/unroll.h"
 
 #define KERNEL(name) name##_avx512vnni
@@ -199,6 +200,19 @@ INLINE void vd_add_squares(vd a[2], vf v) {
         a[1] = _mm512_add_pd(a[1], _mm512_mul_pd(high, high));
 }
 
-INLINE void vd_store(double *p, vd v) {
-        _mm512_storeu_pd(p, v);
+/* The sum of sixteen doubles, in the order of rms_norm's tree. */
+INLINE double vd_sum_16(vd v[1][2]) {
+        vd sum = _mm512_add_pd(v[0][0], v[0][1]);
+
+        return tree_sum_doubles(_mm512_castpd512_pd256(sum), _mm512_extractf64x4_pd(sum, 1));
+}
+
+INLINE int32_t vi_sum(vi v) {
+        return tree_sum_integers(_mm256_add_epi32(_mm512_castsi512_si256(v),
+                                                  _mm512_extracti64x4_epi64(v, 1)));
+}
+
+/* The largest lane; none is a NaN. */
+INLINE float vf_largest(vf v) {
+        return tree_max(_mm256_max_ps(_mm512_castps512_ps256(v), _mm512_extractf32x8_ps(v, 1)));
 }
