@@ -148,6 +148,8 @@ INLINE void dot_pair(__m512i *a, __m512i *b, __m512i u0, __m512i u1, const int8_
         OPAQUE_VECTOR(v);
         *a = _mm512_dpbusd_epi32(*a, u0, v);
         *b = _mm512_dpbusd_epi32(*b, u1, v);
+        OPAQUE_VECTOR(*a);
+        OPAQUE_VECTOR(*b);
 }
 
 /* The same for m of at most eight tokens. */

@@ -40,8 +40,9 @@ INLINE void add_listed(__m512i a[4][4], const uint8_t *panel, const struct colum
 }
 
 /* total[4 * j + k] += the columns of the list. LIST_MAX columns that count 64 fold still fit 32
- * bits. */
-static void add_panel(__m512i *total, const uint8_t *panel, const struct columns *l) {
+ * bits. Not inlined: gcc would keep some of the sums in memory. */
+static __attribute__((noinline)) void add_panel(__m512i *total, const uint8_t *panel,
+                                                const struct columns *l) {
         __m512i a[4][4];
 
         UNROLL for (unsigned j = 0; j < 4; j++) {
