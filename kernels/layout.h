@@ -1,7 +1,7 @@
 /* Weight layouts of the packed file, as the kernels read them.
  *
  * Every matrix is cut into tiles of 16 rows; the last tile is padded with rows of zeros. One vector
- * lane is one row, so that no kernel ever sums across lanes and the order of every float addition
+ * lane is one row, so that no kernel ever sums floats across lanes and the order of their additions
  * is the order written down in kernels.h, on every instruction set.
  *
  * t2x16 (ternary, 2 bits a weight, K planes): a tile is a sequence of groups of 64 columns, a group

@@ -6,6 +6,7 @@
 #include "engine/model/bytes.h"
 #include "engine/model/model.h"
 #include "engine/model/shape.h"
+#include "kernels/ref/base3.h"
 
 /* -1, 0 or +1 at a column of lane r; tile points to the codes of the tile. */
 static int trit_at(const uint8_t *tile, uint32_t planes, uint32_t plane, unsigned r, uint32_t col) {
@@ -37,21 +38,13 @@ static void t2_row(const struct weight_matrix *m, const uint8_t *codes, const ui
         }
 }
 
-/* -1, 0 or +1: digit k of a byte in base 3. */
-static int base_3_trit(unsigned byte, unsigned k) {
-        static const unsigned worths[T5_TILES] = {1, 3, 9, 1, 3};
-        const unsigned digits = k < 3 ? byte % 28 : byte / 28;
-
-        return (int)(digits / worths[k] % 3) - 1;
-}
-
 /* slab: the codes of a slab, r: the row in it. */
 static void t5_row(const struct weight_matrix *m, const uint8_t *slab, float scale, unsigned r,
                    float *out) {
         for (uint32_t c = 0; c < m->cols; c++) {
-                unsigned byte = slab[(size_t)(c / 4) * BLOCK_BYTES + 4 * (r % TILE_ROWS) + c % 4];
+                uint8_t byte = slab[(size_t)(c / 4) * BLOCK_BYTES + 4 * (r % TILE_ROWS) + c % 4];
 
-                out[c] = (float)base_3_trit(byte, r / TILE_ROWS) * scale;
+                out[c] = (float)(base3_code(byte, r / TILE_ROWS) - 1) * scale;
         }
 }
 
@@ -74,8 +67,8 @@ static int by_col_trit(const struct weight_matrix *m, uint32_t row, uint32_t col
 static int t5_by_row_trit(const struct weight_matrix *m, uint32_t row, uint32_t col) {
         const uint8_t *codes = (const uint8_t *)m->codes + row * t5_row_bytes(m->cols);
 
-        return base_3_trit(codes[col / T5_ROW_BLOCK_COLS * BLOCK_BYTES + col % BLOCK_BYTES],
-                           col % T5_ROW_BLOCK_COLS / BLOCK_BYTES);
+        return base3_code(codes[col / T5_ROW_BLOCK_COLS * BLOCK_BYTES + col % BLOCK_BYTES],
+                          col % T5_ROW_BLOCK_COLS / BLOCK_BYTES) - 1;
 }
 
 static int t5_by_col_trit(const struct weight_matrix *m, uint32_t row, uint32_t col) {
@@ -83,8 +76,8 @@ static int t5_by_col_trit(const struct weight_matrix *m, uint32_t row, uint32_t 
                                row / T5_PANEL_ROWS * t5_panel_bytes(m->cols);
         const unsigned tile = row % T5_PANEL_ROWS / TILE_ROWS, lane = row % TILE_ROWS;
 
-        return base_3_trit(panel[(size_t)col * BLOCK_BYTES + 16 * (lane / 4) +
-                                 4 * (tile / T5_TILES) + lane % 4], tile % T5_TILES);
+        return base3_code(panel[(size_t)col * BLOCK_BYTES + 16 * (lane / 4) +
+                                4 * (tile / T5_TILES) + lane % 4], tile % T5_TILES) - 1;
 }
 
 static bool lies_in_lines(const struct weight_matrix *m) {

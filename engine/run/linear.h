@@ -1,6 +1,7 @@
 /* Matrix times rows: preparing the input the way the weights want it, choosing the kernel. */
 #pragma once
 
+#include "engine/model/shape.h"
 #include "engine/run/state.h"
 
 /* Rows as a matrix may want them; only the forms asked for are filled. */
@@ -25,12 +26,12 @@ unsigned input_form(const struct hparams *hp, const struct weight_matrix *w);
 struct input input_prepare(struct step *s, unsigned thread, const float *src, size_t stride,
                            uint32_t n, uint32_t columns, const float *norm, unsigned forms);
 
-/* The tile at which two threads may divide a matrix, nearest below `tile`: the slabs of T5 stay
- * whole. */
+/* The tile at which two threads may divide a matrix, nearest below `tile`: what tiles share (slabs,
+ * panels) stays whole. */
 static inline uint32_t tile_cut(const struct weight_matrix *w, uint32_t tile) {
-        if (w->form != WEIGHT_T5 || tile == tiles_of(w->rows))
+        if (tile == tiles_of(w->rows))
                 return tile;
-        return tile - tile % T5_TILES;
+        return tile - tile % (matrix_tile_rows(w) / TILE_ROWS);
 }
 
 /* y[t * y_stride + r] = w * input, rows of the tiles [begin, end), which are cuts. */

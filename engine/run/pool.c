@@ -32,7 +32,6 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include "engine/base/macro.h"
 #include "engine/run/denormals.h"
 
 enum {
@@ -148,7 +147,7 @@ void pool_run(struct pool *p, void (*fn)(void *ctx, unsigned thread), void *ctx)
         denormals_restore(saved);
 }
 
-/* With more threads than cores the one we wait for may need our core: do not spin at all. */
+/* With more threads than cores the one we wait for may need our core: hardly spin at all. */
 static bool crowded(unsigned n_threads) {
         cpu_set_t set;
 

@@ -6,7 +6,8 @@
  * own accumulator, and the accumulators are shifted once at the end. Nothing is lost, they are
  * multiples of 4^k.
  *
- * Several tokens (gemm): codes are unpacked into registers once and meet all tokens of a chunk.
+ * Several tokens (gemm): codes are unpacked as they come, for two tiles and up to eight tokens in
+ * registers; with scales for groups of columns once, for all tokens of a chunk.
  */
 #include "kernels/x86/dot_avx512vnni.h"
 #include "kernels/x86/total_sum.h"

@@ -52,8 +52,10 @@ static void check_open(int fd, bool must) {
         model_free(m);
 }
 
-static void check_pack(const uint8_t *data, size_t size, enum i2s_layout layout) {
-        const struct pack_options options = {.i2s = layout, .float_head_as_s8 = true};
+static void check_pack(const uint8_t *data, size_t size, enum i2s_layout layout,
+                       enum ternary_packing ternary) {
+        const struct pack_options options = {.i2s = layout, .ternary = ternary,
+                                             .float_head_as_s8 = true};
         _cleanup_close_ int fd = memfd_create("packed", MFD_CLOEXEC);
         struct model_error err = {0};
         uint64_t packed = 0;
@@ -71,7 +73,8 @@ static void check_pack(const uint8_t *data, size_t size, enum i2s_layout layout)
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         _cleanup_close_ int fd = memfd_create("input", MFD_CLOEXEC);
 
-        check_pack(data, size, size % 3 == 0 ? I2S_64_16 : I2S_128_32);
+        check_pack(data, size, size % 3 == 0 ? I2S_64_16 : I2S_128_32,
+                   size > 0 && data[size - 1] % 2 ? TERNARY_BASE_3 : TERNARY_2_BITS);
         if (fd >= 0 && size > 0 && pwrite(fd, data, size, 0) == (ssize_t)size)
                 check_open(fd, false);
         return 0;

@@ -492,6 +492,15 @@ static void check_t5_wide(struct checkasm *c, enum kind kind) {
                 check_shape(c, &s);
 }
 
+/* So long rows that the codes of a few tiles fill the cache that tokens pass: the tiles are cut. */
+static void check_t2_blocks(struct checkasm *c, enum kind kind) {
+        struct shape s = { .kind = kind, .rows = 97, .cols = 20000, .planes = 1,
+                           .weights = W_RANDOM, .values = Q_RANDOM, .place = PLACE_END };
+
+        for (s.n = 7; s.n <= 17; s.n += 5)
+                check_shape(c, &s);
+}
+
 /* What is left out depends on how much it is, and lists have an end. */
 static void check_skipped_rows(struct checkasm *c, enum kind kind) {
         static const uint32_t shares[] = { 0, 1, 10, 30, 45, 55, 90, 100 };
@@ -531,6 +540,9 @@ void check_matmul_q(struct checkasm *c) {
                 check_kind(c, (enum kind)kind);
         for (unsigned kind = T5_ROW; kind < _KIND_MAX; kind++)
                 check_t5_wide(c, (enum kind)kind);
+        check_t2_blocks(c, T2_ROW);
+        check_t2_blocks(c, T2_BY_ROW);
+        check_t2_blocks(c, T5_BY_ROW);
         check_skipped_rows(c, T2_BY_ROW);
         check_skipped_rows(c, T5_BY_ROW);
         check_skipped_cols(c, T2_BY_COL);

@@ -397,7 +397,8 @@ static void test_open_alignment(void **state) {
 
 /* Every word of the description, with values that a careless reader would use. */
 static void check_description(enum ternary_packing ternary) {
-        static const uint32_t values[] = {0, 1, 2, 3, 4, 5, 15, 16, 32, 63, 64, 256, 1U << 31,
+        static const uint32_t values[] = {0,  1,  2,  3,  4,  5,  6,  7,   8,        9,
+                                          10, 11, 12, 15, 16, 32, 63, 64, 256, 1U << 31,
                                           UINT32_MAX};
         struct bytes packed = packed_tiny_as(ternary);
         struct model_error err;
