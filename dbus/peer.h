@@ -65,7 +65,7 @@ bool path_number(const char *name, uint64_t *ret);
 /* Error reply from the table: name, fixed text, numbers. Returns a negative errno for sd-bus. */
 int bus_error(sd_bus_error *e, enum error_code code, uint64_t value, uint64_t limit);
 int bus_refuse(sd_bus_error *e, const struct refusal *why);
-/* The same where somebody asked for work or for what is kept: it is counted and logged, too. */
+/* The same for jobs, counts, CreateSession and Append: it is counted and logged, too. */
 int peer_refuse(const struct peer *p, uid_t uid, enum wire_verb verb, const struct refusal *why,
                 sd_bus_error *e);
 

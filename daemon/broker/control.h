@@ -16,9 +16,10 @@ enum error_code control_check_client_input(const struct workers *workers,
                                            const struct account *account, int fd,
                                            struct refusal *ret);
 
-/* What every request over the bus begins with: the account of who asks (a new reference, also when
- * this fails later), and him in a worker, which is started if there is none. input: checked as
- * above; -1: there is none. ERROR_NONE, or an error code: also when the daemon ends. */
+/* What jobs, counts and new sessions over the bus begin with: the account of who asks (a new
+ * reference, also when this fails later), and him in a worker, which is started if there is none.
+ * input: checked as above; -1: there is none. ERROR_NONE, or an error code: also when the daemon
+ * ends. */
 enum error_code control_begin(struct workers *workers, const struct account_id *who, int input,
                               struct account **ret_account, struct member **ret_member,
                               struct refusal *ret_refusal);

@@ -13,8 +13,8 @@ struct hash;
 typedef void hash_done_fn(void *userdata, int error, const uint8_t digest[HASH_SIZE]);
 
 /* Hash `fd` (borrowed until the end) after an eight-byte prefix `salt`. written: the file was
- * written just now and is to be brought to the disk first. done is called once from the loop, with
- * 0 or a negative errno, unless hash_cancel came first; the hash is freed after it. */
+ * written just now and is to be brought to the disk first. done is called once from the loop
+ * unless hash_cancel came first; the hash is freed after it. */
 int hash_start(struct hash **ret, sd_event *event, int fd, uint64_t salt, bool written,
                hash_done_fn *done, void *userdata);
 /* The same, and what is hashed is written to `copy` (borrowed, empty) and brought to the disk. -EIO

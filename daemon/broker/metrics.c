@@ -77,7 +77,8 @@ static void put_refusals_by(struct text *t, const uint64_t counts[_ERROR_MAX], c
 
 static void put_refusals(struct text *t, const struct metrics *m) {
         head(t, "refusals_total", "counter",
-             "What the broker did not take (jobs, sessions, connections) and workers did not.");
+             "What the broker did not take (jobs, counts, sessions, connections) and workers did "
+             "not.");
         put_refusals_by(t, m->refusals, "broker");
         put_refusals_by(t, m->worker_refusals, "worker");
 }

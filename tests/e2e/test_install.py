@@ -1,5 +1,6 @@
 """bnctl install, remove, verify: models for all users, kept over restarts, for administrators."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -109,7 +110,10 @@ class Install(unittest.TestCase):
     def paths_open_in(self, d):
         """What the daemon has open below this test's folder."""
         folder = f"/proc/{d.process.pid}/fd"
-        paths = [os.readlink(os.path.join(folder, fd)) for fd in os.listdir(folder)]
+        paths = []
+        for fd in os.listdir(folder):
+            with contextlib.suppress(FileNotFoundError): # closed meanwhile
+                paths.append(os.readlink(os.path.join(folder, fd)))
         return sorted(p for p in paths if p.startswith(self.dir) and not os.path.isdir(p))
 
     def large(self, size=1 << 33):
