@@ -26,7 +26,7 @@ static struct pool *pool;
 static struct engine *engine;
 
 static void start(enum random_model_kind kind) {
-        const struct hparams *hp = &model->hp;
+        const struct hparams *hp;
 
         model = random_model_new(kind);
         hp = &model->hp;
